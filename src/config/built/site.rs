@@ -1,0 +1,47 @@
+//! `sites`: which requests belong together, where they go and what is done to them.
+
+use super::Origin;
+use crate::http::cors::Cors;
+use crate::http::rules::{HeaderRules, Redirect, Rewrite};
+use std::sync::Arc;
+
+/// One entry of `sites`.
+#[derive(Debug, Clone)]
+pub struct Site {
+    /// `name`, else the first host and path, else `default`; unique; a metric label.
+    pub name: String,
+    pub origin: Arc<Origin>,
+    /// Lower case; empty: any host. `*.example.org` matches any depth below.
+    pub hosts: Vec<String>,
+    /// Path prefixes; empty: any path.
+    pub paths: Vec<String>,
+    /// Hosts are part of the cache key only where a site lists several or none.
+    pub host_in_key: bool,
+    pub cors: Option<Cors>,
+    pub request_headers: HeaderRules,
+    pub response_headers: HeaderRules,
+    pub rewrites: Vec<Rewrite>,
+    pub redirects: Vec<Redirect>,
+    /// Some: requests in clear are answered with a redirect to HTTPS on this port.
+    pub https_port: Option<u16>,
+    /// Empty: everyone not denied.
+    pub allow: Vec<ipnet::IpNet>,
+    pub deny: Vec<ipnet::IpNet>,
+    pub rate: Option<Rate>,
+    pub cache: SiteCache,
+}
+
+/// `sites[].rate`: requests per client address (per /64 for IPv6) → 429.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct Rate {
+    pub per_second: f64,
+    pub burst: u32,
+}
+
+/// `sites[].cache`
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct SiteCache {
+    pub enabled: bool,
+    /// Store answers that carry `Set-Cookie`, without it.
+    pub strip_set_cookie: bool,
+}

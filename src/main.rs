@@ -1,0 +1,10 @@
+//! `reelgate`: arguments → configuration → app. Everything it does lives in the library.
+
+use std::process::ExitCode;
+
+#[global_allocator]
+static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
+
+fn main() -> ExitCode {
+    reelgate::cli::main()
+}
