@@ -1,0 +1,165 @@
+//! The first phases: facts of the connection, limits, the site, and whether the request may come in at all.
+
+use super::Edge;
+use super::context::{Context, InFlightGauge};
+use crate::http::headers::{self, BadRequest};
+use crate::http::{forwarded, loop_detection, redact, route, traceparent};
+use crate::media::class;
+use crate::transport;
+use http::header::{ACCEPT, HOST, ORIGIN};
+use http::{HeaderMap, Method, StatusCode};
+use pingora_error::{Error, ErrorType, Result};
+use pingora_http::RequestHeader;
+use pingora_proxy::Session;
+use std::time::Instant;
+
+/// A refusal that travels through Pingora's error path to [`Edge::answer_failure`].
+pub(super) fn refusal(ctx: &mut Context, status: u16, detail: impl Into<String>) -> Box<Error> {
+    ctx.refusal = Some(detail.into());
+    let mut error = Error::new(ErrorType::HTTPStatus(status));
+    error.set_retry(false);
+    error
+}
+
+impl Edge {
+    /// Before anything else: deadlines, limits, and whether the bytes are a request we may pass on.
+    pub(super) fn begin(&self, session: &mut Session, ctx: &mut Context) -> Result<()> {
+        ctx.connection = session.digest().and_then(transport::connection).cloned();
+        if let Some(connection) = &ctx.connection {
+            connection.request_begun();
+            ctx.client = connection.client_address();
+            ctx.secure = connection.is_tls();
+        }
+        ctx.in_flight = Some(InFlightGauge::enter(&self.metrics));
+        let limits = ctx.generation.config.limits.clone();
+        session.set_read_timeout(Some(limits.stall_timeout));
+        session.set_write_timeout(Some(limits.stall_timeout));
+        // A client that stops reading must not hold up what others wait for.
+        session.set_proxy_tasks_enabled(true);
+
+        let request = session.req_header();
+        ctx.target = request.uri.path_and_query().map_or("/", |target| target.as_str()).to_owned();
+        ctx.trace = Some(traceparent::next(header_str(&request.headers, "traceparent"), random_bytes()));
+        ctx.class = class::classify(request.uri.path(), None);
+        let (count, bytes) = headers::size(&request.headers, &ctx.target);
+        if count > limits.header_count_max || bytes > limits.header_bytes_max {
+            self.metrics.limits_reached.with_label_values(&["header_bytes"]).inc();
+            return Err(refusal(ctx, 431, "The request's header fields are too many or too long."));
+        }
+        if let Err(BadRequest { status, detail }) = headers::check_request(&request.method, &request.uri, &request.headers) {
+            return Err(refusal(ctx, status, detail));
+        }
+        self.identify(session.req_header(), ctx);
+        Ok(())
+    }
+
+    /// Who asks, and for which host: from trusted proxies also through what they forward.
+    fn identify(&self, request: &RequestHeader, ctx: &mut Context) {
+        let trusted = &ctx.generation.config.trusted_proxies;
+        let seen = forwarded::resolve(ctx.client, ctx.secure, &request.headers, trusted);
+        ctx.client = seen.client;
+        ctx.secure = seen.secure;
+        let authority = request
+            .uri
+            .authority()
+            .map(|authority| authority.as_str().to_owned())
+            .or_else(|| header_str(&request.headers, HOST.as_str()).map(str::to_owned));
+        ctx.authority = seen.host.or(authority);
+        ctx.host = ctx.authority.as_deref().and_then(route::normalise_host);
+    }
+
+    /// The site's own rules. True: the request has been answered.
+    pub(super) async fn admit(&self, session: &mut Session, ctx: &mut Context) -> Result<bool> {
+        let generation = ctx.generation.clone();
+        let path = session.req_header().uri.path().to_owned();
+        let Some((site, limiter)) = generation.route(ctx.host.as_deref(), &path) else {
+            return Err(refusal(ctx, 421, "No site of this server has that host and path."));
+        };
+        ctx.site = Some(site.clone());
+
+        if site.deny.iter().any(|net| net.contains(&ctx.client))
+            || (!site.allow.is_empty() && !site.allow.iter().any(|net| net.contains(&ctx.client)))
+        {
+            return Err(refusal(ctx, 403, "This address may not use this site."));
+        }
+        if let Some(Err(wait)) = limiter.map(|limiter| limiter.admit(ctx.client, Instant::now())) {
+            self.metrics.limits_reached.with_label_values(&["rate"]).inc();
+            ctx.error = Some("rate");
+            let detail = "Too many requests from this address.";
+            self.refuse(session, ctx, StatusCode::TOO_MANY_REQUESTS, detail, Some(wait)).await?;
+            return Ok(true);
+        }
+        let request = session.req_header();
+        if loop_detection::is_loop(&request.headers) {
+            return Err(refusal(ctx, 508, "This request has been through this server already (CDN-Loop)."));
+        }
+        if matches!(request.method, Method::TRACE | Method::CONNECT) {
+            return Err(refusal(ctx, 405, "This method is not served."));
+        }
+        if let (Some(port), false) = (site.https_port, ctx.secure) {
+            let host = ctx.host.as_deref().unwrap_or("localhost");
+            let host = if host.contains(':') { format!("[{host}]") } else { host.to_owned() };
+            let port = if port == 443 { String::new() } else { format!(":{port}") };
+            let location = format!("https://{host}{port}{}", ctx.target);
+            self.redirect(session, ctx, StatusCode::PERMANENT_REDIRECT, &location).await?;
+            return Ok(true);
+        }
+        let target = ctx.target.clone();
+        for rule in &site.redirects {
+            if let Some(location) = rule.apply(&target) {
+                self.redirect(session, ctx, rule.status, &location).await?;
+                return Ok(true);
+            }
+        }
+        if let Some(cors) = &site.cors
+            && let Some(headers) = cors.preflight(&session.req_header().method, &session.req_header().headers)
+        {
+            self.preflight(session, ctx, headers).await?;
+            return Ok(true);
+        }
+        self.rewrite(session, ctx)?;
+        ctx.long_lived = session.is_upgrade_req() || wants_events(&session.req_header().headers);
+        if ctx.long_lived {
+            let idle = generation.config.limits.upgrade_idle_timeout;
+            session.set_read_timeout(Some(idle));
+            session.set_write_timeout(Some(idle));
+        }
+        Ok(false)
+    }
+
+    /// The path towards the origin (and in the key) after the site's rewrites.
+    fn rewrite(&self, session: &mut Session, ctx: &mut Context) -> Result<()> {
+        let Some(site) = ctx.site.clone() else { return Ok(()) };
+        let request = session.req_header_mut();
+        if let Some(target) = crate::http::rules::rewrite(&site.rewrites, &ctx.target) {
+            match target.parse() {
+                Ok(uri) => request.set_uri(uri),
+                Err(_) => {
+                    tracing::warn!(site = site.name, target = %redact::redact_target(&target), "a rewrite made an invalid path");
+                    return Err(refusal(ctx, 400, "The site's rewrite of this path is not a valid path."));
+                }
+            }
+        }
+        Ok(())
+    }
+}
+
+fn header_str<'a>(headers: &'a HeaderMap, name: &str) -> Option<&'a str> {
+    headers.get(name)?.to_str().ok()
+}
+
+/// Server-sent events are asked for by name (HTML Living Standard, §9.2.3).
+fn wants_events(headers: &HeaderMap) -> bool {
+    header_str(headers, ACCEPT.as_str()).is_some_and(|accept| accept.contains("text/event-stream"))
+}
+
+fn random_bytes() -> [u8; 24] {
+    let mut bytes = [0; 24];
+    fastrand::fill(&mut bytes);
+    bytes
+}
+
+/// Whether a request carries an `Origin`, so that its answer varies by it.
+pub(super) fn origin_of(headers: &HeaderMap) -> Option<&str> {
+    header_str(headers, ORIGIN.as_str())
+}

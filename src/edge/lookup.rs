@@ -1,0 +1,146 @@
+//! Between the request and the store: whether the cache is asked, under which key and variant, and what may be kept.
+
+use super::Edge;
+use super::context::Context;
+use crate::http::cache_control::RequestDirectives;
+use crate::http::cache_status::Fwd;
+use crate::http::{freshness, key};
+use http::header::{ACCEPT, AUTHORIZATION, CONTENT_LENGTH, RANGE, VARY};
+use http::{HeaderMap, Method};
+use pingora_cache::RespCacheable::{self, Cacheable, Uncacheable};
+use pingora_cache::key::HashBinary;
+use pingora_cache::{CacheKey, CacheMeta, ForcedFreshness, HitHandler, NoCacheReason, VarianceBuilder};
+use pingora_error::{Error, ErrorSource};
+use pingora_http::{RequestHeader, ResponseHeader};
+use pingora_proxy::Session;
+use std::time::SystemTime;
+
+/// A stale object may be served when the origin failed, never merely to save a request; the response's own
+/// `stale-if-error` and `must-revalidate` (RFC 5861 §4, RFC 9111 §5.2.2.2) have been applied by the metadata.
+pub(super) fn may_serve_stale(error: Option<&Error>) -> bool {
+    error.is_some_and(|error| error.esource() == &ErrorSource::Upstream)
+}
+
+impl Edge {
+    /// Decides whether the cache is asked at all.
+    pub(super) fn open_cache(&self, session: &mut Session, ctx: &mut Context) {
+        let Some(site) = ctx.site.clone() else { return };
+        let request = session.req_header();
+        let refuse = |ctx: &mut Context, fwd, detail| {
+            ctx.cache.bypass = Some(fwd);
+            ctx.cache.detail = detail;
+        };
+        if !site.cache.enabled {
+            return refuse(ctx, Fwd::Bypass, None);
+        }
+        if !matches!(request.method, Method::GET | Method::HEAD) {
+            return refuse(ctx, Fwd::Method, None);
+        }
+        if ctx.long_lived {
+            return refuse(ctx, Fwd::Bypass, Some("long-lived"));
+        }
+        if RequestDirectives::parse(&request.headers).no_store {
+            return refuse(ctx, Fwd::Request, Some("no-store"));
+        }
+        // Pingora would fetch the whole object to serve a range of it. Until slices are built, a range of what is not
+        // here goes to the origin as it is.
+        if request.headers.contains_key(RANGE) && !self.store.contains(&self.cache_key(session, ctx).to_compact()) {
+            return refuse(ctx, Fwd::Partial, Some("range"));
+        }
+        session.cache.enable(self.store, None, None, Some(self.lock), None);
+    }
+
+    /// Site, path and query; the host only where a site lists several or none.
+    pub(super) fn cache_key(&self, session: &Session, ctx: &Context) -> CacheKey {
+        let site = ctx.site.as_ref();
+        let target = session.req_header().uri.path_and_query().map_or("/", |target| target.as_str());
+        let host = ctx.host.as_deref().filter(|_| site.is_some_and(|site| site.host_in_key));
+        let name = site.map_or("", |site| site.name.as_str());
+        CacheKey::new(key::content_key(name, host, target), "")
+    }
+
+    /// The variant a request selects (RFC 9111 §4.1): a hash of the fields the stored response named.
+    pub(super) fn variance(&self, meta: &CacheMeta, ctx: &mut Context, request: &RequestHeader) -> Option<HashBinary> {
+        let _ = ctx;
+        let names = freshness::vary_names(meta.headers().get_all(VARY).iter().map(|value| value.as_bytes()));
+        let mut builder = VarianceBuilder::new();
+        for name in names {
+            let value = combined(&request.headers, &name);
+            builder.add_owned_name_value(name, value);
+        }
+        builder.finalize()
+    }
+
+    /// Notes what was found, for `Cache-Status`.
+    pub(super) fn found(
+        &self,
+        _session: &mut Session,
+        meta: &CacheMeta,
+        _hit: &mut HitHandler,
+        is_fresh: bool,
+        ctx: &mut Context,
+    ) -> Option<ForcedFreshness> {
+        if is_fresh {
+            ctx.cache.ttl_s = Some(seconds_until(meta.fresh_until()));
+        }
+        None
+    }
+
+    /// Whether the origin's answer is kept, and for how long.
+    pub(super) fn storable(&self, session: &Session, response: &ResponseHeader, ctx: &mut Context) -> RespCacheable {
+        let Some(site) = ctx.site.clone() else { return Uncacheable(NoCacheReason::NeverEnabled) };
+        let object_bytes_max = ctx.generation.config.cache.object_bytes_max;
+        if content_length(&response.headers).is_some_and(|bytes| bytes > object_bytes_max) {
+            ctx.cache.detail = Some("too-large");
+            return Uncacheable(NoCacheReason::ResponseTooLarge);
+        }
+        let now = SystemTime::now();
+        let asked = freshness::Asked {
+            method: &session.req_header().method,
+            authorised: session.req_header().headers.contains_key(AUTHORIZATION),
+        };
+        match freshness::decide(&asked, response.status, &response.headers, site.cache.strip_set_cookie, now) {
+            freshness::Decision::Store(kept) => {
+                ctx.cache.stored = true;
+                ctx.cache.ttl_s = Some(kept.fresh_for.as_secs() as i64);
+                let created = now - kept.age;
+                Cacheable(CacheMeta::new(
+                    now + kept.fresh_for,
+                    created,
+                    0,
+                    if kept.must_revalidate { 0 } else { kept.stale_if_error_s },
+                    response.clone(),
+                ))
+            }
+            freshness::Decision::Pass(reason) => {
+                ctx.cache.detail = Some(reason);
+                Uncacheable(NoCacheReason::OriginNotCache)
+            }
+        }
+    }
+}
+
+/// All values of a field as one, as RFC 9110 §5.3 allows; `Accept` without its spaces, so that alike requests share.
+fn combined(headers: &HeaderMap, name: &str) -> Vec<u8> {
+    let mut all = Vec::new();
+    for value in headers.get_all(name) {
+        if !all.is_empty() {
+            all.push(b',');
+        }
+        all.extend(value.as_bytes().iter().filter(|byte| name != ACCEPT.as_str() || **byte != b' '));
+    }
+    all
+}
+
+fn content_length(headers: &HeaderMap) -> Option<u64> {
+    headers.get(CONTENT_LENGTH)?.to_str().ok()?.parse().ok()
+}
+
+/// Negative once it has passed.
+fn seconds_until(time: SystemTime) -> i64 {
+    let now = SystemTime::now();
+    match time.duration_since(now) {
+        Ok(ahead) => ahead.as_secs() as i64,
+        Err(behind) => -(behind.duration().as_secs() as i64),
+    }
+}
