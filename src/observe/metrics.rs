@@ -19,6 +19,8 @@ pub struct Metrics {
     pub connections: IntGaugeVec,
     pub connections_accepted: IntCounterVec,
     pub tls_handshake_failures: IntCounter,
+    pub certificate_reloads: IntCounterVec,
+    pub certificate_not_after_timestamp_seconds: GaugeVec,
     pub limits_reached: IntCounterVec,
     pub origin_requests: IntCounterVec,
     pub origin_errors: IntCounterVec,
@@ -94,6 +96,18 @@ impl Metrics {
                 &r,
                 "tls_handshake_failures_total",
                 "TLS handshakes of clients that failed or timed out.",
+            ),
+            certificate_reloads: counters(
+                &r,
+                "certificate_reloads_total",
+                "Certificates read again from their files, by outcome.",
+                &["outcome"],
+            ),
+            certificate_not_after_timestamp_seconds: float_gauges(
+                &r,
+                "certificate_not_after_timestamp_seconds",
+                "When a certificate expires (Unix time), by its file.",
+                &["certificate"],
             ),
             limits_reached: counters(
                 &r,

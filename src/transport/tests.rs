@@ -1,0 +1,7 @@
+//! Real sockets, a tiny HTTP application, raw clients.
+
+mod certificates;
+mod harness;
+mod limits;
+mod protocols;
+mod shutdown;
