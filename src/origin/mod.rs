@@ -1,1 +1,5 @@
-//! (room) origin
+//! Where answers come from.
+//!
+//! - [`library`]: the embedded origin, folders of films.
+
+pub mod library;
