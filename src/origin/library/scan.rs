@@ -1,8 +1,8 @@
 //! Folders → titles. Blocking: run it on a thread that may wait.
 //!
 //! Invariants: hidden files and folders are not seen; linked folders are not entered (no rounds, no way out); a linked film
-//! counts only where [`Folder::open`] can open it. Bounded in entries and depth; in name order, so that a scan cut short by a limit
-//! finds the same titles each time.
+//! counts only where [`Folder::open`] can open it. Bounded in entries and depth; folders are entered in name order, so that
+//! a scan cut short by a limit finds nearly the same titles each time.
 
 use super::catalog::{Catalog, Kind, Title, title_id};
 use super::file::Stamp;

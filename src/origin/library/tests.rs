@@ -1,132 +1,15 @@
 //! The library over its real socket, from real folders.
 
+mod fixture;
+
 use super::*;
-use ::http::{HeaderMap, Method, Request, StatusCode};
-use bytes::Bytes;
-use http_body_util::{BodyExt, Empty};
-use hyper::body::Incoming;
-use hyper::client::conn::http1::SendRequest;
-use hyper_util::rt::TokioIo;
+use ::http::{Method, StatusCode};
+use fixture::*;
+use http_body_util::BodyExt;
 use serde_json::Value;
 use std::fs;
 use std::os::unix::fs::symlink;
-use tokio::net::UnixStream;
 use tokio::time::{Instant, sleep, timeout};
-
-const PATIENCE: Duration = Duration::from_secs(20);
-const HOUR: Duration = Duration::from_secs(3600);
-/// More than sockets and buffers hold, so that the server is still reading while a test meddles.
-const LARGE_BYTES: u64 = 16 * 1024 * 1024;
-
-struct Fixture {
-    directory: tempfile::TempDir,
-    metrics: Arc<Metrics>,
-    library: Arc<Library>,
-}
-
-struct Reply {
-    status: StatusCode,
-    headers: HeaderMap,
-    body: Result<Vec<u8>, hyper::Error>,
-}
-
-impl Reply {
-    fn text(&self) -> String {
-        String::from_utf8(self.body.as_ref().unwrap().clone()).unwrap()
-    }
-
-    fn header(&self, name: &str) -> &str {
-        self.headers.get(name).map(|value| value.to_str().unwrap()).unwrap_or_default()
-    }
-}
-
-fn settings(folders: Vec<PathBuf>, rescan_interval: Duration) -> LibraryOrigin {
-    LibraryOrigin { folders, rescan_interval }
-}
-
-/// A library over `films/` of a new directory, scanned.
-async fn library(fill: impl FnOnce(&Path)) -> Fixture {
-    let directory = tempfile::tempdir().unwrap();
-    let films = directory.path().join("films");
-    fs::create_dir(&films).unwrap();
-    fill(&films);
-    let metrics = Arc::new(Metrics::new());
-    let socket = directory.path().join("library.sock");
-    let library = Library::start("films", &settings(vec![films], HOUR), Arc::clone(&metrics), socket).unwrap();
-    timeout(PATIENCE, library.scanned()).await.unwrap();
-    Fixture { directory, metrics, library }
-}
-
-async fn connect(socket: &Path) -> SendRequest<Empty<Bytes>> {
-    let stream = UnixStream::connect(socket).await.unwrap();
-    let (sender, connection) = hyper::client::conn::http1::handshake(TokioIo::new(stream)).await.unwrap();
-    tokio::spawn(connection);
-    sender
-}
-
-fn request(method: Method, path: &str, fields: &[(&str, &str)]) -> Request<Empty<Bytes>> {
-    let request = Request::builder().method(method).uri(path).header("host", "library");
-    fields.iter().fold(request, |request, (name, value)| request.header(*name, *value)).body(Empty::new()).unwrap()
-}
-
-async fn first_chunk(body: &mut Incoming) -> Bytes {
-    timeout(PATIENCE, body.frame()).await.unwrap().unwrap().unwrap().into_data().unwrap()
-}
-
-impl Fixture {
-    fn films(&self) -> PathBuf {
-        self.directory.path().join("films")
-    }
-
-    async fn ask(&self, method: Method, path: &str, fields: &[(&str, &str)]) -> Reply {
-        let mut sender = connect(self.library.socket()).await;
-        let response = timeout(PATIENCE, sender.send_request(request(method, path, fields))).await.unwrap().unwrap();
-        let (parts, body) = response.into_parts();
-        let body = timeout(PATIENCE, body.collect()).await.unwrap().map(|body| body.to_bytes().to_vec());
-        Reply { status: parts.status, headers: parts.headers, body }
-    }
-
-    async fn get(&self, path: &str) -> Reply {
-        self.ask(Method::GET, path, &[]).await
-    }
-
-    async fn titles(&self, query: &str) -> Vec<Value> {
-        let body: Value = serde_json::from_str(&self.get(&format!("/titles.json{query}")).await.text()).unwrap();
-        body["titles"].as_array().unwrap().clone()
-    }
-
-    /// The path of a title by its name.
-    async fn path_of(&self, name: &str) -> String {
-        let titles = self.titles("").await;
-        let title = titles.iter().find(|title| title["name"] == name).unwrap();
-        format!("/t/{}", title["id"].as_str().unwrap())
-    }
-
-    /// Polls until a title of that name is listed.
-    async fn eventually_lists(&self, name: &str) {
-        let deadline = Instant::now() + PATIENCE;
-        while !self.titles("").await.iter().any(|title| title["name"] == name) {
-            assert!(Instant::now() < deadline, "{name} was not found");
-            sleep(Duration::from_millis(20)).await;
-        }
-    }
-}
-
-fn hls_title(folder: &Path) {
-    fs::create_dir_all(folder.join("v")).unwrap();
-    fs::write(folder.join("master.m3u8"), "#EXTM3U\n#EXT-X-STREAM-INF:BANDWIDTH=1\nv/index.m3u8\n").unwrap();
-    fs::write(folder.join("v/index.m3u8"), "#EXTM3U\n#EXTINF:4.0,\n0.ts\n#EXTINF:2.25,\n1.ts\n#EXT-X-ENDLIST\n")
-        .unwrap();
-    fs::write(folder.join("v/0.ts"), "segment").unwrap();
-    fs::write(folder.join("v/.secret"), "hidden").unwrap();
-    fs::write(folder.join("whole.mp4"), "part of the title").unwrap();
-}
-
-fn movie(timescale: u32, duration: u32) -> Vec<u8> {
-    let header = [&[0; 12][..], &timescale.to_be_bytes(), &duration.to_be_bytes()].concat();
-    let boxed = |kind: &[u8], payload: &[u8]| [&(payload.len() as u32 + 8).to_be_bytes(), kind, payload].concat();
-    boxed(b"moov", &boxed(b"mvhd", &header))
-}
 
 #[tokio::test]
 async fn films_and_hls_folders_are_titles() {
@@ -157,7 +40,12 @@ async fn films_and_hls_folders_are_titles() {
     let found = library.titles("?q=ALPH").await;
     assert_eq!(found.iter().map(|title| &title["name"]).collect::<Vec<_>>(), ["alpha"]);
     assert!(library.titles("?q=nothing").await.is_empty());
-    assert_eq!(library.get("/titles.json").await.header("cache-control"), "public, max-age=5");
+    let listed = library.get("/titles.json").await;
+    assert_eq!(listed.header("cache-control"), "public, max-age=5");
+    let head = library.ask(Method::HEAD, "/titles.json", &[]).await;
+    assert_eq!((head.header("content-length"), head.text().as_str()), (listed.header("content-length"), ""));
+    let known = library.ask(Method::GET, "/titles.json", &[("if-none-match", listed.header("etag"))]).await;
+    assert_eq!((known.status, known.header("content-length")), (StatusCode::NOT_MODIFIED, ""));
 
     let index = library.get("/").await;
     assert!(index.text().contains("Gamma &lt;b&gt;") && !index.text().contains("<b>"), "{}", index.text());
@@ -165,6 +53,20 @@ async fn films_and_hls_folders_are_titles() {
     let watch = library.get(&library.path_of("Gamma <b>").await.replace("/t/", "/watch/")).await;
     assert!(watch.text().contains("master.m3u8") && !watch.text().contains("<b>"));
     assert_eq!(library.get("/watch/unknown").await.status, 404);
+}
+
+#[tokio::test]
+async fn a_scan_stops_at_its_depth_and_says_so() {
+    let library = library(|films| {
+        let deepest = films.join("d/".repeat(scan::DEPTH_MAX));
+        fs::create_dir_all(deepest.join("too-deep")).unwrap();
+        fs::write(deepest.join("deep.mp4"), "film").unwrap();
+        fs::write(deepest.join("too-deep/lost.mp4"), "film").unwrap();
+    })
+    .await;
+    let names: Vec<_> = library.titles("").await.iter().map(|title| title["name"].clone()).collect();
+    assert_eq!(names, ["deep"]);
+    assert!(library.metrics.limits_reached.with_label_values(&["library_entries"]).get() > 0);
 }
 
 #[tokio::test]
