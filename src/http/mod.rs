@@ -1,5 +1,6 @@
 //! HTTP rules as pure functions: input and `now` in, decisions out. No tokio, no Pingora, no IO, no clock.
 
+pub mod byte_range;
 pub mod cache_control;
 pub mod cache_status;
 pub mod cors;
@@ -9,6 +10,8 @@ pub mod freshness;
 pub mod headers;
 pub mod key;
 pub mod loop_detection;
+pub mod path;
+pub mod precondition;
 pub mod problem;
 pub mod route;
 pub mod rules;

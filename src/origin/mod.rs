@@ -10,6 +10,7 @@
 //! - [`failure`]: what went wrong, and what counts against a server;
 //! - `endpoint`, `peer`, `resolve`, `probe`: one address, its connection settings, names, active checks;
 //! - [`Pool`] and [`Pick`]: an origin, and one request's claim on one of its addresses;
+//! - [`library`]: the embedded origin, folders of films;
 //! - [`Origins`]: all of them by name, kept across reloads where their settings did not change.
 //!
 //! Invariants: nothing here reads or writes a request of a client; a pool connects only for its own health checks
@@ -23,6 +24,7 @@ mod endpoint;
 mod error;
 pub mod failure;
 pub mod health;
+pub mod library;
 mod origins;
 mod peer;
 mod pick;
