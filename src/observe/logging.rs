@@ -64,7 +64,8 @@ fn targets(directive: &str, root: &str) -> bool {
 /// # Errors
 /// What is wrong with `level`, or that a log is already running.
 pub fn init(level: &str) -> Result<(), String> {
-    let filter = filter(level).map_err(|error| format!("log.level: {error}; use for example `info` or `warn,reelgate=debug`"))?;
+    let filter = filter(level)
+        .map_err(|error| format!("log.level: {error}; use for example `info` or `warn,reelgate=debug`"))?;
     tracing_subscriber::fmt()
         .compact()
         .with_env_filter(filter)
@@ -119,7 +120,9 @@ mod tests {
 
     #[test]
     fn no_level_lets_pingora_print_request_targets() {
-        for level in ["info", "trace", "info,pingora_proxy=trace", "debug,pingora_core::apps::http_app=debug,h2::codec=trace"] {
+        for level in
+            ["info", "trace", "info,pingora_proxy=trace", "debug,pingora_core::apps::http_app=debug,h2::codec=trace"]
+        {
             let heard = heard(level);
             assert!(!heard.contains("s3cret"), "{level}: {heard}");
             assert_eq!(heard.matches("kept").count(), 2, "{level}: {heard}");

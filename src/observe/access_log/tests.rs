@@ -98,7 +98,10 @@ fn failures_are_never_sampled_away() {
     log.record(record("/left", 0));
     log.close();
     let written = lines(&file);
-    assert_eq!(written.iter().map(|line| line["target"].as_str().unwrap_or("")).collect::<Vec<_>>(), ["/bad", "/cut", "/left"]);
+    assert_eq!(
+        written.iter().map(|line| line["target"].as_str().unwrap_or("")).collect::<Vec<_>>(),
+        ["/bad", "/cut", "/left"]
+    );
     assert_eq!(written[1]["error"], "truncated: token=***");
 }
 
@@ -124,7 +127,12 @@ fn a_rotated_file_is_reopened_with_and_without_a_signal() {
 fn a_full_queue_drops_and_counts() {
     let metrics = Arc::new(Metrics::new());
     let (sender, queue) = sync_channel(1);
-    let log = AccessLog { sender: Mutex::new(Some(sender)), writer: Mutex::new(None), metrics: Arc::clone(&metrics), sample: 1.0 };
+    let log = AccessLog {
+        sender: Mutex::new(Some(sender)),
+        writer: Mutex::new(None),
+        metrics: Arc::clone(&metrics),
+        sample: 1.0,
+    };
     log.record(record("/1", 200));
     log.record(record("/2", 200));
     assert_eq!(metrics.access_log_dropped.get(), 1);
