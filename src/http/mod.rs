@@ -13,5 +13,7 @@ pub mod loop_detection;
 pub mod path;
 pub mod precondition;
 pub mod problem;
+pub mod redact;
 pub mod route;
 pub mod rules;
+pub mod traceparent;
