@@ -1,13 +1,13 @@
 //! The first phases: facts of the connection, limits, the site, and whether the request may come in at all.
 
 use super::Edge;
-use super::context::{Context, InFlightGauge};
+use super::context::{Context, InFlightGauge, UNIX_CLIENT};
 use crate::http::headers::{self, BadRequest};
-use crate::http::{forwarded, loop_detection, redact, route, traceparent};
+use crate::http::{forwarded, key, loop_detection, rules, traceparent};
 use crate::media::class;
 use crate::transport;
 use http::header::{ACCEPT, HOST, ORIGIN};
-use http::{HeaderMap, Method, StatusCode};
+use http::{HeaderMap, StatusCode};
 use pingora_error::{Error, ErrorType, Result};
 use pingora_http::RequestHeader;
 use pingora_proxy::Session;
@@ -27,8 +27,6 @@ impl Edge {
         ctx.connection = session.digest().and_then(transport::connection).cloned();
         if let Some(connection) = &ctx.connection {
             connection.request_begun();
-            ctx.client = connection.client_address();
-            ctx.secure = connection.is_tls();
         }
         ctx.in_flight = Some(InFlightGauge::enter(&self.metrics));
         let limits = ctx.generation.config.limits.clone();
@@ -46,8 +44,10 @@ impl Edge {
             self.metrics.limits_reached.with_label_values(&["header_bytes"]).inc();
             return Err(refusal(ctx, 431, "The request's header fields are too many or too long."));
         }
-        if let Err(BadRequest { status, detail }) = headers::check_request(&request.method, &request.uri, &request.headers) {
-            return Err(refusal(ctx, status, detail));
+        if let Err(BadRequest { status, detail }) =
+            headers::check_request(&request.method, &request.uri, request.version, &request.headers)
+        {
+            return Err(refusal(ctx, status.as_u16(), detail));
         }
         self.identify(session.req_header(), ctx);
         Ok(())
@@ -55,17 +55,14 @@ impl Edge {
 
     /// Who asks, and for which host: from trusted proxies also through what they forward.
     fn identify(&self, request: &RequestHeader, ctx: &mut Context) {
-        let trusted = &ctx.generation.config.trusted_proxies;
-        let seen = forwarded::resolve(ctx.client, ctx.secure, &request.headers, trusted);
-        ctx.client = seen.client;
-        ctx.secure = seen.secure;
-        let authority = request
-            .uri
-            .authority()
-            .map(|authority| authority.as_str().to_owned())
-            .or_else(|| header_str(&request.headers, HOST.as_str()).map(str::to_owned));
-        ctx.authority = seen.host.or(authority);
-        ctx.host = ctx.authority.as_deref().and_then(route::normalise_host);
+        let connection = ctx.connection.as_deref();
+        let peer = connection.and_then(|connection| connection.client).map_or(UNIX_CLIENT, |client| client.ip());
+        let tls = connection.is_some_and(|connection| connection.tls);
+        ctx.client = forwarded::resolve(peer, tls, &ctx.generation.config.trusted_proxies, &request.headers);
+        let authority = request.uri.authority().map(|authority| authority.as_str());
+        let authority = authority.or_else(|| header_str(&request.headers, HOST.as_str()));
+        ctx.authority = ctx.client.host.clone().or_else(|| authority.map(str::to_owned));
+        ctx.host = ctx.authority.as_deref().and_then(|host| key::normalise_host(host).ok()).map(|host| host.into_owned());
     }
 
     /// The site's own rules. True: the request has been answered.
@@ -77,12 +74,12 @@ impl Edge {
         };
         ctx.site = Some(site.clone());
 
-        if site.deny.iter().any(|net| net.contains(&ctx.client))
-            || (!site.allow.is_empty() && !site.allow.iter().any(|net| net.contains(&ctx.client)))
+        if site.deny.iter().any(|net| net.contains(&ctx.client.address))
+            || (!site.allow.is_empty() && !site.allow.iter().any(|net| net.contains(&ctx.client.address)))
         {
             return Err(refusal(ctx, 403, "This address may not use this site."));
         }
-        if let Some(Err(wait)) = limiter.map(|limiter| limiter.admit(ctx.client, Instant::now())) {
+        if let Some(Err(wait)) = limiter.map(|limiter| limiter.admit(ctx.client.address, Instant::now())) {
             self.metrics.limits_reached.with_label_values(&["rate"]).inc();
             ctx.error = Some("rate");
             let detail = "Too many requests from this address.";
@@ -93,10 +90,7 @@ impl Edge {
         if loop_detection::is_loop(&request.headers) {
             return Err(refusal(ctx, 508, "This request has been through this server already (CDN-Loop)."));
         }
-        if matches!(request.method, Method::TRACE | Method::CONNECT) {
-            return Err(refusal(ctx, 405, "This method is not served."));
-        }
-        if let (Some(port), false) = (site.https_port, ctx.secure) {
+        if let (Some(port), false) = (site.https_port, ctx.client.secure) {
             let host = ctx.host.as_deref().unwrap_or("localhost");
             let host = if host.contains(':') { format!("[{host}]") } else { host.to_owned() };
             let port = if port == 443 { String::new() } else { format!(":{port}") };
@@ -104,9 +98,9 @@ impl Edge {
             self.redirect(session, ctx, StatusCode::PERMANENT_REDIRECT, &location).await?;
             return Ok(true);
         }
-        let target = ctx.target.clone();
+        let query = session.req_header().uri.query().map(str::to_owned);
         for rule in &site.redirects {
-            if let Some(location) = rule.apply(&target) {
+            if let Some(location) = rule.apply(&path, query.as_deref()) {
                 self.redirect(session, ctx, rule.status, &location).await?;
                 return Ok(true);
             }
@@ -130,14 +124,16 @@ impl Edge {
     /// The path towards the origin (and in the key) after the site's rewrites.
     fn rewrite(&self, session: &mut Session, ctx: &mut Context) -> Result<()> {
         let Some(site) = ctx.site.clone() else { return Ok(()) };
-        let request = session.req_header_mut();
-        if let Some(target) = crate::http::rules::rewrite(&site.rewrites, &ctx.target) {
-            match target.parse() {
-                Ok(uri) => request.set_uri(uri),
-                Err(_) => {
-                    tracing::warn!(site = site.name, target = %redact::redact_target(&target), "a rewrite made an invalid path");
-                    return Err(refusal(ctx, 400, "The site's rewrite of this path is not a valid path."));
-                }
+        if site.rewrites.is_empty() {
+            return Ok(());
+        }
+        let target = rules::rewrite_first(&site.rewrites, &ctx.target);
+        match target.map(|target| target.map(|target| target.parse::<http::Uri>())) {
+            Ok(None) => {}
+            Ok(Some(Ok(uri))) => session.req_header_mut().set_uri(uri),
+            Ok(Some(Err(_))) | Err(_) => {
+                tracing::warn!(site = site.name, "a rewrite made an invalid path");
+                return Err(refusal(ctx, 400, "The site's rewrite of this path is not a valid path."));
             }
         }
         Ok(())

@@ -96,7 +96,7 @@ impl Edge {
         }
         let status = StatusCode::from_u16(failure.status).unwrap_or(StatusCode::BAD_GATEWAY);
         let detail = ctx.refusal.take().unwrap_or_else(|| problem::default_detail(status).to_owned());
-        let retry_after = ctx.origin.unavailable;
+        let retry_after = ctx.origin.retry_after;
         // What is left of the request's body would be read as the next request.
         session.set_keepalive(None);
         if self.refuse(session, ctx, status, &detail, retry_after).await.is_err() {

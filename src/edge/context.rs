@@ -2,14 +2,18 @@
 
 use super::generation::Generation;
 use crate::config::Site;
+use crate::http::forwarded::Client;
 use crate::http::traceparent::Trace;
 use crate::media::class::Class;
 use crate::observe::Metrics;
 use crate::origin::{Pick, Pool, Tried};
 use crate::transport::Connection;
-use std::net::IpAddr;
+use std::net::{IpAddr, Ipv4Addr};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
+
+/// The address of a client on a unix socket, which has none: it is on this machine.
+pub const UNIX_CLIENT: IpAddr = IpAddr::V4(Ipv4Addr::LOCALHOST);
 
 /// See the module.
 pub struct Context {
@@ -18,10 +22,8 @@ pub struct Context {
     pub connection: Option<Arc<Connection>>,
     pub started: Instant,
     pub trace: Option<Trace>,
-    /// The client, behind trusted proxies.
-    pub client: IpAddr,
-    /// As the client sees it: `https` also behind a trusted proxy that terminates TLS.
-    pub secure: bool,
+    /// Who asks, and over what: behind trusted proxies, what they say.
+    pub client: Client,
     /// Host as asked for, lower case, without port.
     pub host: Option<String>,
     /// Host and port as asked for.
@@ -66,13 +68,12 @@ pub struct OriginNotes {
     pub pool: Option<Arc<Pool>>,
     pub pick: Option<Pick>,
     pub tried: Tried,
-    pub attempts: u32,
     pub asked: Option<Instant>,
     pub status: Option<u16>,
     pub elapsed: Option<Duration>,
     pub server: Option<String>,
-    /// Status and `Retry-After` of an answer we owe instead, when no server could be picked.
-    pub unavailable: Option<Duration>,
+    /// `Retry-After` of the 503 we owe when no server could be picked.
+    pub retry_after: Option<Duration>,
     pub body_bytes: u64,
 }
 
@@ -99,8 +100,7 @@ impl Context {
             connection: None,
             started: Instant::now(),
             trace: None,
-            client: IpAddr::from([0, 0, 0, 0]),
-            secure: false,
+            client: Client { address: UNIX_CLIENT, peer_trusted: false, secure: false, host: None },
             host: None,
             authority: None,
             target: String::new(),

@@ -2,7 +2,6 @@
 
 use super::Edge;
 use super::context::Context;
-use crate::http::cache_control::RequestDirectives;
 use crate::http::cache_status::Fwd;
 use crate::http::{freshness, key};
 use http::header::{ACCEPT, AUTHORIZATION, CONTENT_LENGTH, RANGE, VARY};
@@ -39,12 +38,12 @@ impl Edge {
         if ctx.long_lived {
             return refuse(ctx, Fwd::Bypass, Some("long-lived"));
         }
-        if RequestDirectives::parse(&request.headers).no_store {
+        if freshness::request_policy(&request.headers).no_store {
             return refuse(ctx, Fwd::Request, Some("no-store"));
         }
         // Pingora would fetch the whole object to serve a range of it. Until slices are built, a range of what is not
         // here goes to the origin as it is.
-        if request.headers.contains_key(RANGE) && !self.store.contains(&self.cache_key(session, ctx).to_compact()) {
+        if request.headers.contains_key(RANGE) && self.store.contains(&self.cache_key(session, ctx).to_compact()).is_none() {
             return refuse(ctx, Fwd::Partial, Some("range"));
         }
         session.cache.enable(self.store, None, None, Some(self.lock), None);
@@ -95,25 +94,27 @@ impl Edge {
             return Uncacheable(NoCacheReason::ResponseTooLarge);
         }
         let now = SystemTime::now();
-        let asked = freshness::Asked {
-            method: &session.req_header().method,
-            authorised: session.req_header().headers.contains_key(AUTHORIZATION),
+        let request = session.req_header();
+        let exchange = freshness::Exchange {
+            method: &request.method,
+            request_authorized: request.headers.contains_key(AUTHORIZATION),
+            request_no_store: false, // such a request never opened the cache
+            status: response.status,
+            headers: &response.headers,
+            strip_set_cookie: site.cache.strip_set_cookie,
+            response_delay: ctx.origin.elapsed.unwrap_or_default(),
+            now,
         };
-        match freshness::decide(&asked, response.status, &response.headers, site.cache.strip_set_cookie, now) {
-            freshness::Decision::Store(kept) => {
+        match freshness::decide(&exchange) {
+            Ok(kept) => {
                 ctx.cache.stored = true;
                 ctx.cache.ttl_s = Some(kept.fresh_for.as_secs() as i64);
-                let created = now - kept.age;
-                Cacheable(CacheMeta::new(
-                    now + kept.fresh_for,
-                    created,
-                    0,
-                    if kept.must_revalidate { 0 } else { kept.stale_if_error_s },
-                    response.clone(),
-                ))
+                let created = now.checked_sub(kept.age_at_receipt).unwrap_or(now);
+                let stale_if_error_s = u32::try_from(kept.stale_if_error.as_secs()).unwrap_or(u32::MAX);
+                Cacheable(CacheMeta::new(now + kept.fresh_for, created, 0, stale_if_error_s, response.clone()))
             }
-            freshness::Decision::Pass(reason) => {
-                ctx.cache.detail = Some(reason);
+            Err(reason) => {
+                ctx.cache.detail = Some(reason.as_str());
                 Uncacheable(NoCacheReason::OriginNotCache)
             }
         }

@@ -15,6 +15,8 @@ pub enum PoolError {
     ServerNameMissing { origin: String },
     /// An origin without servers.
     NoServers { origin: String },
+    /// The embedded origin cannot listen on its socket.
+    Library { origin: String, error: String },
     /// An origin of this kind is not served by a pool.
     Unsupported { origin: String, kind: &'static str },
 }
@@ -32,6 +34,7 @@ impl fmt::Display for PoolError {
                 write!(f, "origin {origin}: TLS over a unix socket needs tls.server_name or host")
             }
             Self::NoServers { origin } => write!(f, "origin {origin}: no servers; list at least one under servers"),
+            Self::Library { origin, error } => write!(f, "origin {origin}: its library cannot listen: {error}"),
             Self::Unsupported { origin, kind } => write!(f, "origin {origin}: kind {kind} is not served here"),
         }
     }

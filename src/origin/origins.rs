@@ -2,10 +2,13 @@
 //! their health, counts and kept connections live on.
 
 use std::collections::HashMap;
+use std::path::Path;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU32, Ordering};
 
 use tokio::sync::watch;
 
+use super::library::Library;
 use super::{Pool, PoolError, PoolStatus};
 use crate::config::{Origin, OriginKind};
 use crate::observe::Metrics;
@@ -21,17 +24,25 @@ pub struct Origins {
 struct Entry {
     origin: Arc<Origin>,
     pool: Arc<Pool>,
+    /// Runs as long as a set of origins holds it.
+    _library: Option<Arc<Library>>,
 }
 
 impl Origins {
     /// Builds all `origins` of a configuration, sharing those of `previous` whose settings are the same. Changes nothing about
-    /// `previous` and starts nothing: a configuration that fails later can be dropped. [`Self::start`] puts it in force.
-    pub fn build(origins: &[Arc<Origin>], previous: Option<&Self>, metrics: &Arc<Metrics>) -> Result<Self, PoolError> {
+    /// `previous`: a configuration that fails later can be dropped. [`Self::start`] puts it in force. Libraries listen on
+    /// sockets in `folder` (mode 0700) from here on, so this needs a runtime.
+    pub fn build(
+        origins: &[Arc<Origin>],
+        previous: Option<&Self>,
+        metrics: &Arc<Metrics>,
+        folder: &Path,
+    ) -> Result<Self, PoolError> {
         let mut by_name = HashMap::with_capacity(origins.len());
         for origin in origins {
             let entry = match previous.and_then(|previous| previous.unchanged(origin)) {
                 Some(entry) => entry.clone(),
-                None => Entry { origin: Arc::clone(origin), pool: pool(origin, metrics)? },
+                None => entry(origin, metrics, folder)?,
             };
             by_name.insert(origin.name.clone(), entry);
         }
@@ -68,9 +79,18 @@ impl Origins {
 }
 
 /// What stands behind an origin, by kind: the one place that knows all kinds.
-fn pool(origin: &Arc<Origin>, metrics: &Arc<Metrics>) -> Result<Arc<Pool>, PoolError> {
-    match &origin.kind {
-        OriginKind::Http(_) => Pool::new(origin, Arc::clone(metrics)),
-        OriginKind::Library(_) => Err(PoolError::Unsupported { origin: origin.name.clone(), kind: "library" }),
-    }
+fn entry(origin: &Arc<Origin>, metrics: &Arc<Metrics>, folder: &Path) -> Result<Entry, PoolError> {
+    let (pool, library) = match &origin.kind {
+        OriginKind::Http(_) => (Pool::new(origin, Arc::clone(metrics))?, None),
+        OriginKind::Library(settings) => {
+            // A reload may run the old library beside the new one: each has a socket of its own.
+            static NEXT: AtomicU32 = AtomicU32::new(0);
+            let socket = folder.join(format!("library-{}.sock", NEXT.fetch_add(1, Ordering::Relaxed)));
+            let library = Library::start(&origin.name, settings, Arc::clone(metrics), socket.clone())
+                .map_err(|error| PoolError::Library { origin: origin.name.clone(), error: error.to_string() })?;
+            (Pool::for_socket(&origin.name, socket, Arc::clone(metrics))?, Some(library))
+        }
+    };
+    Ok(Entry { origin: Arc::clone(origin), pool, _library: library })
 }
+
