@@ -3,7 +3,7 @@
 use super::fields::join_and_append;
 use std::fmt;
 
-/// What earlier caches said is kept up to this many bytes.
+/// Longest value sent; what caches farthest away said goes first.
 const FIELD_BYTES_MAX: usize = 4096;
 
 /// Our member of the list. Only `Default` and public fields: it is filled in as a request goes on.

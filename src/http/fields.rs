@@ -89,32 +89,40 @@ pub fn is_token(value: &[u8]) -> bool {
     !value.is_empty() && value.iter().all(|&byte| is_token_byte(byte))
 }
 
-/// Joins received lines of a list field and one member of ours into one value. Lines with bytes no list field may carry,
-/// and the oldest lines beyond `bytes_max`, are left out: our own member always survives.
+/// Joins the members received and one of ours into one value of at most `bytes_max` bytes. What would swallow ours is left
+/// out (a quote left open, bytes no field may carry), then the oldest members: ours always survives.
 pub fn join_and_append<'a>(received: impl Iterator<Item = &'a [u8]>, own: &str, bytes_max: usize) -> String {
-    let lines: Vec<&str> = received
-        .map(<[u8]>::trim_ascii)
-        .filter(|line| !line.is_empty() && line.iter().all(|byte| matches!(byte, b'\t' | b' '..=b'~')))
-        .filter_map(|line| std::str::from_utf8(line).ok())
-        .collect();
+    let visible = |member: &&[u8]| member.iter().all(|byte| matches!(byte, b'\t' | b' '..=b'~'));
+    let members = list(received).filter(visible).filter(|member| is_closed(member));
+    let members: Vec<&str> = members.filter_map(|member| std::str::from_utf8(member).ok()).collect();
     let mut room = bytes_max.saturating_sub(own.len());
-    let kept = lines
-        .iter()
-        .rev()
-        .take_while(|line| match room.checked_sub(line.len() + 2) {
-            Some(left) => {
-                room = left;
-                true
-            }
-            None => false,
-        })
-        .count();
-    let mut value = lines[lines.len() - kept..].join(", ");
-    if !value.is_empty() {
+    let mut first_kept = members.len();
+    for member in members.iter().rev() {
+        let Some(left) = room.checked_sub(member.len() + ", ".len()) else { break };
+        room = left;
+        first_kept -= 1;
+    }
+    let mut value = String::with_capacity(bytes_max.min(256));
+    for member in &members[first_kept..] {
+        value.push_str(member);
         value.push_str(", ");
     }
     value.push_str(own);
     value
+}
+
+/// Whether every quote of a member is closed within it.
+fn is_closed(member: &[u8]) -> bool {
+    let (mut quoted, mut escaped) = (false, false);
+    for byte in member {
+        match byte {
+            _ if escaped => escaped = false,
+            b'\\' if quoted => escaped = true,
+            b'"' => quoted = !quoted,
+            _ => {}
+        }
+    }
+    !quoted
 }
 
 #[cfg(test)]
@@ -150,9 +158,14 @@ mod tests {
     #[test]
     fn joining_keeps_our_member_when_the_rest_is_too_long() {
         let long = vec![b'x'; 100];
-        let lines = [long.as_slice(), b"near"];
-        assert_eq!(join_and_append(lines.into_iter(), "own", 40), "near, own");
+        let lines = [long.as_slice(), b"far-too-far-away-to-fit, near"];
+        assert_eq!(join_and_append(lines.into_iter(), "own", 20), "near, own");
         assert_eq!(join_and_append([b"\xff".as_slice()].into_iter(), "own", 40), "own");
+    }
+
+    #[test]
+    fn an_open_quote_does_not_swallow_our_member() {
+        assert_eq!(join_and_append([b"a, b=\"x".as_slice()].into_iter(), "own", 40), "a, own");
     }
 
     proptest! {

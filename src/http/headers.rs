@@ -23,7 +23,7 @@ pub const HOP_BY_HOP: [&str; 10] = [
 ];
 
 /// Fields meant for every recipient: naming them in Connection is an error (RFC 9110 §7.6.1) or an attack, and ignored.
-const END_TO_END: [&str; 26] = [
+const END_TO_END: [&str; 27] = [
     "accept-encoding",
     "age",
     "authorization",
@@ -50,12 +50,14 @@ const END_TO_END: [&str; 26] = [
     "x-forwarded-for",
     "x-forwarded-host",
     "x-forwarded-proto",
+    "x-real-ip",
 ];
 
 /// Names taken from Connection, at most.
 const CONNECTION_NAMES_MAX: usize = 32;
 
-/// The fields to drop before a message is passed on, either way: those of this connection and those Connection names.
+/// The fields to drop before a message is passed on, either way: those of this connection, those Connection names, and
+/// those an origin could take for one of the above or for a field of ours (`x_forwarded_for`: CGI knows no difference).
 /// `upgrade`: the message asks for or grants a change of protocol, so Connection and Upgrade stay. Transfer-Encoding and
 /// Trailer are never in the list: the library frames by them.
 pub fn names_to_drop(headers: &HeaderMap, upgrade: bool) -> Vec<HeaderName> {
@@ -67,13 +69,19 @@ pub fn names_to_drop(headers: &HeaderMap, upgrade: bool) -> Vec<HeaderName> {
         .take(CONNECTION_NAMES_MAX)
         .filter_map(|name| HeaderName::from_bytes(name).ok())
         .filter(|name| !kept(name.as_str()) && !END_TO_END.contains(&name.as_str()));
+    let look_alikes = headers.keys().filter(|name| is_look_alike(name.as_str())).cloned();
     let mut names: Vec<HeaderName> = Vec::new();
-    for name in fixed.chain(named) {
+    for name in fixed.chain(named).chain(look_alikes) {
         if headers.contains_key(&name) && !names.contains(&name) {
             names.push(name);
         }
     }
     names
+}
+
+fn is_look_alike(name: &str) -> bool {
+    let hyphenated = || name.replace('_', "-");
+    name.contains('_') && HOP_BY_HOP.iter().chain(&END_TO_END).any(|known| *known == hyphenated())
 }
 
 /// A request to refuse.

@@ -5,7 +5,7 @@
 
 mod target;
 
-pub use target::{RULE_BYTES_MAX, Redirect, Rewrite, RuleError, rewrite_first};
+pub use target::{RULE_BYTES_MAX, Redirect, Rewrite, RuleError, https_location, rewrite_first};
 
 use http::{HeaderMap, HeaderName, HeaderValue};
 

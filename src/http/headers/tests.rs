@@ -42,6 +42,12 @@ fn rfc9110_7_6_1_fields_named_by_connection_are_dropped() {
 }
 
 #[test]
+fn an_underscore_does_not_pass_for_a_hyphen() {
+    let headers = map(&[("x_forwarded_for", "1.1.1.1"), ("content_length", "5"), ("x_mine", "1"), ("x-real_ip", "1")]);
+    assert_eq!(names_to_drop(&headers, false), ["x_forwarded_for", "content_length", "x-real_ip"]);
+}
+
+#[test]
 fn an_upgrade_keeps_what_it_needs() {
     let headers = map(&[("connection", "Upgrade, X-Hop"), ("upgrade", "websocket"), ("x-hop", "1")]);
     assert_eq!(names_to_drop(&headers, true), ["x-hop"]);

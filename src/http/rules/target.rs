@@ -146,6 +146,15 @@ impl Redirect {
     }
 }
 
+/// The Location of a request in clear that belongs on TLS: same host, same path and query. None where the host or the
+/// path is none.
+pub fn https_location(host: &str, port: u16, path_and_query: &str) -> Option<String> {
+    let host = normalise_host(host).ok()?;
+    let path = normalise_path_and_query(path_and_query).ok()?;
+    let port = if port == 443 { String::new() } else { format!(":{port}") };
+    Some(format!("https://{host}{port}{path}"))
+}
+
 /// `https://host`, and what follows: empty or from the first `/`, `?`, `#` or `$`.
 fn split_absolute(to: &str) -> Option<(&str, &str)> {
     let lower = to.get(..8).unwrap_or(to).to_ascii_lowercase();

@@ -97,6 +97,13 @@ fn only_redirect_statuses_redirect() {
     assert_eq!(rule.unwrap_err(), RuleError::Status(StatusCode::OK));
 }
 
+#[test]
+fn to_https_on_the_same_host() {
+    assert_eq!(https_location("TV.org:80", 443, "/a?b").unwrap(), "https://tv.org/a?b");
+    assert_eq!(https_location("[::1]", 8443, "/").unwrap(), "https://[::1]:8443/");
+    assert_eq!(https_location("tv.org/@evil.org", 443, "/"), None);
+}
+
 proptest! {
     #[test]
     fn locations_stay_on_this_host_and_in_one_line(path in "(?s)(/|\\\\|.|\\.\\.|\n){0,20}", query in proptest::option::of("(?s).{0,10}")) {
