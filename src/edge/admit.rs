@@ -3,15 +3,19 @@
 use super::Edge;
 use super::context::{Context, InFlightGauge, UNIX_CLIENT};
 use crate::http::headers::{self, BadRequest};
-use crate::http::{forwarded, key, loop_detection, rules, traceparent};
+use crate::http::fields::HeaderView;
+use crate::http::{cors, forwarded, key, rules, traceparent};
 use crate::media::class;
 use crate::transport;
-use http::header::{ACCEPT, HOST, ORIGIN};
+use http::header::{ACCEPT, HOST};
 use http::{HeaderMap, StatusCode};
 use pingora_error::{Error, ErrorType, Result};
 use pingora_http::RequestHeader;
 use pingora_proxy::Session;
 use std::time::Instant;
+
+/// RFC 8586
+pub(super) const CDN_LOOP: &str = "cdn-loop";
 
 /// A refusal that travels through Pingora's error path to [`Edge::answer_failure`].
 pub(super) fn refusal(ctx: &mut Context, status: u16, detail: impl Into<String>) -> Box<Error> {
@@ -39,7 +43,7 @@ impl Edge {
         ctx.target = request.uri.path_and_query().map_or("/", |target| target.as_str()).to_owned();
         ctx.trace = Some(traceparent::next(header_str(&request.headers, "traceparent"), random_bytes()));
         ctx.class = class::classify(request.uri.path(), None);
-        let (count, bytes) = headers::size(&request.headers, &ctx.target);
+        let (count, bytes) = head_size(&request.headers, &ctx.target);
         if count > limits.header_count_max || bytes > limits.header_bytes_max {
             self.metrics.limits_reached.with_label_values(&["header_bytes"]).inc();
             return Err(refusal(ctx, 431, "The request's header fields are too many or too long."));
@@ -87,7 +91,7 @@ impl Edge {
             return Ok(true);
         }
         let request = session.req_header();
-        if loop_detection::is_loop(&request.headers) {
+        if self.loop_id.is_loop(request.headers.all(CDN_LOOP)) {
             return Err(refusal(ctx, 508, "This request has been through this server already (CDN-Loop)."));
         }
         if let (Some(port), false) = (site.https_port, ctx.client.secure) {
@@ -105,10 +109,12 @@ impl Edge {
                 return Ok(true);
             }
         }
+        let request = session.req_header();
         if let Some(cors) = &site.cors
-            && let Some(headers) = cors.preflight(&session.req_header().method, &session.req_header().headers)
+            && cors::is_preflight(&request.method, &request.headers)
         {
-            self.preflight(session, ctx, headers).await?;
+            let fields = cors.preflight(&request.headers);
+            self.preflight(session, ctx, fields).await?;
             return Ok(true);
         }
         self.rewrite(session, ctx)?;
@@ -155,7 +161,8 @@ fn random_bytes() -> [u8; 24] {
     bytes
 }
 
-/// Whether a request carries an `Origin`, so that its answer varies by it.
-pub(super) fn origin_of(headers: &HeaderMap) -> Option<&str> {
-    header_str(headers, ORIGIN.as_str())
+/// Number of fields, and bytes of the request line and the fields as HTTP/1.1 would send them.
+fn head_size(headers: &HeaderMap, target: &str) -> (usize, usize) {
+    let fields = headers.iter().map(|(name, value)| name.as_str().len() + value.len() + ": \r\n".len());
+    (headers.len(), target.len() + fields.sum::<usize>())
 }

@@ -2,11 +2,12 @@
 
 use super::Edge;
 use super::context::Context;
-use crate::http::cache_status::CacheStatus;
-use crate::http::problem;
+use crate::http::cache_status::{CacheStatus, Fwd};
+use crate::http::cors::CorsFields;
+use crate::http::problem::{self, Problem};
 use bytes::Bytes;
-use http::header::{ACCEPT, CACHE_CONTROL, CONTENT_LENGTH, CONTENT_TYPE, LOCATION, RETRY_AFTER};
-use http::{HeaderName, HeaderValue, Method, StatusCode};
+use http::header::{CACHE_CONTROL, CONTENT_LENGTH, CONTENT_TYPE, LOCATION, RETRY_AFTER, VARY};
+use http::{HeaderName, Method, StatusCode};
 use pingora_error::{Error, Result};
 use pingora_http::ResponseHeader;
 use pingora_proxy::{FailToProxy, Session};
@@ -25,12 +26,12 @@ impl Edge {
         detail: &str,
         retry_after: Option<Duration>,
     ) -> Result<()> {
-        let accept = session.req_header().headers.get(ACCEPT).and_then(|value| value.to_str().ok());
-        let (content_type, body) = problem::body(status, detail, problem::wants_json(accept));
+        let json = problem::wants_json(&session.req_header().headers);
+        let (content_type, body) = Problem::of(status).body(detail, json);
         let mut response = ResponseHeader::build(status, Some(6))?;
         response.insert_header(CONTENT_TYPE, content_type)?;
         if let Some(wait) = retry_after {
-            response.insert_header(RETRY_AFTER, wait.as_secs().max(1).to_string())?;
+            response.insert_header(RETRY_AFTER, problem::retry_after(wait))?;
         }
         self.write_own(session, ctx, response, Bytes::from(body)).await
     }
@@ -49,15 +50,13 @@ impl Edge {
     }
 
     /// The answer to a CORS preflight.
-    pub(super) async fn preflight(
-        &self,
-        session: &mut Session,
-        ctx: &mut Context,
-        headers: Vec<(HeaderName, HeaderValue)>,
-    ) -> Result<()> {
-        let mut response = ResponseHeader::build(StatusCode::NO_CONTENT, Some(headers.len() + 4))?;
-        for (name, value) in headers {
-            response.append_header(name, value)?;
+    pub(super) async fn preflight(&self, session: &mut Session, ctx: &mut Context, fields: CorsFields) -> Result<()> {
+        let mut response = ResponseHeader::build(StatusCode::NO_CONTENT, Some(fields.set.len() + 5))?;
+        for (name, value) in fields.set {
+            response.insert_header(name, value)?;
+        }
+        if let Some(vary) = fields.vary {
+            response.append_header(VARY, vary)?;
         }
         self.write_own(session, ctx, response, Bytes::new()).await
     }
@@ -71,7 +70,7 @@ impl Edge {
     ) -> Result<()> {
         ctx.own_answer = true;
         response.insert_header(CACHE_CONTROL, "no-store")?;
-        response.insert_header(CACHE_STATUS, CacheStatus::bypass(ctx.cache.detail).to_string())?;
+        response.insert_header(CACHE_STATUS, CacheStatus { fwd: Some(Fwd::Bypass), ..CacheStatus::default() }.to_string())?;
         if response.status != StatusCode::NO_CONTENT {
             response.insert_header(CONTENT_LENGTH, body.len().to_string())?;
         }
@@ -95,7 +94,7 @@ impl Edge {
             return done(false);
         }
         let status = StatusCode::from_u16(failure.status).unwrap_or(StatusCode::BAD_GATEWAY);
-        let detail = ctx.refusal.take().unwrap_or_else(|| problem::default_detail(status).to_owned());
+        let detail = ctx.refusal.take().unwrap_or_default();
         let retry_after = ctx.origin.retry_after;
         // What is left of the request's body would be read as the next request.
         session.set_keepalive(None);

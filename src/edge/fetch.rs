@@ -2,62 +2,60 @@
 //! breaker are `origin`'s.
 
 use super::Edge;
-use super::context::Context;
+use super::admit::{CDN_LOOP, refusal};
+use super::context::{Context, UNIX_CLIENT};
 use crate::config::OriginKind;
+use crate::http::fields::HeaderView;
 use crate::http::{forwarded, loop_detection};
-use crate::origin::{Failure, Unavailable};
-use http::HeaderValue;
-use http::header::HOST;
-use pingora_core::protocols::Digest;
+use crate::origin::{Exchange, Failure, Unavailable};
+use http::header::{HOST, VIA};
 use pingora_core::upstreams::peer::HttpPeer;
-use pingora_error::{Error, ErrorSource, ErrorType, Result};
+use pingora_error::{Error, Result};
 use pingora_http::RequestHeader;
 use pingora_proxy::Session;
 use std::time::{Duration, Instant};
 
+/// What a client is told to wait when every server is down: about one health check.
+const RETRY_AFTER_NO_SERVER: Duration = Duration::from_secs(5);
+
 impl Edge {
     pub(super) async fn choose_server(&self, session: &mut Session, ctx: &mut Context) -> Result<Box<HttpPeer>> {
-        let Some(site) = ctx.site.clone() else { return Err(super::admit::refusal(ctx, 421, "No site.")) };
+        let Some(site) = ctx.site.clone() else { return Err(refusal(ctx, 421, "No site.")) };
         let pool = match &ctx.origin.pool {
             Some(pool) => pool.clone(),
             None => {
                 let Some(pool) = ctx.generation.origins.get(&site.origin.name) else {
-                    return Err(super::admit::refusal(ctx, 503, "This site's origin is not running."));
+                    return Err(refusal(ctx, 503, "This site's origin is not running."));
                 };
-                pool.request_begun();
-                ctx.origin.pool = Some(pool.clone());
-                pool
+                ctx.origin.pool.insert(pool.clone()).clone()
             }
         };
         let hash = stable_hash(session.req_header().uri.path().as_bytes());
-        let pick = match pool.pick(hash, &ctx.origin.tried).await {
+        let pick = match pool.pick(hash, &mut ctx.origin.tried).await {
             Ok(pick) => pick,
             Err(unavailable) => {
                 let (detail, wait) = match unavailable {
                     Unavailable::BreakerOpen { retry_after } => ("The origin keeps failing; it is given a rest.", retry_after),
-                    Unavailable::NoHealthyServer => ("None of the origin's servers is healthy.", Duration::from_secs(5)),
+                    Unavailable::NoHealthyServer => ("None of the origin's servers is healthy.", RETRY_AFTER_NO_SERVER),
                 };
-                ctx.origin.unavailable = Some(wait);
-                return Err(super::admit::refusal(ctx, 503, detail));
+                ctx.origin.retry_after = Some(wait);
+                return Err(refusal(ctx, 503, detail));
             }
         };
-        let mut peer = pick.peer();
-        if ctx.long_lived {
-            let idle = ctx.generation.config.limits.upgrade_idle_timeout;
-            peer.options.read_timeout = Some(idle);
-            peer.options.write_timeout = Some(idle);
-        }
-        ctx.origin.server = Some(pick.server().to_owned());
-        ctx.origin.tried.add(&pick);
-        ctx.origin.attempts += 1;
+        let idle = ctx.generation.config.limits.upgrade_idle_timeout;
+        let peer = pick.peer(match (session.is_upgrade_req(), ctx.long_lived) {
+            (true, _) => Exchange::Upgrade { idle },
+            (false, true) => Exchange::Stream { idle },
+            (false, false) => Exchange::Ordinary,
+        });
         ctx.origin.asked = Some(Instant::now());
         ctx.origin.pick = Some(pick);
         Ok(peer)
     }
 
-    pub(super) fn connected(&self, reused: bool, _digest: Option<&Digest>, ctx: &mut Context) {
-        if let (Some(pick), Some(asked)) = (&mut ctx.origin.pick, ctx.origin.asked) {
-            pick.connected(reused, asked.elapsed());
+    pub(super) fn connected(&self, reused: bool, ctx: &mut Context) {
+        if let (Some(pick), Some(asked)) = (&ctx.origin.pick, ctx.origin.asked) {
+            pick.connected((!reused).then(|| asked.elapsed()));
             ctx.origin.asked = Some(Instant::now());
         }
     }
@@ -70,15 +68,21 @@ impl Edge {
         {
             request.insert_header(HOST, host.as_str())?;
         }
-        let peer = ctx.connection.as_ref().map_or(ctx.client, |connection| connection.client_address());
-        let trusted = &ctx.generation.config.trusted_proxies;
-        let outgoing =
-            forwarded::outgoing(peer, ctx.client, ctx.secure, ctx.authority.as_deref(), &session.req_header().headers, trusted);
-        for (name, value) in outgoing {
-            request.insert_header(name, value)?;
+        let received = &session.req_header().headers;
+        let connection = ctx.connection.as_deref();
+        let peer = connection.and_then(|connection| connection.client).map_or(UNIX_CLIENT, |client| client.ip());
+        let host = ctx.authority.as_deref();
+        let told = forwarded::outgoing(peer, &ctx.client, host, received);
+        request.insert_header("x-forwarded-for", told.x_forwarded_for)?;
+        request.insert_header("x-forwarded-proto", told.x_forwarded_proto)?;
+        request.insert_header("x-real-ip", told.x_real_ip)?;
+        request.insert_header("forwarded", told.forwarded)?;
+        match told.x_forwarded_host {
+            Some(host) => request.insert_header("x-forwarded-host", host)?,
+            None => drop(request.remove_header("x-forwarded-host")),
         }
-        request.insert_header(loop_detection::CDN_LOOP, loop_detection::appended(&session.req_header().headers))?;
-        request.append_header(http::header::VIA, via(session.req_header().version))?;
+        request.insert_header(CDN_LOOP, self.loop_id.append_to(received.all(CDN_LOOP)))?;
+        request.insert_header(VIA, loop_detection::append_via(received.all("via"), session.req_header().version))?;
         if let Some(trace) = &ctx.trace {
             request.insert_header("traceparent", trace.header_value())?;
         }
@@ -86,59 +90,39 @@ impl Edge {
         Ok(())
     }
 
-    pub(super) fn connect_failed(&self, _session: &mut Session, ctx: &mut Context, mut error: Box<Error>) -> Box<Error> {
-        self.note_failure(ctx, &error);
-        // Nothing was sent: any method may be tried again.
-        let retry = self.may_retry(ctx);
+    /// No connection: nothing was sent, so any method may be tried again.
+    pub(super) fn connect_failed(&self, ctx: &mut Context, mut error: Box<Error>) -> Box<Error> {
+        let retry = self.note_failure(ctx, &error, false, true);
         error.set_retry(retry);
         error
     }
 
+    /// The exchange broke off, on either side.
     pub(super) fn exchange_failed(
         &self,
         session: &mut Session,
         ctx: &mut Context,
-        error: Box<Error>,
-        client_reused: bool,
+        mut error: Box<Error>,
+        reused: bool,
     ) -> Box<Error> {
-        let mut error = error;
-        if error.esource() == &ErrorSource::Upstream {
-            self.note_failure(ctx, &error);
-        }
         let replayable = session.req_header().method.is_idempotent() && !session.as_ref().retry_buffer_truncated();
         let answered = session.response_written().is_some() || ctx.origin.status.is_some();
-        // A reused connection the origin had just closed is no failure of the origin: Pingora marks those `ReusedOnly`.
-        error.retry.decide_reuse(client_reused);
-        let wanted = error.retry() || (error.esource() == &ErrorSource::Upstream && lost_connection(error.etype()));
-        let retry = replayable && !answered && wanted && self.may_retry(ctx);
+        let retry = self.note_failure(ctx, &error, reused, replayable) && !answered;
         error.set_retry(retry);
         error
     }
 
-    fn may_retry(&self, ctx: &mut Context) -> bool {
-        let Some(pool) = &ctx.origin.pool else { return false };
-        ctx.origin.attempts <= pool.retries_max() && pool.may_retry()
-    }
-
-    fn note_failure(&self, ctx: &mut Context, error: &Error) {
-        if let Some(pick) = ctx.origin.pick.take() {
-            pick.failed(Failure::of(error.etype()));
+    /// Tells the origin's health, and asks whether another try is worth it.
+    fn note_failure(&self, ctx: &mut Context, error: &Error, reused: bool, replayable: bool) -> bool {
+        let Some(failure) = Failure::of(error, reused) else { return false };
+        if let Some(mut pick) = ctx.origin.pick.take() {
+            pick.failed(failure);
         }
+        // A retry that could not be used must not be taken from the budget.
+        let answered = ctx.origin.status.is_some();
+        let Some(pool) = &ctx.origin.pool else { return false };
+        !answered && pool.may_retry(&mut ctx.origin.tried, failure, replayable)
     }
-}
-
-/// No answer came because the connection was lost: the origin may never have seen the request.
-fn lost_connection(kind: &ErrorType) -> bool {
-    matches!(kind, ErrorType::ConnectionClosed | ErrorType::ReadError | ErrorType::WriteError)
-}
-
-fn via(version: http::Version) -> HeaderValue {
-    HeaderValue::from_static(match version {
-        http::Version::HTTP_2 => "2.0 reelgate",
-        http::Version::HTTP_3 => "3.0 reelgate",
-        http::Version::HTTP_10 => "1.0 reelgate",
-        _ => "1.1 reelgate",
-    })
 }
 
 /// The same for every process and version: consistent hashing must send a path to the same server everywhere.

@@ -2,18 +2,16 @@
 
 use super::context::Context;
 use super::{Edge, failure};
-use crate::observe::AccessRecord;
+use crate::observe::{AccessRecord, OriginExchange};
 use http::header::{REFERER, USER_AGENT};
 use http::{HeaderMap, Version};
 use pingora_cache::CachePhase;
 use pingora_error::Error;
 use pingora_proxy::Session;
+use std::time::SystemTime;
 
 impl Edge {
     pub(super) fn log(&self, session: &mut Session, error: Option<&Error>, ctx: &mut Context) {
-        if let Some(connection) = &ctx.connection {
-            connection.request_done();
-        }
         if let Some(error) = error {
             ctx.error.get_or_insert(failure::classify(error).reason);
             tracing::debug!(reason = ctx.error, kind = ?error.etype(), "request failed");
@@ -45,14 +43,26 @@ impl Edge {
             m.origin_body_bytes.with_label_values(&[&site.origin.name]).inc_by(ctx.origin.body_bytes);
         }
 
+        let Some(access_log) = &self.access_log else { return };
         let request = session.req_header();
-        self.access_log.write(status, || AccessRecord {
-            client: ctx.client,
+        let asked = ctx.origin.pool.as_ref().map(|pool| OriginExchange {
+            name: pool.name().to_owned(),
+            server: ctx.origin.server.take(),
+            status: ctx.origin.status,
+            time: ctx.origin.elapsed,
+        });
+        access_log.record(AccessRecord {
+            time: SystemTime::now().checked_sub(duration).unwrap_or(SystemTime::UNIX_EPOCH),
+            client: ctx.connection.as_ref().and_then(|connection| connection.client).map(|_| ctx.client.address),
             method: request.method.as_str().to_owned(),
-            secure: ctx.secure,
-            host: ctx.authority.clone(),
-            target: ctx.target.clone(),
-            protocol,
+            scheme: if ctx.client.secure { "https" } else { "http" },
+            host: ctx.authority.take().unwrap_or_default(),
+            target: std::mem::take(&mut ctx.target),
+            protocol: match protocol {
+                "h2" => "HTTP/2",
+                "h3" => "HTTP/3",
+                _ => "HTTP/1.1",
+            },
             status,
             bytes_sent: sent,
             bytes_received: received,
@@ -61,14 +71,11 @@ impl Edge {
             site: ctx.site.as_ref().map(|site| site.name.clone()),
             class,
             cache,
-            origin: ctx.site.as_ref().filter(|_| ctx.origin.attempts > 0).map(|site| site.origin.name.clone()),
-            origin_server: ctx.origin.server.take(),
-            origin_status: ctx.origin.status,
-            origin_duration: ctx.origin.elapsed,
-            trace_id: ctx.trace.as_ref().map(|trace| trace.trace_id_hex()),
+            origin: asked,
+            trace_id: ctx.trace.as_ref().map(|trace| trace.trace_id()).unwrap_or_default(),
             user_agent: field(&request.headers, USER_AGENT.as_str()),
             referer: field(&request.headers, REFERER.as_str()),
-            error: ctx.error,
+            error: ctx.error.map(str::to_owned),
         });
     }
 }

@@ -17,7 +17,8 @@ mod respond;
 pub use generation::Generation;
 
 use crate::cache::MemoryStore;
-use crate::observe::{AccessLog, Lifecycle, Metrics};
+use crate::http::loop_detection::LoopId;
+use crate::observe::{AccessLog, Metrics};
 use arc_swap::ArcSwap;
 use async_trait::async_trait;
 use bytes::Bytes;
@@ -40,8 +41,10 @@ pub struct Edge {
     pub store: &'static MemoryStore,
     pub lock: &'static CacheKeyLockImpl,
     pub metrics: Arc<Metrics>,
-    pub lifecycle: Arc<Lifecycle>,
-    pub access_log: Arc<AccessLog>,
+    /// None: switched off.
+    pub access_log: Option<Arc<AccessLog>>,
+    /// Who we are in `CDN-Loop`.
+    pub loop_id: LoopId,
 }
 
 #[async_trait]
@@ -105,10 +108,10 @@ impl ProxyHttp for Edge {
         reused: bool,
         _peer: &HttpPeer,
         _fd: std::os::unix::io::RawFd,
-        digest: Option<&Digest>,
+        _digest: Option<&Digest>,
         ctx: &mut Context,
     ) -> Result<()> {
-        self.connected(reused, digest, ctx);
+        self.connected(reused, ctx);
         Ok(())
     }
 
@@ -131,8 +134,8 @@ impl ProxyHttp for Edge {
         Ok(None)
     }
 
-    fn fail_to_connect(&self, session: &mut Session, _peer: &HttpPeer, ctx: &mut Context, error: Box<Error>) -> Box<Error> {
-        self.connect_failed(session, ctx, error)
+    fn fail_to_connect(&self, _session: &mut Session, _peer: &HttpPeer, ctx: &mut Context, error: Box<Error>) -> Box<Error> {
+        self.connect_failed(ctx, error)
     }
 
     fn error_while_proxy(

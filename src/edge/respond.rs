@@ -4,10 +4,10 @@ use super::Edge;
 use super::answer::CACHE_STATUS;
 use super::context::Context;
 use crate::http::cache_status::{CacheStatus, Fwd};
-use crate::http::headers;
+use crate::http::{cors, headers};
 use crate::http::rules::HeaderSink;
 use crate::media::class;
-use http::header::{CONTENT_TYPE, SET_COOKIE, VIA};
+use http::header::{CONTENT_TYPE, SET_COOKIE, VARY, VIA};
 use http::{HeaderName, HeaderValue, StatusCode};
 use pingora_cache::CachePhase;
 use pingora_error::Result;
@@ -26,13 +26,12 @@ impl Edge {
             let elapsed = ctx.origin.asked.map(|asked| asked.elapsed()).unwrap_or_default();
             ctx.origin.elapsed = Some(elapsed);
             if let Some(pick) = &mut ctx.origin.pick {
-                pick.answered(status, elapsed);
+                pick.succeeded(status, elapsed);
             }
         }
-        if response.status != StatusCode::SWITCHING_PROTOCOLS {
-            for name in headers::hop_by_hop(&response.headers) {
-                response.remove_header(&name);
-            }
+        let upgrade = response.status == StatusCode::SWITCHING_PROTOCOLS;
+        for name in headers::names_to_drop(&response.headers, upgrade) {
+            response.remove_header(&name);
         }
         let content_type = response.headers.get(CONTENT_TYPE).and_then(|value| value.to_str().ok());
         ctx.class = class::classify(session.req_header().uri.path(), content_type);
@@ -65,12 +64,15 @@ impl Edge {
         response.remove_header("surrogate-key");
         if let Some(site) = &ctx.site {
             if let Some(cors) = &site.cors {
-                for (name, value) in cors.response_headers(super::admit::origin_of(&session.req_header().headers)) {
-                    if name == http::header::VARY {
-                        response.append_header(name, value)?;
-                    } else {
-                        response.insert_header(name, value)?;
-                    }
+                for name in &cors::REPLACED {
+                    response.remove_header(name);
+                }
+                let fields = cors.response(&session.req_header().headers);
+                for (name, value) in fields.set {
+                    response.insert_header(name, value)?;
+                }
+                if let Some(vary) = fields.vary {
+                    response.append_header(VARY, vary)?;
                 }
             }
             site.response_headers.apply(&mut ResponseSink(response));
