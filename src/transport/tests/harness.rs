@@ -84,6 +84,7 @@ impl HttpServerApp for Teller {
         if *shutdown.borrow() {
             session.set_keepalive(None);
         }
+        while session.read_request_body().await.ok()?.is_some() {}
         let path = session.req_header().uri.path().to_owned();
         if path == "/busy" {
             self.entered.add_permits(1);
