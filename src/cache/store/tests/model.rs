@@ -88,7 +88,9 @@ impl World {
     async fn step(&mut self, step: Step) {
         match step {
             Step::Begin { key, bytes, promised } => self.begin(key, bytes, promised).await,
-            Step::Write { fill, bytes } if !self.writers.is_empty() => self.write(fill % self.writers.len(), bytes).await,
+            Step::Write { fill, bytes } if !self.writers.is_empty() => {
+                self.write(fill % self.writers.len(), bytes).await
+            }
             Step::Finish { fill } if !self.writers.is_empty() => self.finish(fill % self.writers.len()).await,
             Step::Cancel { fill } if !self.writers.is_empty() => {
                 let writer = self.writers.swap_remove(fill % self.writers.len());
@@ -171,9 +173,8 @@ impl World {
         assert!(!version.purged, "a purged version came back");
         assert_ne!(version.fate, Fate::Failed, "a failed version was found");
         assert!(!version.passing, "a version too large to keep was found");
-        let newer = |other: &u64, v: &Version| {
-            *other > id && v.key == key && v.fate == Fate::Whole && !v.purged && !v.passing
-        };
+        let newer =
+            |other: &u64, v: &Version| *other > id && v.key == key && v.fate == Fate::Whole && !v.purged && !v.passing;
         if version.fate == Fate::Whole {
             assert!(!self.versions.iter().any(|(id, v)| newer(id, v)), "an older version outlived a newer one");
         }
