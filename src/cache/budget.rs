@@ -35,7 +35,9 @@ impl Budget {
     pub(super) fn try_take(self: &Arc<Self>, bytes: u64, limit: u64) -> Option<Charge> {
         let limit = limit.min(self.bytes_max);
         self.used
-            .fetch_update(Ordering::AcqRel, Ordering::Acquire, |used| used.checked_add(bytes).filter(|sum| *sum <= limit))
+            .fetch_update(Ordering::AcqRel, Ordering::Acquire, |used| {
+                used.checked_add(bytes).filter(|sum| *sum <= limit)
+            })
             .ok()?;
         self.gauge.add(bytes as i64);
         Some(Charge { bytes, budget: Arc::clone(self) })

@@ -7,7 +7,8 @@
 //! takes no lock: it counts in [`Visits`].
 //!
 //! Pure: no clock, no locks, no IO. Invariants: the bytes are the sum of the entries' bytes; an entry is in exactly one queue;
-//! an entry that is being read is not evicted (its memory would not come free); the ghosts are bounded by the entries.
+//! an entry that is being read is not evicted (its memory would not come free) and counts as asked for; the ghosts are bounded
+//! by the entries.
 
 use std::collections::{HashMap, HashSet, VecDeque};
 use std::sync::atomic::{AtomicU8, Ordering};
@@ -100,7 +101,10 @@ impl<T: Resident> S3Fifo<T> {
         if queue == Queue::Small {
             self.small_bytes += bytes;
         }
-        self.push(queue, id);
+        match queue {
+            Queue::Small => self.small.push_back(id),
+            Queue::Main => self.main.push_back(id),
+        }
         self.entries.insert(id, Entry { resident, bytes, queue });
         self.drop_leftovers();
     }
@@ -127,25 +131,30 @@ impl<T: Resident> S3Fifo<T> {
     /// Takes out the entry to lose next; `None` when there is none that is not being read.
     pub(super) fn evict(&mut self) -> Option<T> {
         // An entry is looked at once in *small* and at most four times in *main* (three visits to use up) before it leaves;
-        // only entries in use come round more often, and then there is nothing to free.
-        let looks_max = 5 * self.entries.len();
+        // the rest is for rounds past entries in use.
+        let looks_max = 8 * self.entries.len();
         let mut looks = 0;
+        let mut in_use_in_a_row = 0;
         while looks < looks_max {
-            let from_small = self.small_bytes > self.small_bytes_target || self.small_bytes == self.bytes;
+            let main_is_in_use = in_use_in_a_row > self.main.len();
+            let from_small = self.small_bytes > 0
+                && (self.small_bytes > self.small_bytes_target || self.small_bytes == self.bytes || main_is_in_use);
             // The chosen queue has bytes, so it has an entry (every entry weighs something), perhaps behind leftovers.
             let id = if from_small { self.small.pop_front() } else { self.main.pop_front() }?;
             let Some(entry) = self.entries.get_mut(&id) else { continue };
             looks += 1;
+            in_use_in_a_row += 1;
+            let in_use = entry.resident.in_use();
             let visits = entry.resident.visits().get();
-            if entry.resident.in_use() {
-                let queue = entry.queue;
-                self.push(queue, id);
-            } else if entry.queue == Queue::Small && visits > PROMOTION_VISITS {
+            if entry.queue == Queue::Small && (in_use || visits > PROMOTION_VISITS) {
                 entry.resident.visits().set(0);
                 entry.queue = Queue::Main;
                 self.small_bytes -= entry.bytes;
                 self.main.push_back(id);
-            } else if entry.queue == Queue::Main && visits > 0 {
+            } else if in_use {
+                self.main.push_back(id);
+                continue;
+            } else if visits > 0 && entry.queue == Queue::Main {
                 entry.resident.visits().set(visits - 1);
                 self.main.push_back(id);
             } else {
@@ -154,15 +163,9 @@ impl<T: Resident> S3Fifo<T> {
                 }
                 return self.remove(id);
             }
+            in_use_in_a_row = 0;
         }
         None
-    }
-
-    fn push(&mut self, queue: Queue, id: u64) {
-        match queue {
-            Queue::Small => self.small.push_back(id),
-            Queue::Main => self.main.push_back(id),
-        }
     }
 
     fn forget_bytes(&mut self, queue: Queue, bytes: u64) {

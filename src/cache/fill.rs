@@ -19,7 +19,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::SystemTime;
 
-use bytes::Bytes;
+use bytes::{Bytes, BytesMut};
 use parking_lot::{Mutex, RwLock};
 use pingora_cache::CacheMeta;
 use tokio::sync::watch;
@@ -31,6 +31,8 @@ use super::eviction::{Resident, Visits};
 pub(super) const CHUNK_BYTES: usize = if cfg!(test) { 64 } else { 1 << 20 };
 /// The most a reader copies from an unfinished chunk at once.
 const COPY_BYTES_MAX: u64 = 64 << 10;
+/// Enough to join a few pieces of a passing body for one read; the last piece may lie across.
+const PASSING_COPY_BYTES_MAX: usize = 512 << 10;
 /// The first allocation for a body of unknown length; it doubles up to a chunk.
 const FIRST_BYTES: usize = if cfg!(test) { 16 } else { 4 << 10 };
 
@@ -349,18 +351,25 @@ impl State {
         (bytes > 0).then(|| Bytes::copy_from_slice(&rest[..bytes]))
     }
 
-    /// While passing the pieces are of any size; those read are gone, so the wanted one is near the front.
+    /// While passing the pieces are of any size; those read are gone, so the wanted one is near the front. Several are handed
+    /// out as one copy: Pingora takes up to four pieces from the origin for each read, so a reader of single pieces would
+    /// fall behind the fastest of clients.
     fn queued(&self, position: u64, bytes_max: u64) -> Option<Bytes> {
+        let bytes_max = usize::try_from(bytes_max).unwrap_or(usize::MAX);
+        let mut run = BytesMut::new();
         let mut start = self.front;
-        for piece in &self.chunks {
+        for (at, piece) in self.chunks.iter().enumerate() {
             let end = start + piece.len() as u64;
-            if position < end {
-                let from = (position - start) as usize;
-                let bytes = (piece.len() - from).min(usize::try_from(bytes_max).unwrap_or(usize::MAX));
-                return Some(piece.slice(from..from + bytes));
+            if position < end && run.len() < bytes_max.min(PASSING_COPY_BYTES_MAX) {
+                let from = position.saturating_sub(start) as usize;
+                let bytes = (piece.len() - from).min(bytes_max - run.len());
+                if run.is_empty() && (at + 1 == self.chunks.len() || bytes >= PASSING_COPY_BYTES_MAX) {
+                    return Some(piece.slice(from..from + bytes));
+                }
+                run.extend_from_slice(&piece[from..from + bytes]);
             }
             start = end;
         }
-        None
+        (!run.is_empty()).then(|| run.freeze())
     }
 }

@@ -22,9 +22,9 @@ use super::hit::FILL_FAILED;
 use super::store::{MemoryStore, Outcome};
 
 /// How far a client may fall behind a body too large to keep, beyond what was kept when that became clear.
-const PASSING_BYTES_MAX: u64 = 8 << 20;
+const PASSING_BYTES_MAX: u64 = if cfg!(test) { 1 << 20 } else { 8 << 20 };
 /// The longest sleep per write, when the queue is full; none up to half full.
-const PASSING_SLEEP_MAX: Duration = Duration::from_secs(1);
+const PASSING_SLEEP_MAX: Duration = Duration::from_millis(if cfg!(test) { 20 } else { 1000 });
 
 pub(super) struct StoreMiss {
     store: &'static MemoryStore,

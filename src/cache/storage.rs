@@ -78,8 +78,7 @@ impl Storage for MemoryStore {
         if promised_bytes.is_some() {
             self.forget_too_large(key);
         }
-        let head =
-            Head { meta: Arc::new(meta::copy(meta)), meta_charge: Arc::new(meta_charge), expired_at: None };
+        let head = Head { meta: Arc::new(meta::copy(meta)), meta_charge: Arc::new(meta_charge), expired_at: None };
         let fill = self.begin(|version| Fill::new(key, version, promised_bytes, head));
         Ok(Box::new(StoreMiss::new(self, fill, charge)))
     }

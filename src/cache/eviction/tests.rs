@@ -141,7 +141,7 @@ proptest! {
     #[test]
     fn nothing_is_lost_from_the_accounting(steps in prop::collection::vec(step(), 1..300)) {
         const BYTES_MAX: u64 = 300;
-        let mut policy = S3Fifo::new(BYTES_MAX);
+        let mut policy: S3Fifo<Arc<Object>> = S3Fifo::new(BYTES_MAX);
         let mut model: Vec<(u64, u64, Arc<Object>)> = Vec::new();
         for (id, step) in steps.into_iter().enumerate() {
             let id = id as u64;
