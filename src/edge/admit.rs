@@ -54,7 +54,7 @@ impl Edge {
             return Err(refusal(ctx, status.as_u16(), detail));
         }
         self.identify(session.req_header(), ctx);
-        Ok(())
+        normalise_target(session.req_header_mut(), ctx)
     }
 
     /// Who asks, and for which host: from trusted proxies also through what they forward.
@@ -96,9 +96,7 @@ impl Edge {
         }
         if let (Some(port), false) = (site.https_port, ctx.client.secure) {
             let host = ctx.host.as_deref().unwrap_or("localhost");
-            let host = if host.contains(':') { format!("[{host}]") } else { host.to_owned() };
-            let port = if port == 443 { String::new() } else { format!(":{port}") };
-            let location = format!("https://{host}{port}{}", ctx.target);
+            let location = rules::https_location(host, port, target_of(session.req_header()));
             self.redirect(session, ctx, StatusCode::PERMANENT_REDIRECT, &location).await?;
             return Ok(true);
         }
@@ -133,7 +131,7 @@ impl Edge {
         if site.rewrites.is_empty() {
             return Ok(());
         }
-        let target = rules::rewrite_first(&site.rewrites, &ctx.target);
+        let target = rules::rewrite_first(&site.rewrites, target_of(session.req_header()));
         match target.map(|target| target.map(|target| target.parse::<http::Uri>())) {
             Ok(None) => {}
             Ok(Some(Ok(uri))) => session.req_header_mut().set_uri(uri),
@@ -161,8 +159,32 @@ fn random_bytes() -> [u8; 24] {
     bytes
 }
 
+/// Path and query as normalised and rewritten.
+pub(super) fn target_of(request: &RequestHeader) -> &str {
+    request.uri.path_and_query().map_or("/", |target| target.as_str())
+}
+
 /// Number of fields, and bytes of the request line and the fields as HTTP/1.1 would send them.
 fn head_size(headers: &HeaderMap, target: &str) -> (usize, usize) {
     let fields = headers.iter().map(|(name, value)| name.as_str().len() + value.len() + ": \r\n".len());
     (headers.len(), target.len() + fields.sum::<usize>())
+}
+
+/// One spelling of the path for routing, the key and the origin (RFC 3986 §6.2.2): were the origin asked for another one than
+/// the key says, `/a/%2e%2e/b` could put its answer under `/b`.
+fn normalise_target(request: &mut RequestHeader, ctx: &mut Context) -> Result<()> {
+    if !request.raw_path_is_utf8() {
+        return Err(refusal(ctx, 400, "The request target is not UTF-8."));
+    }
+    if ctx.target == "*" {
+        return Ok(());
+    }
+    let Ok(target) = key::normalise_path_and_query(&ctx.target) else {
+        return Err(refusal(ctx, 414, "The request target is too long."));
+    };
+    if target != ctx.target || request.uri.authority().is_some() {
+        let Ok(uri) = target.parse() else { return Err(refusal(ctx, 400, "The request target is not a path.")) };
+        request.set_uri(uri);
+    }
+    Ok(())
 }

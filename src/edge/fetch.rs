@@ -6,7 +6,7 @@ use super::admit::{CDN_LOOP, refusal};
 use super::context::{Context, UNIX_CLIENT};
 use crate::config::OriginKind;
 use crate::http::fields::HeaderView;
-use crate::http::{forwarded, loop_detection};
+use crate::http::{forwarded, headers, loop_detection};
 use crate::origin::{Exchange, Failure, Unavailable};
 use http::header::{HOST, VIA};
 use pingora_core::upstreams::peer::HttpPeer;
@@ -48,6 +48,7 @@ impl Edge {
             (false, true) => Exchange::Stream { idle },
             (false, false) => Exchange::Ordinary,
         });
+        ctx.origin.server = Some(pick.server().to_owned());
         ctx.origin.asked = Some(Instant::now());
         ctx.origin.pick = Some(pick);
         Ok(peer)
@@ -67,6 +68,9 @@ impl Edge {
             && let Some(host) = &settings.host
         {
             request.insert_header(HOST, host.as_str())?;
+        }
+        for name in headers::names_to_drop(&request.headers, session.is_upgrade_req()) {
+            request.remove_header(&name);
         }
         let received = &session.req_header().headers;
         let connection = ctx.connection.as_deref();

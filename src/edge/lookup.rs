@@ -1,15 +1,17 @@
 //! Between the request and the store: whether the cache is asked, under which key and variant, and what may be kept.
 
 use super::Edge;
+use super::admit::target_of;
 use super::context::Context;
+use crate::cache::collapse;
 use crate::http::cache_status::Fwd;
 use crate::http::{freshness, key};
-use http::header::{ACCEPT, AUTHORIZATION, CONTENT_LENGTH, RANGE, VARY};
+use http::header::{ACCEPT, AUTHORIZATION, CONTENT_LENGTH, RANGE};
 use http::{HeaderMap, Method};
 use pingora_cache::RespCacheable::{self, Cacheable, Uncacheable};
 use pingora_cache::key::HashBinary;
 use pingora_cache::{CacheKey, CacheMeta, ForcedFreshness, HitHandler, NoCacheReason, VarianceBuilder};
-use pingora_error::{Error, ErrorSource};
+use pingora_error::{Error, ErrorSource, ErrorType, OrErr, Result};
 use pingora_http::{RequestHeader, ResponseHeader};
 use pingora_proxy::Session;
 use std::time::SystemTime;
@@ -46,22 +48,23 @@ impl Edge {
         if request.headers.contains_key(RANGE) && self.store.contains(&self.cache_key(session, ctx).to_compact()).is_none() {
             return refuse(ctx, Fwd::Partial, Some("range"));
         }
-        session.cache.enable(self.store, None, None, Some(self.lock), None);
+        let waiting = collapse::overrides(ctx.generation.config.cache.collapse_timeout);
+        session.cache.enable(self.store, None, None, Some(self.lock), Some(waiting));
     }
 
     /// Site, path and query; the host only where a site lists several or none.
-    pub(super) fn cache_key(&self, session: &Session, ctx: &Context) -> CacheKey {
+    pub(super) fn cache_key(&self, session: &Session, ctx: &Context) -> Result<CacheKey> {
         let site = ctx.site.as_ref();
-        let target = session.req_header().uri.path_and_query().map_or("/", |target| target.as_str());
         let host = ctx.host.as_deref().filter(|_| site.is_some_and(|site| site.host_in_key));
         let name = site.map_or("", |site| site.name.as_str());
-        CacheKey::new(key::content_key(name, host, target), "")
+        let key = key::content_key(name, host, target_of(session.req_header()));
+        Ok(CacheKey::new(key.or_err(ErrorType::InternalError, "a cache key")?, ""))
     }
 
     /// The variant a request selects (RFC 9111 §4.1): a hash of the fields the stored response named.
     pub(super) fn variance(&self, meta: &CacheMeta, ctx: &mut Context, request: &RequestHeader) -> Option<HashBinary> {
         let _ = ctx;
-        let names = freshness::vary_names(meta.headers().get_all(VARY).iter().map(|value| value.as_bytes()));
+        let names = freshness::vary_names(meta.headers()).unwrap_or_default();
         let mut builder = VarianceBuilder::new();
         for name in names {
             let value = combined(&request.headers, &name);

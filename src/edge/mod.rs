@@ -72,7 +72,7 @@ impl ProxyHttp for Edge {
     }
 
     fn cache_key_callback(&self, session: &Session, ctx: &mut Context) -> Result<CacheKey> {
-        Ok(self.cache_key(session, ctx))
+        self.cache_key(session, ctx)
     }
 
     fn cache_vary_filter(&self, meta: &CacheMeta, ctx: &mut Context, request: &RequestHeader) -> Option<HashBinary> {

@@ -215,7 +215,8 @@ fn date(value: &[u8]) -> Option<SystemTime> {
 }
 
 /// §4.1
-fn vary_names<H: HeaderView>(headers: &H) -> Result<Vec<String>, NotStorable> {
+/// The request fields an answer depends on, lower case, sorted, each once.
+pub fn vary_names<H: HeaderView>(headers: &H) -> Result<Vec<String>, NotStorable> {
     let mut names = Vec::new();
     for name in list(headers.all("vary")) {
         if name == b"*" {
