@@ -1,7 +1,7 @@
 //! The retry budget: retries are a share of requests, so that an origin in trouble is not asked twice as much as before.
 //! Pure: `now` in, a decision out.
 
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
 /// Length of the window in seconds, one bucket each.
 const WINDOW_S: usize = 10;
@@ -58,15 +58,12 @@ impl Budget {
         self.second = second;
         &mut self.buckets[(second % WINDOW_S as u64) as usize]
     }
-
-    /// How long counts are remembered.
-    pub const fn window() -> Duration {
-        Duration::from_secs(WINDOW_S as u64)
-    }
 }
 
 #[cfg(test)]
 mod tests {
+    use std::time::Duration;
+
     use super::*;
     use proptest::prelude::*;
 
@@ -94,7 +91,7 @@ mod tests {
         let start = Instant::now();
         let mut budget = Budget::new(1.0, 0, start);
         budget.request_begun(start);
-        assert!(!budget.may_retry(start + Budget::window()));
+        assert!(!budget.may_retry(start + Duration::from_secs(WINDOW_S as u64)));
     }
 
     #[test]

@@ -22,8 +22,8 @@ pub enum Failure {
     Reset,
     /// Bytes that are not HTTP.
     Protocol,
-    /// A kept connection turned out to be closed, or not to speak HTTP/2 after all: the server is not to blame, and the
-    /// request may go again on another connection.
+    /// A kept connection turned out to be closed or closing, or not to speak HTTP/2 after all: the server is not to blame,
+    /// and the request may go again on another connection.
     Stale,
     /// Our own side failed (no port or descriptor left): the server is not to blame.
     Local,
@@ -38,7 +38,9 @@ impl Failure {
         }
         match error.retry {
             RetryType::ReusedOnly if reused => return Some(Self::Stale),
-            _ if matches!(error.etype(), ErrorType::H2Downgrade | ErrorType::InvalidH2) => return Some(Self::Stale),
+            // Pingora decides so for GOAWAY, REFUSED_STREAM and a downgrade to HTTP/1.1: the request was not processed.
+            RetryType::Decided(true) => return Some(Self::Stale),
+            _ if reused && *error.etype() == ErrorType::WriteError => return Some(Self::Stale),
             _ => {}
         }
         Some(match error.etype() {
@@ -53,6 +55,7 @@ impl Failure {
             | ErrorType::HandshakeError => Self::Tls,
             ErrorType::ReadTimedout | ErrorType::WriteTimedout => Self::Timeout,
             ErrorType::InvalidHTTPHeader | ErrorType::H1Error | ErrorType::H2Error => Self::Protocol,
+            ErrorType::Custom("PingTimedout") => Self::Timeout,
             ErrorType::Custom(name) if name.starts_with("Invalid") => Self::Protocol,
             ErrorType::ReadError | ErrorType::WriteError | ErrorType::ConnectionClosed | ErrorType::Custom(_) => {
                 Self::Reset
@@ -137,6 +140,8 @@ mod tests {
             (ErrorType::ReadTimedout, Failure::Timeout, 504),
             (ErrorType::ConnectionClosed, Failure::Reset, 502),
             (ErrorType::InvalidHTTPHeader, Failure::Protocol, 502),
+            (ErrorType::Custom("PingTimedout"), Failure::Timeout, 504),
+            (ErrorType::Custom("PrematureBodyEnd"), Failure::Reset, 502),
             (ErrorType::Custom("InvalidChunk"), Failure::Protocol, 502),
             (ErrorType::InternalError, Failure::Local, 500),
         ] {
@@ -152,6 +157,10 @@ mod tests {
         error.retry = RetryType::ReusedOnly;
         assert_eq!(Failure::of(&error, true), Some(Failure::Stale));
         assert_eq!(Failure::of(&error, false), Some(Failure::Reset), "on a new connection it is");
+        assert_eq!(Failure::of(&upstream(ErrorType::WriteError), true), Some(Failure::Stale));
+        let mut going_away = upstream(ErrorType::H2Error);
+        going_away.retry = true.into();
+        assert_eq!(Failure::of(&going_away, false), Some(Failure::Stale));
         assert!(!Failure::Stale.counts());
     }
 

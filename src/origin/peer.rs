@@ -45,12 +45,23 @@ pub(super) struct Authorities {
 
 impl Authorities {
     pub fn load(origin: &str, tls: &OriginTls) -> Result<Self, PoolError> {
-        let Some(path) = &tls.ca else { return Ok(Self::default()) };
+        let Some(path) = &tls.ca else {
+            return Ok(if tls.verify { Self::default() } else { Self::placeholder() });
+        };
         Self::read(path).map_err(|reason| PoolError::Authorities {
             origin: origin.to_owned(),
             path: path.clone(),
             reason,
         })
+    }
+
+    /// One certificate that vouches for nothing. Pingora builds a verifier even where it then verifies nothing, and fails
+    /// when there is no authority at all, as on a system without `ca-certificates`.
+    fn placeholder() -> Self {
+        let certificates = rcgen::generate_simple_self_signed(Vec::new())
+            .ok()
+            .map(|made| Arc::from([WrappedX509::new(made.cert.der().to_vec(), parse_x509)]));
+        Self { certificates: certificates.map(|one: Arc<[_; 1]>| one as Arc<CaType>), fingerprint: 0 }
     }
 
     fn read(path: &Path) -> Result<Self, String> {

@@ -1,7 +1,7 @@
 //! An origin's servers: which of them a request goes to, whether it may go again, and the work in the background.
 //!
-//! Invariant: no lock is held across an await or while another is taken, except the list's own (addresses' health under
-//! nothing). A pool that a reload replaced goes on serving the requests it began, but touches no gauge any more.
+//! Invariants: no lock of a pool's state is held across an await, nor two of them at once. A pool that a reload replaced goes
+//! on serving the requests it began, but runs nothing in the background and touches no gauge any more.
 
 use std::net::SocketAddr;
 use std::path::PathBuf;

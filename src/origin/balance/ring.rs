@@ -13,7 +13,7 @@ const POINTS_PER_MEMBER: u64 = 160;
 /// Points taken from one digest: 32 bytes, eight each.
 const POINTS_PER_DIGEST: u64 = 4;
 
-/// A ring over the members of one list. At most about [`POINTS_PER_MEMBER`] points per member, whatever the weights.
+/// A ring over the members of one list. About 160 points per member, whatever the weights.
 #[derive(Debug, Default)]
 pub struct Ring {
     /// (point, index of its member), sorted.
