@@ -6,7 +6,7 @@ use crate::http::forwarded::Client;
 use crate::http::traceparent::Trace;
 use crate::media::class::Class;
 use crate::observe::Metrics;
-use crate::origin::{Pick, Pool, Tried};
+use crate::origin::{Failure, Pick, Pool, Tried};
 use crate::transport::Connection;
 use std::net::{IpAddr, Ipv4Addr};
 use std::sync::Arc;
@@ -68,6 +68,8 @@ pub struct OriginNotes {
     pub pool: Option<Arc<Pool>>,
     pub pick: Option<Pick>,
     pub tried: Tried,
+    /// How the last try failed: what the client is told when no other server is left.
+    pub failure: Option<Failure>,
     pub asked: Option<Instant>,
     pub status: Option<u16>,
     pub elapsed: Option<Duration>,

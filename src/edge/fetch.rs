@@ -34,6 +34,9 @@ impl Edge {
         let pick = match pool.pick(hash, &mut ctx.origin.tried).await {
             Ok(pick) => pick,
             Err(unavailable) => {
+                if let Some(failure) = ctx.origin.failure {
+                    return Err(refusal(ctx, failure.status(), "The origin did not answer."));
+                }
                 let (detail, wait) = match unavailable {
                     Unavailable::BreakerOpen { retry_after } => ("The origin keeps failing; it is given a rest.", retry_after),
                     Unavailable::NoHealthyServer => ("None of the origin's servers is healthy.", RETRY_AFTER_NO_SERVER),
@@ -119,6 +122,7 @@ impl Edge {
     /// Tells the origin's health, and asks whether another try is worth it.
     fn note_failure(&self, ctx: &mut Context, error: &Error, reused: bool, replayable: bool) -> bool {
         let Some(failure) = Failure::of(error, reused) else { return false };
+        ctx.origin.failure = Some(failure);
         if let Some(mut pick) = ctx.origin.pick.take() {
             pick.failed(failure);
         }

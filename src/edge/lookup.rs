@@ -45,7 +45,8 @@ impl Edge {
         }
         // Pingora would fetch the whole object to serve a range of it. Until slices are built, a range of what is not
         // here goes to the origin as it is.
-        if request.headers.contains_key(RANGE) && self.store.contains(&self.cache_key(session, ctx).to_compact()).is_none() {
+        let Ok(key) = self.cache_key(session, ctx) else { return refuse(ctx, Fwd::Bypass, Some("key-too-long")) };
+        if request.headers.contains_key(RANGE) && self.store.contains(&key.to_compact()).is_none() {
             return refuse(ctx, Fwd::Partial, Some("range"));
         }
         let waiting = collapse::overrides(ctx.generation.config.cache.collapse_timeout);

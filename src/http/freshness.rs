@@ -214,8 +214,7 @@ fn date(value: &[u8]) -> Option<SystemTime> {
     httpdate::parse_http_date(std::str::from_utf8(value).ok()?.trim()).ok()
 }
 
-/// §4.1
-/// The request fields an answer depends on, lower case, sorted, each once.
+/// §4.1: the request fields an answer depends on, lower case, sorted, each once.
 pub fn vary_names<H: HeaderView>(headers: &H) -> Result<Vec<String>, NotStorable> {
     let mut names = Vec::new();
     for name in list(headers.all("vary")) {
