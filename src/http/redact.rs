@@ -5,7 +5,7 @@
 //! segment together with its token (CTA-5004).
 //!
 //! The rule: a text is cut at `&`; in each piece everything behind the first secret name and its `=` is masked; a piece that
-//! holds percent-escapes is decoded and looked at again, [`DEPTH_MAX`] times, and masked whole if it is encoded deeper than
+//! holds percent-escapes is decoded and looked at again, five times, and masked whole if it is encoded deeper than
 //! that. So it errs towards masking too much. A text without secrets comes back borrowed and unchanged.
 //!
 //! What it does not see: a secret that is a path segment (no supported origin has one), and one under an encoding other than

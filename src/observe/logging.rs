@@ -34,7 +34,7 @@ const MUTED: [&str; 18] = [
     "notify=warn",
 ];
 
-/// The configuration's `log.level`, as in `RUST_LOG`, with [`MUTED`] on top.
+/// The configuration's `log.level`, as in `RUST_LOG`, with what must stay silent on top.
 ///
 /// # Errors
 /// A directive that cannot be read, by position.
