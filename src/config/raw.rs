@@ -72,7 +72,7 @@ pub struct RawCache {
     pub memory: ByteSize,
     /// Disks of the store, one or a list. Accepted with a warning: not built yet.
     pub disk: OneOrMany<RawDisk>,
-    /// An object larger than this is passed on but not kept.
+    /// An object larger than this is passed on but not kept; never more than `memory`.
     pub object_max: ByteSize,
     /// How long a request waits for the headers of the same request already on its way, before it asks the origin itself.
     #[schemars(extend("format" = "positive-time-span"))]
@@ -118,7 +118,7 @@ pub struct RawAdmin {
     /// IP address and port. Beyond loopback it needs `token`.
     #[schemars(extend("format" = "socket-address"))]
     pub address: String,
-    /// What operators send as `Authorization: Bearer …`; at least 8 characters. Best from the environment:
+    /// What operators send as `Authorization: Bearer …`; empty: none. Best from the environment:
     /// `${REELGATE_TOKEN}`.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub token: Option<RawSecret>,
