@@ -82,8 +82,10 @@ impl Context {
     pub(super) fn admit(&self, peer: Option<IpAddr>) -> Option<Slots> {
         self.accepted.inc();
         let limits = self.shared.limits.load();
-        let slot = self.shared.slots.take(limits.connections_max);
-        let slot = slot.or_else(|| self.limit_reached("connections"))?;
+        let Some(slot) = self.shared.slots.take(limits.connections_max) else {
+            self.limit_reached("connections");
+            return None;
+        };
         // Behind a balancer the peer is everyone; its clients are counted once they are known.
         let address = match peer.filter(|_| !self.settings.proxy_protocol) {
             Some(peer) => Some(self.admit_address(peer, &limits)?),
@@ -95,12 +97,14 @@ impl Context {
 
     fn admit_address(&self, address: IpAddr, limits: &Limits) -> Option<AddressSlot> {
         let slot = self.shared.slots.take_for(address, limits.connections_per_address_max);
-        slot.or_else(|| self.limit_reached("connections_per_address"))
+        if slot.is_none() {
+            self.limit_reached("connections_per_address");
+        }
+        slot
     }
 
-    fn limit_reached<T>(&self, limit: &str) -> Option<T> {
+    fn limit_reached(&self, limit: &str) {
         self.shared.metrics.limits_reached.with_label_values(&[limit]).inc();
-        None
     }
 }
 
@@ -131,33 +135,38 @@ pub(super) async fn serve<A>(
         local,
         head: connection::HeaderWatch::default(),
     };
-    let establish = tokio::time::timeout_at(deadline, identify(&context, Socket::new(raw), facts, &limits, &mut slots));
-    let Some(Ok(Some((socket, facts)))) = closing.run_until_cancelled(establish).await else { return };
+    let identified =
+        tokio::time::timeout_at(deadline, identify(&context, Socket::new(raw), facts, &limits, &mut slots));
+    let (socket, facts) = match closing.run_until_cancelled(identified).await {
+        Some(Ok(Some(identified))) => identified,
+        Some(Err(_elapsed)) => return context.limit_reached("handshake_timeout"),
+        Some(Ok(None)) | None => return,
+    };
 
-    let job = Job { app, limits, shutdown, closing, context: Arc::clone(&context) };
+    let job = Job { app, limits, shutdown, closing: closing.clone(), context: Arc::clone(&context) };
     let Some(acceptor) = &context.tls else {
         return job.speak(socket, facts, None).await;
     };
-    let handshake = tokio::time::timeout_at(deadline, acceptor.tls_handshake(socket));
     let id = facts.id;
-    match job.closing.clone().run_until_cancelled(handshake).await {
+    let handshake = tokio::time::timeout_at(deadline, acceptor.tls_handshake(socket));
+    match closing.run_until_cancelled(handshake).await {
         Some(Ok(Ok(stream))) => {
-            let alpn = stream_protocol(&stream);
-            job.speak(stream, facts, Some(alpn)).await;
+            let negotiated = negotiated(&stream);
+            job.speak(stream, facts, Some(negotiated)).await;
         }
-        Some(failed) => {
+        Some(Ok(Err(error))) => {
             context.shared.metrics.tls_handshake_failures.inc();
-            let reason = failed.map_or_else(
-                |_| "timed out".to_owned(),
-                |error| error.map_or_else(|e| e.to_string(), |_| String::new()),
-            );
-            tracing::debug!(connection = id, reason, "TLS handshake failed");
+            tracing::debug!(connection = id, %error, "TLS handshake failed");
+        }
+        Some(Err(_elapsed)) => {
+            context.shared.metrics.tls_handshake_failures.inc();
+            context.limit_reached("handshake_timeout");
         }
         None => {}
     }
 }
 
-fn stream_protocol<S: IO>(stream: &S) -> Protocol {
+fn negotiated<S: IO>(stream: &S) -> Protocol {
     if matches!(stream.selected_alpn_proto(), Some(ALPN::H2)) { Protocol::Http2 } else { Protocol::Http1 }
 }
 
