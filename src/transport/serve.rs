@@ -1,6 +1,7 @@
 //! One connection, from accept to its end: limits → PROXY header → TLS → protocol → the HTTP application.
 
 use super::connection::{Connection, Protocol};
+use super::connection_app::ConnectionApp;
 use super::guard::Guarded;
 use super::listener::canonical;
 use super::proxy_protocol;
@@ -8,28 +9,16 @@ use super::slots::{AddressSlot, Slot};
 use super::socket::{Raw, Socket};
 use super::{Shared, connection};
 use crate::config::{Limits, Listen};
-use crate::observe::{InFlight, Lifecycle};
-use async_trait::async_trait;
-use pingora_core::apps::{HttpServerApp, HttpServerOptions, ReusedHttpStream, ServerApp};
+use crate::observe::InFlight;
+use pingora_core::apps::{HttpServerApp, ServerApp};
 use pingora_core::listeners::tls::Acceptor;
-use pingora_core::protocols::http::ServerSession;
-use pingora_core::protocols::http::v2::server::H2Options;
 use pingora_core::protocols::{ALPN, IO};
-use pingora_core::server::ShutdownWatch;
 use prometheus::{IntCounter, IntGauge};
 use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
-
-/// HTTP/2 receive windows: an upload of 100 Mbit/s at 80 ms, and four of them.
-const H2_STREAM_WINDOW_BYTES: u32 = 1 << 20;
-const H2_CONNECTION_WINDOW_BYTES: u32 = 4 << 20;
-/// What one HTTP/2 stream may hold of its response while the client's window is closed.
-const H2_SEND_BUFFER_BYTES: usize = 256 << 10;
-/// Streams reset by us because the client broke the protocol, before its connection is closed.
-const H2_LOCAL_RESETS_MAX: usize = 256;
 
 static CONNECTION_IDS: AtomicU64 = AtomicU64::new(1);
 
@@ -250,14 +239,9 @@ impl<A: HttpServerApp + Send + Sync + 'static> Job<A> {
         // HTTP/2 gets a signal of its own: the process stops, or this connection has had its share of requests.
         let (leave, left) = watch::channel(false);
         let mut stop = self.shutdown.clone();
-        let app = Arc::new(ConnectionApp {
-            app: self.app,
-            options: options(&self.limits, h2c),
-            h2_options: h2_options(&self.limits),
-            requests_left: AtomicU32::new(self.limits.requests_per_connection_max),
-            lifecycle: Arc::clone(&shared.lifecycle),
-            leave,
-        });
+        let leave = Arc::new(leave);
+        let lifecycle = Arc::clone(&shared.lifecycle);
+        let app = Arc::new(ConnectionApp::new(self.app, &self.limits, h2c, lifecycle, Arc::clone(&leave)));
         if !h2 {
             app.process_new(Box::new(stream), &self.shutdown).await;
             return;
@@ -268,76 +252,7 @@ impl<A: HttpServerApp + Send + Sync + 'static> Job<A> {
             _ = &mut work => return,
             _ = stop.wait_for(|stop| *stop) => {}
         }
-        app.leave.send_replace(true);
+        leave.send_replace(true);
         work.await;
-    }
-}
-
-fn options(limits: &Limits, h2c: bool) -> HttpServerOptions {
-    let mut options = HttpServerOptions::default();
-    options.h2c = h2c;
-    // Pingora counts reuses, not requests.
-    options.keepalive_request_limit = limits.requests_per_connection_max.checked_sub(1);
-    options.h2_idle_timeout = Some(limits.idle_timeout);
-    options
-}
-
-fn h2_options(limits: &Limits) -> H2Options {
-    let mut options = H2Options::new();
-    options
-        .max_header_list_size(u32::try_from(limits.header_bytes_max).unwrap_or(u32::MAX))
-        .max_concurrent_streams(limits.http2_streams_max)
-        .max_pending_accept_reset_streams(limits.http2_pending_resets_max)
-        .max_local_error_reset_streams(Some(H2_LOCAL_RESETS_MAX))
-        .initial_window_size(H2_STREAM_WINDOW_BYTES)
-        .initial_connection_window_size(H2_CONNECTION_WINDOW_BYTES)
-        .max_send_buffer_size(H2_SEND_BUFFER_BYTES);
-    options
-}
-
-/// The application as one connection sees it: with this listener's options, and the limits in force when it was accepted.
-struct ConnectionApp<A> {
-    app: Arc<A>,
-    options: HttpServerOptions,
-    h2_options: H2Options,
-    /// HTTP/2 only; starts at 0 where there is no limit.
-    requests_left: AtomicU32,
-    lifecycle: Arc<Lifecycle>,
-    leave: watch::Sender<bool>,
-}
-
-#[async_trait]
-impl<A: HttpServerApp + Send + Sync + 'static> HttpServerApp for ConnectionApp<A> {
-    async fn process_new_http(
-        self: &Arc<Self>,
-        mut session: ServerSession,
-        shutdown: &ShutdownWatch,
-    ) -> Option<ReusedHttpStream> {
-        let _held = self.lifecycle.hold();
-        if session.as_http1().is_some() {
-            if let Some(connection) = session.digest().and_then(connection::connection) {
-                connection.head.await_head();
-            }
-            // No deadline of Pingora's, where the connection may be kept: the guard has one for idle connections and one for
-            // heads, while Pingora's is for each read and can be set by the client (`Keep-Alive: timeout=`).
-            if session.get_keepalive().is_some() {
-                session.set_keepalive(Some(0));
-            }
-        } else if self.requests_left.fetch_update(Ordering::AcqRel, Ordering::Acquire, |n| n.checked_sub(1)) == Ok(1) {
-            self.leave.send_replace(true);
-        }
-        self.app.process_new_http(session, shutdown).await
-    }
-
-    fn h2_options(&self) -> Option<H2Options> {
-        Some(self.h2_options.clone())
-    }
-
-    fn server_options(&self) -> Option<&HttpServerOptions> {
-        Some(&self.options)
-    }
-
-    async fn http_cleanup(&self) {
-        self.app.http_cleanup().await;
     }
 }
