@@ -16,6 +16,7 @@
 mod bind;
 mod certificates;
 mod connection;
+mod connection_app;
 mod guard;
 mod listener;
 mod proxy_protocol;

@@ -1,6 +1,7 @@
 //! One connection, from accept to its end: limits → PROXY header → TLS → protocol → the HTTP application.
 
 use super::connection::{Connection, Protocol};
+use super::connection_app::ConnectionApp;
 use super::guard::Guarded;
 use super::listener::canonical;
 use super::proxy_protocol;
@@ -8,28 +9,16 @@ use super::slots::{AddressSlot, Slot};
 use super::socket::{Raw, Socket};
 use super::{Shared, connection};
 use crate::config::{Limits, Listen};
-use crate::observe::{InFlight, Lifecycle};
-use async_trait::async_trait;
-use pingora_core::apps::{HttpServerApp, HttpServerOptions, ReusedHttpStream, ServerApp};
+use crate::observe::InFlight;
+use pingora_core::apps::{HttpServerApp, ServerApp};
 use pingora_core::listeners::tls::Acceptor;
-use pingora_core::protocols::http::ServerSession;
-use pingora_core::protocols::http::v2::server::H2Options;
 use pingora_core::protocols::{ALPN, IO};
-use pingora_core::server::ShutdownWatch;
 use prometheus::{IntCounter, IntGauge};
 use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
-
-/// HTTP/2 receive windows: an upload of 100 Mbit/s at 80 ms, and four of them.
-const H2_STREAM_WINDOW_BYTES: u32 = 1 << 20;
-const H2_CONNECTION_WINDOW_BYTES: u32 = 4 << 20;
-/// What one HTTP/2 stream may hold of its response while the client's window is closed.
-const H2_SEND_BUFFER_BYTES: usize = 256 << 10;
-/// Streams reset by us because the client broke the protocol, before its connection is closed.
-const H2_LOCAL_RESETS_MAX: usize = 256;
 
 static CONNECTION_IDS: AtomicU64 = AtomicU64::new(1);
 
@@ -82,8 +71,10 @@ impl Context {
     pub(super) fn admit(&self, peer: Option<IpAddr>) -> Option<Slots> {
         self.accepted.inc();
         let limits = self.shared.limits.load();
-        let slot = self.shared.slots.take(limits.connections_max);
-        let slot = slot.or_else(|| self.limit_reached("connections"))?;
+        let Some(slot) = self.shared.slots.take(limits.connections_max) else {
+            self.limit_reached("connections");
+            return None;
+        };
         // Behind a balancer the peer is everyone; its clients are counted once they are known.
         let address = match peer.filter(|_| !self.settings.proxy_protocol) {
             Some(peer) => Some(self.admit_address(peer, &limits)?),
@@ -95,12 +86,14 @@ impl Context {
 
     fn admit_address(&self, address: IpAddr, limits: &Limits) -> Option<AddressSlot> {
         let slot = self.shared.slots.take_for(address, limits.connections_per_address_max);
-        slot.or_else(|| self.limit_reached("connections_per_address"))
+        if slot.is_none() {
+            self.limit_reached("connections_per_address");
+        }
+        slot
     }
 
-    fn limit_reached<T>(&self, limit: &str) -> Option<T> {
+    fn limit_reached(&self, limit: &str) {
         self.shared.metrics.limits_reached.with_label_values(&[limit]).inc();
-        None
     }
 }
 
@@ -131,33 +124,38 @@ pub(super) async fn serve<A>(
         local,
         head: connection::HeaderWatch::default(),
     };
-    let establish = tokio::time::timeout_at(deadline, identify(&context, Socket::new(raw), facts, &limits, &mut slots));
-    let Some(Ok(Some((socket, facts)))) = closing.run_until_cancelled(establish).await else { return };
+    let identified =
+        tokio::time::timeout_at(deadline, identify(&context, Socket::new(raw), facts, &limits, &mut slots));
+    let (socket, facts) = match closing.run_until_cancelled(identified).await {
+        Some(Ok(Some(identified))) => identified,
+        Some(Err(_elapsed)) => return context.limit_reached("handshake_timeout"),
+        Some(Ok(None)) | None => return,
+    };
 
-    let job = Job { app, limits, shutdown, closing, context: Arc::clone(&context) };
+    let job = Job { app, limits, shutdown, closing: closing.clone(), context: Arc::clone(&context) };
     let Some(acceptor) = &context.tls else {
         return job.speak(socket, facts, None).await;
     };
-    let handshake = tokio::time::timeout_at(deadline, acceptor.tls_handshake(socket));
     let id = facts.id;
-    match job.closing.clone().run_until_cancelled(handshake).await {
+    let handshake = tokio::time::timeout_at(deadline, acceptor.tls_handshake(socket));
+    match closing.run_until_cancelled(handshake).await {
         Some(Ok(Ok(stream))) => {
-            let alpn = stream_protocol(&stream);
-            job.speak(stream, facts, Some(alpn)).await;
+            let negotiated = negotiated(&stream);
+            job.speak(stream, facts, Some(negotiated)).await;
         }
-        Some(failed) => {
+        Some(Ok(Err(error))) => {
             context.shared.metrics.tls_handshake_failures.inc();
-            let reason = failed.map_or_else(
-                |_| "timed out".to_owned(),
-                |error| error.map_or_else(|e| e.to_string(), |_| String::new()),
-            );
-            tracing::debug!(connection = id, reason, "TLS handshake failed");
+            tracing::debug!(connection = id, %error, "TLS handshake failed");
+        }
+        Some(Err(_elapsed)) => {
+            context.shared.metrics.tls_handshake_failures.inc();
+            context.limit_reached("handshake_timeout");
         }
         None => {}
     }
 }
 
-fn stream_protocol<S: IO>(stream: &S) -> Protocol {
+fn negotiated<S: IO>(stream: &S) -> Protocol {
     if matches!(stream.selected_alpn_proto(), Some(ALPN::H2)) { Protocol::Http2 } else { Protocol::Http1 }
 }
 
@@ -241,14 +239,9 @@ impl<A: HttpServerApp + Send + Sync + 'static> Job<A> {
         // HTTP/2 gets a signal of its own: the process stops, or this connection has had its share of requests.
         let (leave, left) = watch::channel(false);
         let mut stop = self.shutdown.clone();
-        let app = Arc::new(ConnectionApp {
-            app: self.app,
-            options: options(&self.limits, h2c),
-            h2_options: h2_options(&self.limits),
-            requests_left: AtomicU32::new(self.limits.requests_per_connection_max),
-            lifecycle: Arc::clone(&shared.lifecycle),
-            leave,
-        });
+        let leave = Arc::new(leave);
+        let lifecycle = Arc::clone(&shared.lifecycle);
+        let app = Arc::new(ConnectionApp::new(self.app, &self.limits, h2c, lifecycle, Arc::clone(&leave)));
         if !h2 {
             app.process_new(Box::new(stream), &self.shutdown).await;
             return;
@@ -259,76 +252,7 @@ impl<A: HttpServerApp + Send + Sync + 'static> Job<A> {
             _ = &mut work => return,
             _ = stop.wait_for(|stop| *stop) => {}
         }
-        app.leave.send_replace(true);
+        leave.send_replace(true);
         work.await;
-    }
-}
-
-fn options(limits: &Limits, h2c: bool) -> HttpServerOptions {
-    let mut options = HttpServerOptions::default();
-    options.h2c = h2c;
-    // Pingora counts reuses, not requests.
-    options.keepalive_request_limit = limits.requests_per_connection_max.checked_sub(1);
-    options.h2_idle_timeout = Some(limits.idle_timeout);
-    options
-}
-
-fn h2_options(limits: &Limits) -> H2Options {
-    let mut options = H2Options::new();
-    options
-        .max_header_list_size(u32::try_from(limits.header_bytes_max).unwrap_or(u32::MAX))
-        .max_concurrent_streams(limits.http2_streams_max)
-        .max_pending_accept_reset_streams(limits.http2_pending_resets_max)
-        .max_local_error_reset_streams(Some(H2_LOCAL_RESETS_MAX))
-        .initial_window_size(H2_STREAM_WINDOW_BYTES)
-        .initial_connection_window_size(H2_CONNECTION_WINDOW_BYTES)
-        .max_send_buffer_size(H2_SEND_BUFFER_BYTES);
-    options
-}
-
-/// The application as one connection sees it: with this listener's options, and the limits in force when it was accepted.
-struct ConnectionApp<A> {
-    app: Arc<A>,
-    options: HttpServerOptions,
-    h2_options: H2Options,
-    /// HTTP/2 only; starts at 0 where there is no limit.
-    requests_left: AtomicU32,
-    lifecycle: Arc<Lifecycle>,
-    leave: watch::Sender<bool>,
-}
-
-#[async_trait]
-impl<A: HttpServerApp + Send + Sync + 'static> HttpServerApp for ConnectionApp<A> {
-    async fn process_new_http(
-        self: &Arc<Self>,
-        mut session: ServerSession,
-        shutdown: &ShutdownWatch,
-    ) -> Option<ReusedHttpStream> {
-        let _held = self.lifecycle.hold();
-        if session.as_http1().is_some() {
-            if let Some(connection) = session.digest().and_then(connection::connection) {
-                connection.head.await_head();
-            }
-            // No deadline of Pingora's, where the connection may be kept: the guard has one for idle connections and one for
-            // heads, while Pingora's is for each read and can be set by the client (`Keep-Alive: timeout=`).
-            if session.get_keepalive().is_some() {
-                session.set_keepalive(Some(0));
-            }
-        } else if self.requests_left.fetch_update(Ordering::AcqRel, Ordering::Acquire, |n| n.checked_sub(1)) == Ok(1) {
-            self.leave.send_replace(true);
-        }
-        self.app.process_new_http(session, shutdown).await
-    }
-
-    fn h2_options(&self) -> Option<H2Options> {
-        Some(self.h2_options.clone())
-    }
-
-    fn server_options(&self) -> Option<&HttpServerOptions> {
-        Some(&self.options)
-    }
-
-    async fn http_cleanup(&self) {
-        self.app.http_cleanup().await;
     }
 }

@@ -4,4 +4,5 @@ mod certificates;
 mod harness;
 mod limits;
 mod protocols;
+mod proxy;
 mod shutdown;

@@ -1,3 +1,5 @@
+//! Which certificate is shown, when it changes, and what is said of files that hold none.
+
 use super::harness::*;
 use crate::config::{Certificate, Listen};
 use crate::observe::Metrics;

@@ -1,3 +1,5 @@
+//! Each limit is reached once, and counted.
+
 use super::harness::*;
 use std::time::{Duration, Instant};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
@@ -155,4 +157,53 @@ async fn a_handshake_that_does_not_come_is_given_up() {
         serve(self_signed(), crate::config::Limits { handshake_timeout: Duration::from_millis(300), ..limits() }).await;
     assert_eq!(read_all(&mut server.connect().await).await, "");
     assert_eq!(server.metrics().tls_handshake_failures.get(), 1);
+    let waiting = crate::config::Listen { proxy_protocol: true, ..listen() };
+    let server =
+        serve(waiting, crate::config::Limits { handshake_timeout: Duration::from_millis(300), ..limits() }).await;
+    assert_eq!(read_all(&mut server.connect().await).await, "");
+    assert_eq!(server.limit_reached("handshake_timeout"), 1);
+}
+
+#[tokio::test]
+async fn http2_that_never_begins_or_has_nothing_to_do_is_closed() {
+    let impatient = crate::config::Limits { header_timeout: Duration::from_millis(300), ..limits() };
+    let server = serve(self_signed(), impatient).await;
+    let mut mute = tls(server.connect().await, "localhost", &["h2"]).await.unwrap();
+    read_all(&mut mute).await;
+    let lazy = crate::config::Limits { idle_timeout: Duration::from_millis(300), ..limits() };
+    let server = serve(self_signed(), lazy).await;
+    let mut idle = tls(server.connect().await, "localhost", &["h2"]).await.unwrap();
+    idle.write_all(b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n\0\0\0\x04\0\0\0\0\0").await.unwrap();
+    read_all(&mut idle).await;
+    eventually(|| server.shared.lifecycle.in_flight() == 0).await;
+}
+
+/// CVE-2023-44487: streams opened and reset in one breath.
+#[tokio::test]
+async fn rapid_resets_end_the_connection() {
+    let server = serve(listen(), limits()).await;
+    let mut client = server.connect().await;
+    let mut flood = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n\0\0\0\x04\0\0\0\0\0".to_vec();
+    for stream in (1u32..600).step_by(2) {
+        // HEADERS with END_STREAM and END_HEADERS: GET http / of `a`; then RST_STREAM with CANCEL.
+        flood.extend(b"\0\0\x06\x01\x05");
+        flood.extend(stream.to_be_bytes());
+        flood.extend(b"\x82\x86\x84\x41\x01a");
+        flood.extend(b"\0\0\x04\x03\0");
+        flood.extend(stream.to_be_bytes());
+        flood.extend(8u32.to_be_bytes());
+    }
+    client.write_all(&flood).await.unwrap();
+    let mut answer = Vec::new();
+    let _ = in_time(client.read_to_end(&mut answer)).await;
+    let mut rest = &answer[..];
+    let mut told = None;
+    while let [a, b, c, kind, _, _, _, _, _, payload @ ..] = rest {
+        let length = usize::from(*a) << 16 | usize::from(*b) << 8 | usize::from(*c);
+        if *kind == 7 {
+            told = Some(payload[7]);
+        }
+        rest = &payload[length.min(payload.len())..];
+    }
+    assert_eq!(told, Some(11), "GOAWAY with ENHANCE_YOUR_CALM");
 }

@@ -1,3 +1,5 @@
+//! What a listener speaks, and what the edge learns of a connection.
+
 use super::harness::*;
 use crate::config::{Listen, ListenAddress, Protocols};
 use crate::transport::{BindProblem, Listener};

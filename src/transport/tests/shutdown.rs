@@ -1,3 +1,5 @@
+//! The process stops: who is let go at once, and who is waited for.
+
 use super::harness::*;
 use bytes::Bytes;
 use http_body_util::{BodyExt, Empty};
