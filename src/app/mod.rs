@@ -1,7 +1,6 @@
 //! The only place that knows everyone: builds each room from the configuration, runs them, reloads, and drains.
 //!
-//! Parts: [`build`](build) puts the rooms together, `reload` swaps a generation, `signals` listens to the operator,
-//! `explain` and `source` answer the admin API. It decides nothing about requests.
+//! Parts: `build` puts the rooms together, `reload` swaps a generation, `explain` and `source` answer the admin API. It decides nothing about requests.
 
 mod build;
 mod explain;
@@ -13,14 +12,14 @@ pub use explain::explain;
 use crate::config::Loaded;
 use crate::observe::{self, Phase};
 use std::process::ExitCode;
-use std::sync::Arc;
 use tokio::signal::unix::{SignalKind, signal};
 
 /// Runs the edge until it is told to stop. Exit code 1 with a message where it cannot start.
 pub fn serve(loaded: Loaded) -> ExitCode {
-    observe::logging::init(&loaded.config.log.level);
-    for warning in loaded.warnings.iter() {
-        tracing::warn!("{}", warning.summary());
+    if let Err(error) = observe::logging::init(&loaded.config.log.level) {
+        // Before there is a log there is standard error.
+        eprintln!("reelgate: {error}");
+        return ExitCode::from(2);
     }
     let runtime = tokio::runtime::Builder::new_multi_thread()
         .worker_threads(loaded.config.worker_threads)
@@ -64,7 +63,9 @@ async fn run(loaded: Loaded) -> Result<(), Box<dyn std::error::Error>> {
             _ = terminate.recv() => break,
             _ = interrupt.recv() => break,
             _ = hangup.recv() => {
-                running.access_log.reopen();
+                if let Some(access_log) = &*running.access_log.load() {
+                    access_log.reopen();
+                }
                 watcher.reload_now("SIGHUP").await;
             }
             () = watcher.changed() => watcher.reload_now("file change").await,
@@ -87,7 +88,9 @@ async fn run(loaded: Loaded) -> Result<(), Box<dyn std::error::Error>> {
     if !clean {
         tracing::warn!(in_flight = running.lifecycle.in_flight(), "stopping with responses unfinished");
     }
-    running.access_log.close();
+    if let Some(access_log) = running.access_log.swap(None) {
+        access_log.close();
+    }
     running.stop_the_rest();
     tracing::info!("stopped");
     Ok(())
@@ -98,6 +101,3 @@ fn install_crypto_provider() {
     // A second call in one process (tests) finds it installed: that is what is wanted.
     let _ = rustls::crypto::ring::default_provider().install_default();
 }
-
-/// A handle shared by everything that must see the generation in force.
-pub(crate) type Current = Arc<arc_swap::ArcSwap<crate::edge::Generation>>;

@@ -96,7 +96,9 @@ impl Edge {
         }
         if let (Some(port), false) = (site.https_port, ctx.client.secure) {
             let host = ctx.host.as_deref().unwrap_or("localhost");
-            let location = rules::https_location(host, port, target_of(session.req_header()));
+            let Some(location) = rules::https_location(host, port, target_of(session.req_header())) else {
+                return Err(refusal(ctx, 400, "The Host field is no host."));
+            };
             self.redirect(session, ctx, StatusCode::PERMANENT_REDIRECT, &location).await?;
             return Ok(true);
         }

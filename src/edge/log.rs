@@ -43,7 +43,8 @@ impl Edge {
             m.origin_body_bytes.with_label_values(&[&site.origin.name]).inc_by(ctx.origin.body_bytes);
         }
 
-        let Some(access_log) = &self.access_log else { return };
+        let access_log = self.access_log.load();
+        let Some(access_log) = &*access_log else { return };
         let request = session.req_header();
         let asked = ctx.origin.pool.as_ref().map(|pool| OriginExchange {
             name: pool.name().to_owned(),

@@ -19,7 +19,7 @@ pub use generation::Generation;
 use crate::cache::MemoryStore;
 use crate::http::loop_detection::LoopId;
 use crate::observe::{AccessLog, Metrics};
-use arc_swap::ArcSwap;
+use arc_swap::{ArcSwap, ArcSwapOption};
 use async_trait::async_trait;
 use bytes::Bytes;
 use context::Context;
@@ -42,7 +42,7 @@ pub struct Edge {
     pub lock: &'static CacheKeyLockImpl,
     pub metrics: Arc<Metrics>,
     /// None: switched off.
-    pub access_log: Option<Arc<AccessLog>>,
+    pub access_log: Arc<ArcSwapOption<AccessLog>>,
     /// Who we are in `CDN-Loop`.
     pub loop_id: LoopId,
 }
