@@ -57,7 +57,7 @@ pub fn redact_header<'a>(name: &str, value: &'a str) -> Cow<'a, str> {
 }
 
 fn redact_text(text: &str, depth: usize) -> Cow<'_, str> {
-    if !text.bytes().any(|b| matches!(b, b'=' | b'%' | b'@' | b'"')) {
+    if !text.bytes().any(|b| matches!(b, b'=' | b'%' | b'@' | b':')) {
         return Cow::Borrowed(text);
     }
     match mask_userinfo(text) {
@@ -100,12 +100,15 @@ fn redact_parameter(piece: &str, depth: usize) -> Cow<'_, str> {
     }
 }
 
-/// Where the value of the first secret name begins. Names end with `=`, or with `":` as in JSON.
+/// Where the value of the first secret name begins. Names end with `=`, with `":` as in JSON, or
+/// with `: ` as a header in an error message.
 fn first_secret(piece: &str) -> Option<usize> {
     let bytes = piece.as_bytes();
     let mut name_from = 0;
     for (at, &byte) in bytes.iter().enumerate() {
-        let assigns = byte == b'=' || (byte == b':' && at > 0 && bytes[at - 1] == b'"');
+        let quoted_before = at > 0 && bytes[at - 1] == b'"';
+        let space_after = bytes.get(at + 1) == Some(&b' ');
+        let assigns = byte == b'=' || (byte == b':' && (quoted_before || space_after));
         if assigns {
             if ends_in_secret_name(&piece[name_from..at]) {
                 return Some(at + 1);

@@ -15,10 +15,10 @@ pub use format::{human, json};
 
 use super::Metrics;
 use crate::config;
-use parking_lot::Mutex;
+use parking_lot::{Mutex, RwLock};
 use std::net::IpAddr;
 use std::sync::Arc;
-use std::sync::mpsc::{SyncSender, TrySendError, sync_channel};
+use std::sync::mpsc::{SyncSender, sync_channel};
 use std::thread::JoinHandle;
 use std::time::{Duration, SystemTime};
 
@@ -79,7 +79,7 @@ pub(crate) enum Message {
 
 /// A running log. Shared by `Arc`; dropping it writes what is queued.
 pub struct AccessLog {
-    sender: Mutex<Option<SyncSender<Message>>>,
+    sender: RwLock<Option<SyncSender<Message>>>,
     writer: Mutex<Option<JoinHandle<()>>>,
     metrics: Arc<Metrics>,
     sample: f64,
@@ -105,7 +105,7 @@ impl AccessLog {
             .name("access-log".to_owned())
             .spawn(move || writer::run(&queue, output, format, &dropped))?;
         Ok(Some(Self {
-            sender: Mutex::new(Some(sender)),
+            sender: RwLock::new(Some(sender)),
             writer: Mutex::new(Some(writer)),
             metrics,
             sample: settings.sample,
@@ -129,7 +129,7 @@ impl AccessLog {
 
     /// Writes what is queued and ends the writer; waits for it. Later records are dropped.
     pub fn close(&self) {
-        drop(self.sender.lock().take());
+        drop(self.sender.write().take());
         if let Some(writer) = self.writer.lock().take()
             && writer.join().is_err()
         {
@@ -138,9 +138,9 @@ impl AccessLog {
     }
 
     fn send(&self, message: Message) {
-        let sender = self.sender.lock().clone();
-        let Some(sender) = sender else { return };
-        if let Err(TrySendError::Full(_) | TrySendError::Disconnected(_)) = sender.try_send(message) {
+        let sender = self.sender.read();
+        let Some(sender) = sender.as_ref() else { return };
+        if sender.try_send(message).is_err() {
             self.metrics.access_log_dropped.inc();
         }
     }

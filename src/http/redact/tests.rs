@@ -23,6 +23,7 @@ fn tokens_of_media_servers_are_masked_in_place() {
         ("/a?x%2dPLEX%2dtoken=s3cret&y=2", "/a?x%2dPLEX%2dtoken=***&y=2"),
         ("/a?sig=abc%2Fdef==&se=1", "/a?sig=***&se=1"),
         ("http://user:pw@host/a", "http://***@host/a"),
+        ("bad header Authorization: Bearer s3cret", "bad header Authorization:***"),
         ("/a?data={\"token\":\"s3cret\"}", "/a?data={\"token\":***"),
     ] {
         assert_eq!(redact_target(target), expected);
@@ -86,6 +87,7 @@ fn ordinary_targets_are_borrowed_unchanged() {
         "/Videos/1/hls1/main/0.ts?DeviceId=d&PlaySessionId=p&h264-level=41&runtimeTicks=0",
         "/a%20b/c?d=%C3%A9%26&e=%2Fpath%3Fx%3D1",
         "/users//me@example.org/x",
+        "connect to [::1]:9000: refused",
         "/a?mail=me@example.org&ratingKey=7&author=x",
         "/a?x=100%&y=%zz",
         "/%ff%fe?x=%ff",
@@ -177,7 +179,7 @@ proptest! {
 
     #[test]
     fn a_secret_header_never_comes_out(secret in token(), name in secret_name()) {
-        prop_assume!(!name.contains('%'));
+        let name = decoded_fully(&name);
         for value in [secret.clone(), format!("Bearer {secret}"), format!("MediaBrowser Token=\"{secret}\"")] {
             prop_assert!(!redact_header(&name, &value).contains(&secret));
         }

@@ -128,7 +128,7 @@ fn a_full_queue_drops_and_counts() {
     let metrics = Arc::new(Metrics::new());
     let (sender, queue) = sync_channel(1);
     let log = AccessLog {
-        sender: Mutex::new(Some(sender)),
+        sender: RwLock::new(Some(sender)),
         writer: Mutex::new(None),
         metrics: Arc::clone(&metrics),
         sample: 1.0,
