@@ -1,6 +1,7 @@
 //! `sites`: names and routes taken once, origins that exist, and the rules of each site.
 
 use super::super::built::*;
+use super::super::decode::nearest;
 use super::super::formats;
 use super::super::raw::*;
 use super::super::show;
@@ -37,8 +38,10 @@ impl Builder<'_> {
             }
             out.extend(self.site(index, site, origins, listen));
         }
+        // A site's misspelt origin would make this a second message about the same mistake.
+        let complete = !self.found.has_errors();
         for name in self.origin_names {
-            if self.places.has("sites") && !raw.sites.iter().any(|site| site.origin == *name) {
+            if complete && !raw.sites.iter().any(|site| site.origin == *name) {
                 self.warning(&format!("origins.{name}"), format!("no site uses the origin `{name}`"), None);
             }
         }
@@ -74,7 +77,10 @@ impl Builder<'_> {
         let at = |key: &str| format!("sites[{index}].{key}");
         if self.places.has(&at("origin")) && !self.origin_names.contains(&raw.origin) {
             let message = format!("there is no origin `{}`", super::super::units::excerpt(&raw.origin));
-            let advice = format!("known origins: {}", self.origin_names.join(", "));
+            let advice = match nearest(&raw.origin, self.origin_names.iter()) {
+                Some(name) => format!("did you mean `{name}`?"),
+                None => format!("known origins: {}", self.origin_names.join(", ")),
+            };
             self.error(&at("origin"), message, Some(&advice));
         }
         let hosts = hosts(raw);
