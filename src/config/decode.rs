@@ -28,7 +28,12 @@ impl Places {
 
     /// Whether nothing was written at `path`, neither good nor bad.
     pub fn is_absent(&self, path: &str) -> bool {
-        !self.has(path) && !self.reported.contains(path)
+        !self.has(path) && !self.was_reported(path)
+    }
+
+    /// Whether something was written at `path` that is already reported.
+    pub fn was_reported(&self, path: &str) -> bool {
+        self.reported.contains(path)
     }
 
     /// The place of `path`, or of the nearest value around it.

@@ -40,7 +40,7 @@ fn the_contracts_file_loads_with_warnings_for_http3_and_disk() {
     let config = &loaded.config;
     assert_eq!(config.listen[1].tls, [Certificate::SelfSigned]);
     assert_eq!(config.cache.memory_bytes, 512 << 20);
-    assert_eq!(config.cache.disks[0].path, Path::new("/etc/reelgate/./cache"));
+    assert_eq!(config.cache.disks[0].path, Path::new("/etc/reelgate/cache"));
     assert_eq!(config.sites[0].name, "default");
     assert!(config.sites[0].host_in_key);
     assert!(config.worker_threads >= 1);
@@ -124,7 +124,7 @@ fn a_file_is_found_from_its_own_folder() {
     let path = folder.path().join("edge.yaml");
     assert!(load(&path).unwrap_err().to_string().contains("cannot read"));
     std::fs::write(&path, SAMPLE).unwrap();
-    assert_eq!(load(&path).unwrap().config.cache.disks[0].path, folder.path().join("./cache"));
+    assert_eq!(load(&path).unwrap().config.cache.disks[0].path, folder.path().join("cache"));
     std::fs::write(&path, [0xff, 0xfe]).unwrap();
     assert!(load(&path).unwrap_err().to_string().contains("UTF-8"));
 }
