@@ -16,7 +16,7 @@ use std::collections::{HashMap, HashSet};
 #[derive(Debug, Default)]
 pub struct Places {
     kept: HashMap<String, Place>,
-    /// Written, but reported and left out.
+    /// Written, but reported and left out, wholly or in part.
     reported: HashSet<String>,
 }
 
@@ -156,6 +156,10 @@ impl Decoder<'_> {
             } else if let Some(value) = self.decode(item, &shape["items"], &format!("{path}[{}]", out.len())) {
                 out.push(value);
             }
+        }
+        if out.len() < items.len() {
+            // The list is there, but not whole: nothing may be concluded from what it lacks.
+            self.places.reported.insert(path.to_owned());
         }
         Some(Value::Array(out))
     }

@@ -14,7 +14,7 @@ impl Builder<'_> {
             let tls = raw.tls.0.iter().map(certificate).collect::<Vec<_>>();
             let speaks = |protocol| raw.protocols.contains(&protocol);
             let protocols = Protocols { http1: speaks(RawProtocol::Http1), http2: speaks(RawProtocol::Http2) };
-            if self.places.has(&at("protocols")) && raw.protocols.is_empty() {
+            if raw.protocols.is_empty() && !self.places.was_reported(&at("protocols")) {
                 self.error(&at("protocols"), "this listener speaks nothing", Some("allowed: http1, http2"));
             }
             if raw.http3 && self.places.is_absent(&at("tls")) {

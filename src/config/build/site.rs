@@ -55,6 +55,9 @@ impl Builder<'_> {
         site: &'raw RawSite,
         routes: &mut HashMap<(Option<String>, &'raw str), usize>,
     ) {
+        if ["hosts", "paths"].iter().any(|key| self.places.was_reported(&format!("sites[{index}].{key}"))) {
+            return;
+        }
         let hosts = hosts(site).into_iter().map(Some).collect::<Vec<_>>();
         let paths = site.paths.iter().map(String::as_str).collect::<Vec<_>>();
         for host in if hosts.is_empty() { vec![None] } else { hosts } {

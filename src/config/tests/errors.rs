@@ -97,6 +97,26 @@ fn what_contradicts_itself_is_refused() {
 }
 
 #[test]
+fn one_mistake_is_one_error() {
+    for (part, change) in [
+        ("tls: self-signed", "tls: self-singed"),
+        ("[http://127.0.0.1:9000]", "[127.0.0.1:9000]"),
+        ("[http://127.0.0.1:9000]", "http://127.0.0.1:9000"),
+        ("kind: http ", "kind: htp "),
+        ("origin: media", "origin: medai"),
+        ("  - origin: media", "  - {origin: media, hosts: a.b}\n  - origin: media"),
+        ("  - origin: media", "  - {origin: media, paths: [a]}\n  - origin: media"),
+        ("    http3", "    protocols: [http4]\n    http3"),
+        ("127.0.0.1:9090", "0.0.0.0:9090, token: \"${NOT_SET}\""),
+        ("memory: 512MiB", "memory: 512M"),
+    ] {
+        assert!(SAMPLE.contains(part));
+        let found = read(&SAMPLE.replacen(part, change, 1)).expect_err(change);
+        assert_eq!(found.count(crate::config::Severity::Error), 1, "{change}: {found}");
+    }
+}
+
+#[test]
 fn missing_blocks_are_named() {
     let found = read("workers: 2\n").unwrap_err().to_string();
     assert!(["listen", "origins", "sites"].iter().all(|key| found.contains(&format!("`{key}` is missing"))), "{found}");
