@@ -245,7 +245,7 @@ fn no_healthy_server_is_503() {
 #[test]
 fn request_headers_beyond_the_limits_are_431() {
     let origin = Origin::start().handle("*", |_| Reply::ok("x"));
-    let edge = strict(&origin).set("limits.header_bytes", "8KiB").set("limits.header_count", 50).run();
+    let edge = strict(&origin).set("limits.header_size", "8KiB").set("limits.header_count", 50).run();
     let long = Request::get("/a").header("X-Long", &"a".repeat(20_000));
     assert_eq!(edge.send(&long).status, 431);
     let many = (0..80).fold(Request::get("/a"), |r, i| r.header(&format!("X-{i}"), "y"));

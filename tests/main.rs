@@ -5,9 +5,18 @@
 
 mod support;
 
+mod admin;
 mod architecture;
+mod browser;
 mod cache;
+mod cli;
 mod faults;
 mod harness;
+mod library;
+mod listeners;
+mod load;
+mod logs;
 mod proxying;
+mod reload;
 mod smuggling;
+mod stopping;

@@ -234,11 +234,6 @@ impl EdgeBuilder {
         self.set(&format!("origins.{name}"), json!({"kind": "http", "servers": [url]}))
     }
 
-    pub fn site(mut self, site: Value) -> Self {
-        self.config["sites"].as_array_mut().expect("sites is a list").push(site);
-        self
-    }
-
     pub fn environment(mut self, name: &str, value: &str) -> Self {
         self.environment.push((name.into(), value.into()));
         self

@@ -136,13 +136,6 @@ impl Origin {
         }
     }
 
-    pub fn port(&self) -> u16 {
-        match &self.address {
-            Address::Tcp(address) => address.port(),
-            Address::Unix(_) => 0,
-        }
-    }
-
     /// Requests received for `path`, whatever their query; `*`: all.
     pub fn count(&self, path: &str) -> usize {
         self.state.received.lock().iter().filter(|r| path == "*" || r.path() == path).count()
