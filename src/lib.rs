@@ -4,12 +4,13 @@
 //!
 //! | rank | rooms |
 //! |---|---|
-//! | 5 | [`cli`]: arguments → configuration → app |
-//! | 4 | [`app`]: the only place that knows everyone |
-//! | 3 | [`edge`], [`admin`] |
-//! | 2 | [`cache`], [`origin`], [`transport`] |
-//! | 1 | [`observe`] |
-//! | 0 | [`config`], over [`media`] and [`http`] (pure: no tokio, no IO) |
+//! | 6 | [`cli`]: arguments → configuration → app |
+//! | 5 | [`app`]: the only place that knows everyone |
+//! | 4 | [`edge`], [`admin`] |
+//! | 3 | [`cache`], [`origin`], [`transport`] |
+//! | 2 | [`observe`] |
+//! | 1 | [`config`] |
+//! | 0 | [`http`], [`media`] (pure: no tokio, no IO) |
 #![forbid(unsafe_code)]
 
 pub mod admin;

@@ -1,2 +1,22 @@
-#[test]
-fn a() {}
+//! Every integration test, in one binary: real sockets, the real `reelgate` process, nginx and a scriptable origin behind it,
+//! raw sockets, curl, h2load and Chromium in front. `tests/run` installs what they need and runs them.
+//!
+//! A regression test is named after what it once broke. How the harness works: `support/mod.rs`.
+
+mod support;
+
+mod admin;
+mod architecture;
+mod browser;
+mod cache;
+mod cli;
+mod faults;
+mod harness;
+mod library;
+mod listeners;
+mod load;
+mod logs;
+mod proxying;
+mod reload;
+mod smuggling;
+mod stopping;

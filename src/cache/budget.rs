@@ -3,7 +3,9 @@
 //! A [`Charge`] travels with what it pays for: it lies inside the `Bytes` of every chunk, so a chunk that an evicted object
 //! leaves behind in a slow client's socket is still counted, and nothing can be counted twice or forgotten.
 //!
-//! Invariants: `used ≤ bytes_max` at every moment; `used` is the sum of all living charges. Knows no objects and no HTTP.
+//! Invariants: `used ≤ bytes_max` at every moment; `used` is the sum of all living charges. Not counted: the copies of a chunk
+//! still being filled, at most 64 KiB (512 KiB of a body too large to keep), on their way to a follower's socket. Knows no
+//! objects and no HTTP.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};

@@ -135,7 +135,7 @@ pub(super) struct Fill {
     pub(super) promised_bytes: Option<u64>,
     /// Locked after a shard of the store, never before.
     pub(super) head: Mutex<Head>,
-    /// No lookup finds it any more: purged, failed or passing.
+    /// No lookup finds it any more, and it will not be stored: purged, overtaken, failed or passing.
     pub(super) hidden: AtomicBool,
     state: RwLock<State>,
     changed: watch::Sender<()>,

@@ -2,7 +2,7 @@
 //!
 //! Parts:
 //! - `store`: [`MemoryStore`], the slots, their versions, and making room; `storage`: the same as Pingora calls it;
-//! - `fill`: one running fill and the [`Body`](fill::Body) it leaves; `hit` and `miss`: its readers and its writer;
+//! - `fill`: one running fill and the `Body` it leaves; `hit` and `miss`: its readers and its writer;
 //! - `budget`: the hard bound, as charges that lie inside the bytes they pay for; `eviction`: S3-FIFO, pure;
 //! - `meta`: copying and weighing heads; [`collapse`]: Pingora's cache lock as we use it.
 //!

@@ -254,13 +254,17 @@ impl MemoryStore {
         fill
     }
 
-    /// A whole body takes its place, unless its key was purged meanwhile or a newer version is there.
+    /// A whole body takes its place, unless its key was purged or a newer version was stored meanwhile.
     pub(super) fn commit(&self, fill: &Arc<Fill>, body: Arc<Body>) -> Outcome {
         let mut shard = self.shard(fill.key).write();
         let slot = shard.entry(fill.key).or_default();
-        let overtaken = slot.object.as_ref().is_some_and(|object| object.body.version > fill.version);
-        if fill.is_hidden() || overtaken {
+        if fill.is_hidden() {
             return Outcome::Discarded;
+        }
+        // Older fills still running go to those who follow them, and are not stored: also not should this version be evicted
+        // before they end.
+        for older in slot.fills.iter().filter(|other| other.version < fill.version) {
+            older.hidden.store(true, Ordering::Release);
         }
         let head = fill.head.lock();
         let object = Object {

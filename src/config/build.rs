@@ -126,7 +126,8 @@ impl Builder<'_> {
         let address = formats::socket_address(&raw.address).ok()?;
         // An empty one (`${REELGATE_TOKEN:-}`) is none: it would protect nothing.
         let token = raw.token.as_ref().map(|token| token.0.clone()).filter(|token| !token.expose().is_empty());
-        if !address.ip().to_canonical().is_loopback() && token.is_none() {
+        let unprotected = token.is_none() && !self.places.was_reported("admin.token");
+        if !address.ip().to_canonical().is_loopback() && unprotected {
             let advice = "set admin.token (best ${REELGATE_TOKEN}), or listen on 127.0.0.1 or [::1] only";
             self.error("admin.address", "the admin listener is beyond loopback and has no token", Some(advice));
         }

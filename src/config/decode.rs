@@ -10,23 +10,37 @@ use super::interpolate;
 use super::tree::{Key, Node, NodeValue};
 use super::units::excerpt;
 use serde_json::{Map, Value};
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 
 /// Where each value of the result stands, by its path: `sites[0].headers.request.remove[1]`.
 #[derive(Debug, Default)]
-pub struct Places(HashMap<String, Place>);
+pub struct Places {
+    kept: HashMap<String, Place>,
+    /// Written, but reported and left out, wholly or in part.
+    reported: HashSet<String>,
+}
 
 impl Places {
     /// Whether the file gives a (good) value at `path`.
     pub fn has(&self, path: &str) -> bool {
-        self.0.contains_key(path)
+        self.kept.contains_key(path)
+    }
+
+    /// Whether nothing was written at `path`, neither good nor bad.
+    pub fn is_absent(&self, path: &str) -> bool {
+        !self.has(path) && !self.was_reported(path)
+    }
+
+    /// Whether something was written at `path` that is already reported.
+    pub fn was_reported(&self, path: &str) -> bool {
+        self.reported.contains(path)
     }
 
     /// The place of `path`, or of the nearest value around it.
     pub fn find(&self, path: &str) -> Place {
         let mut path = path;
         loop {
-            if let Some(place) = self.0.get(path) {
+            if let Some(place) = self.kept.get(path) {
                 return *place;
             }
             match path.rfind(['.', '[']) {
@@ -61,7 +75,7 @@ impl Decoder<'_> {
             NodeValue::List(items) => self.decode_list(node, items, schema, path),
             NodeValue::Scalar { text, plain } => self.decode_scalar(node, text, *plain, schema),
         }?;
-        self.places.0.insert(path.to_owned(), node.place);
+        self.places.kept.insert(path.to_owned(), node.place);
         Some(value)
     }
 
@@ -84,17 +98,19 @@ impl Decoder<'_> {
                 None => others,
             };
             if let Some(format) = shape["propertyNames"]["format"].as_str()
-                && let Err(message) = formats::check(format, &key.name)
+                && let Err(reason) = formats::check(format, &key.name)
             {
-                self.error(key.place, message, None);
+                self.malformed(key.place, &reason);
                 continue;
             }
             if let Some(value) = self.decode(child, child_schema, &at) {
                 out.insert(key.name.clone(), value);
+            } else if !child.is_null() {
+                self.places.reported.insert(at.clone());
             }
             // Checks of a whole mapping or list point at its key, which is where a reader looks.
             if !matches!(child.value, NodeValue::Scalar { .. })
-                && let Some(place) = self.places.0.get_mut(&at)
+                && let Some(place) = self.places.kept.get_mut(&at)
             {
                 *place = key.place;
             }
@@ -141,6 +157,10 @@ impl Decoder<'_> {
                 out.push(value);
             }
         }
+        if out.len() < items.len() {
+            // The list is there, but not whole: nothing may be concluded from what it lacks.
+            self.places.reported.insert(path.to_owned());
+        }
         Some(Value::Array(out))
     }
 
@@ -177,11 +197,7 @@ impl Decoder<'_> {
         if accepts(shape, "string") {
             let format = shape["format"].as_str().unwrap_or_default();
             if let Err(reason) = formats::check(format, text) {
-                let (message, advice) = match reason.split_once("; ") {
-                    Some((message, advice)) => (message.to_owned(), Some(advice.to_owned())),
-                    None => (reason, None),
-                };
-                self.error(node.place, message, advice);
+                self.malformed(node.place, &reason);
                 return None;
             }
             return Some(Value::String(text.to_owned()));
@@ -191,10 +207,8 @@ impl Decoder<'_> {
             None => {
                 let advice = if !plain && typed(shape, text).is_some() {
                     Some("remove the quotes".to_owned())
-                } else if accepts(shape, "boolean") {
-                    Some("write true or false".to_owned())
                 } else {
-                    None
+                    accepts(shape, "boolean").then(|| yes_or_no(text)).flatten()
                 };
                 self.error(node.place, format!("expected {}", expected(schema)), advice);
                 None
@@ -225,6 +239,12 @@ impl Decoder<'_> {
     fn wrong_type(&mut self, node: &Node, schema: &Value, got: &str) -> Option<Value> {
         self.error(node.place, format!("expected {}, found {got}", expected(schema)), None);
         None
+    }
+
+    /// A format's reason is "what is wrong; what to do".
+    fn malformed(&mut self, place: Place, reason: &str) {
+        let (message, advice) = reason.split_once("; ").map_or((reason, None), |(what, how)| (what, Some(how)));
+        self.error(place, message.to_owned(), advice.map(str::to_owned));
     }
 
     fn error(&mut self, place: Place, message: String, advice: Option<String>) {
@@ -299,6 +319,16 @@ fn typed(shape: &Value, text: &str) -> Option<Value> {
     None
 }
 
+/// YAML 1.1 had more words for booleans; people still write them.
+fn yes_or_no(text: &str) -> Option<String> {
+    let word = match text.to_ascii_lowercase().as_str() {
+        "yes" | "on" | "y" => "true",
+        "no" | "off" | "n" => "false",
+        _ => return None,
+    };
+    Some(format!("write {word}"))
+}
+
 /// What a schema wants, in words.
 fn expected(schema: &Value) -> String {
     let mut words: Vec<&str> = Vec::new();
@@ -321,7 +351,7 @@ fn expected(schema: &Value) -> String {
 }
 
 /// The known word a person may have meant.
-fn nearest<T: AsRef<str>>(text: &str, known: impl Iterator<Item = T>) -> Option<String> {
+pub fn nearest<T: AsRef<str>>(text: &str, known: impl Iterator<Item = T>) -> Option<String> {
     if text.len() > 64 {
         return None;
     }

@@ -1,6 +1,6 @@
 //! What is wrong with a file and where: every message has a file, line, column, the line itself and advice.
 //!
-//! Invariants: a list never grows beyond [`DIAGNOSTICS_MAX`]; a snippet never shows a credential (its characters become
+//! Invariants: a list never grows beyond the first hundred; a snippet never shows a credential (its characters become
 //! stars, so that the caret stays where it was); rendering needs no terminal, colour is the caller's choice.
 
 use serde::Serialize;
@@ -47,7 +47,7 @@ pub struct Diagnostic {
 pub struct Diagnostics {
     pub file: PathBuf,
     pub list: Vec<Diagnostic>,
-    /// How many more there were beyond [`DIAGNOSTICS_MAX`].
+    /// How many more there were beyond the first hundred.
     pub omitted: usize,
 }
 
@@ -236,6 +236,16 @@ mod tests {
             let shown = star_out_credentials(line);
             assert!(!shown.contains("hunter2"), "{shown}");
             assert_eq!(shown.len(), line.len());
+        }
+    }
+
+    proptest::proptest! {
+        #[test]
+        fn starring_out_never_panics_and_keeps_the_length(
+            words in proptest::collection::vec("token|Authorization|://|@|:|\\$\\{|:-|é|[a-z{},\"' ]", 0..12),
+        ) {
+            let line = words.concat();
+            proptest::prop_assert_eq!(star_out_credentials(&line).len(), line.len());
         }
     }
 

@@ -242,9 +242,11 @@ pub fn status_range(text: &str) -> Result<RangeInclusive<u16>, String> {
 fn log_filter(text: &str) -> Result<(), String> {
     use tracing_subscriber::filter::EnvFilter;
     let levels = ["off", "error", "warn", "info", "debug", "trace"];
+    // The filter's own parser slices what is not ASCII in the middle of a character, and panics.
+    let ascii = text.bytes().all(|byte| byte.is_ascii_graphic() || byte == b' ');
     // A bare word that is no level would silently be taken for a target.
     let known = text.split(',').all(|part| part.contains(['=', '[', ':']) || levels.contains(&part.trim()));
-    if known && !text.trim().is_empty() && EnvFilter::builder().parse(text).is_ok() {
+    if ascii && known && !text.trim().is_empty() && EnvFilter::builder().parse(text).is_ok() {
         return Ok(());
     }
     Err("not a log level; use error, warn, info, debug or trace, or a filter like warn,reelgate=debug".to_owned())
@@ -301,6 +303,7 @@ mod tests {
             ("cors-origin", "https://a/", "no path"),
             ("status-range", "399-200", "200-399"),
             ("log-filter", "verbose", "info"),
+            ("log-filter", "H\u{51c29}=", "info"),
             ("positive-time-span", "0s", "longer"),
         ] {
             let error = check(format, text).unwrap_err();

@@ -261,6 +261,18 @@ async fn a_newer_version_leaves_the_readers_of_the_older_alone() {
 }
 
 #[tokio::test]
+async fn a_fill_overtaken_by_a_newer_one_is_not_stored() {
+    let store = store(1 << 20, 1 << 19);
+    let (mut slow, mut owner) = begin(store, &key("a"), Some(100)).await.expect("room");
+    let newer = put(store, &key("a"), 300).await;
+    slow.write_body(Bytes::from(vec![7; 100]), true).await.expect("written");
+    slow.finish().await.map(|_| ()).expect("finished");
+    assert_eq!(read_all(&mut owner).await.expect("its own client is served"), [7; 100]);
+    assert_eq!(get(store, &key("a")).await.and_then(|hit| hit.entry_id()).map(|id| id.get()), Some(newer));
+    assert_eq!((fills(store, "discarded"), fills(store, "complete")), (1, 1));
+}
+
+#[tokio::test]
 async fn a_stale_object_gives_way_to_the_fill_that_replaces_it() {
     let store = store(1 << 20, 1 << 19);
     put(store, &key("a"), 300).await;

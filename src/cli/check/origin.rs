@@ -119,3 +119,74 @@ impl ServerCertVerifier for Unverified {
         self.0.signature_verification_algorithms.supported_schemes()
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::config::{Config, OriginKind};
+    use tokio::net::TcpListener;
+
+    fn config(origin: &str) -> Config {
+        let text = format!("listen: [{{address: 127.0.0.1:0}}]\norigins: {{a: {origin}}}\nsites: [{{origin: a}}]\n");
+        crate::config::from_str(&text, std::path::Path::new("/edge.yaml"), &|_| None).unwrap().config
+    }
+
+    async fn outcome(origin: &str) -> (Outcome, String) {
+        let config = config(origin);
+        let OriginKind::Http(http) = &config.origins[0].kind else { panic!("an http origin") };
+        let probe = connect("origin a", http, &http.servers[0]).await;
+        (probe.outcome, probe.detail)
+    }
+
+    /// A TLS server for `localhost` on a free port, and its certificate as PEM.
+    async fn tls_server() -> (u16, String) {
+        let key = rcgen::generate_simple_self_signed(vec!["localhost".to_owned()]).unwrap();
+        let private = rustls_pki_types::PrivatePkcs8KeyDer::from(key.signing_key.serialize_der());
+        let config = rustls::ServerConfig::builder_with_provider(Arc::new(default_provider()))
+            .with_safe_default_protocol_versions()
+            .unwrap()
+            .with_no_client_auth()
+            .with_single_cert(vec![key.cert.der().clone()], private.into())
+            .unwrap();
+        let acceptor = tokio_rustls::TlsAcceptor::from(Arc::new(config));
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let port = listener.local_addr().unwrap().port();
+        tokio::spawn(async move {
+            while let Ok((stream, _)) = listener.accept().await {
+                // A client that refuses the certificate is part of the test.
+                let _ = acceptor.accept(stream).await;
+            }
+        });
+        (port, key.cert.pem())
+    }
+
+    #[tokio::test]
+    async fn a_server_is_reached_or_the_reason_told() {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let port = listener.local_addr().unwrap().port();
+        let origin = format!("{{kind: http, servers: [\"http://127.0.0.1:{port}\"]}}");
+        assert_eq!(outcome(&origin).await.0, Outcome::Good);
+        drop(listener);
+        let (found, detail) = outcome(&origin).await;
+        assert!(found == Outcome::Failed && detail.contains("cannot connect"), "{detail}");
+        // Unresolvable, or the resolver itself out of reach: either way a failure.
+        let name = "{kind: http, servers: [\"http://reelgate.invalid\"], timeouts: {connect: 1s, handshake: 1s}}";
+        assert_eq!(outcome(name).await.0, Outcome::Failed);
+    }
+
+    #[tokio::test]
+    async fn a_certificate_is_verified_as_the_origin_says() {
+        let (port, pem) = tls_server().await;
+        let folder = tempfile::tempdir().unwrap();
+        let ca = folder.path().join("ca.pem");
+        std::fs::write(&ca, pem).unwrap();
+        let origin = |tls: &str| {
+            format!("{{kind: http, servers: [\"https://127.0.0.1:{port}\"], tls: {{server_name: localhost{tls}}}}}")
+        };
+        let (found, detail) = outcome(&origin("")).await;
+        assert!(found == Outcome::Failed && detail.contains("TLS failed"), "{detail}");
+        assert_eq!(outcome(&origin(", verify: false")).await.0, Outcome::Warning);
+        let (found, detail) = outcome(&origin(&format!(", ca: {}", ca.display()))).await;
+        assert!(found == Outcome::Good && detail.contains("verified"), "{detail}");
+    }
+}

@@ -2,19 +2,21 @@
 //! the number of workers, sites' names, bursts.
 
 use super::super::raw::{RawCertificate, RawConfig, RawServer, RawSite};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 /// `folder` is where relative paths start: the configuration file's own.
 pub fn complete(raw: &mut RawConfig, folder: &Path) {
+    // Collecting the components drops `./`.
+    let from_folder = |path: &str| folder.join(path).components().collect::<PathBuf>().to_string_lossy().into_owned();
     let absolute = |path: &mut String| {
         if !path.is_empty() {
-            *path = folder.join(&*path).to_string_lossy().into_owned();
+            *path = from_folder(path);
         }
     };
     let socket = |address: &mut String| {
         if let Some(path) = address.strip_prefix("unix:") {
             let path = path.strip_prefix("//").unwrap_or(path);
-            *address = format!("unix:{}", folder.join(path).display());
+            *address = format!("unix:{}", from_folder(path));
         }
     };
     for listen in &mut raw.listen {

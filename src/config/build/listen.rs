@@ -14,10 +14,10 @@ impl Builder<'_> {
             let tls = raw.tls.0.iter().map(certificate).collect::<Vec<_>>();
             let speaks = |protocol| raw.protocols.contains(&protocol);
             let protocols = Protocols { http1: speaks(RawProtocol::Http1), http2: speaks(RawProtocol::Http2) };
-            if self.places.has(&at("protocols")) && raw.protocols.is_empty() {
+            if raw.protocols.is_empty() && !self.places.was_reported(&at("protocols")) {
                 self.error(&at("protocols"), "this listener speaks nothing", Some("allowed: http1, http2"));
             }
-            if raw.http3 && !self.places.has(&at("tls")) {
+            if raw.http3 && self.places.is_absent(&at("tls")) {
                 self.error(&at("http3"), "HTTP/3 needs `tls`", Some("add tls: self-signed, or {cert, key}"));
             } else if raw.http3 {
                 let message = "`http3` is not built yet: this listener speaks HTTP/1.1 and HTTP/2 only";
@@ -25,7 +25,7 @@ impl Builder<'_> {
             }
             let Ok(address) = formats::listen_address(&raw.address) else { continue };
             let tcp = matches!(address, ListenAddress::Tcp(_));
-            if raw.proxy_protocol && tcp && !self.places.has("trusted_proxies") {
+            if raw.proxy_protocol && tcp && self.places.is_absent("trusted_proxies") {
                 let advice = "name the load balancers that send it in trusted_proxies";
                 self.error(&at("proxy_protocol"), "nobody is trusted to send PROXY headers", Some(advice));
             }

@@ -72,7 +72,7 @@ impl Builder<'_> {
                 return None;
             }
             RawKind::Library => {
-                if raw.folders.is_empty() && !self.places.has(&at("folders")) {
+                if raw.folders.is_empty() && self.places.is_absent(&at("folders")) {
                     self.error(
                         &format!("origins.{name}"),
                         "`folders` is missing",
@@ -91,7 +91,7 @@ impl Builder<'_> {
 
     fn http_origin(&mut self, name: &str, raw: &RawOrigin) -> HttpOrigin {
         let at = |key: &str| format!("origins.{name}.{key}");
-        if raw.servers.is_empty() && !self.places.has(&at("servers")) {
+        if raw.servers.is_empty() && self.places.is_absent(&at("servers")) {
             self.error(
                 &format!("origins.{name}"),
                 "`servers` is missing",

@@ -1,6 +1,7 @@
 //! `sites`: names and routes taken once, origins that exist, and the rules of each site.
 
 use super::super::built::*;
+use super::super::decode::nearest;
 use super::super::formats;
 use super::super::raw::*;
 use super::super::show;
@@ -37,8 +38,10 @@ impl Builder<'_> {
             }
             out.extend(self.site(index, site, origins, listen));
         }
+        // A site's misspelt origin would make this a second message about the same mistake.
+        let complete = !self.found.has_errors();
         for name in self.origin_names {
-            if self.places.has("sites") && !raw.sites.iter().any(|site| site.origin == *name) {
+            if complete && !raw.sites.iter().any(|site| site.origin == *name) {
                 self.warning(&format!("origins.{name}"), format!("no site uses the origin `{name}`"), None);
             }
         }
@@ -52,6 +55,9 @@ impl Builder<'_> {
         site: &'raw RawSite,
         routes: &mut HashMap<(Option<String>, &'raw str), usize>,
     ) {
+        if ["hosts", "paths"].iter().any(|key| self.places.was_reported(&format!("sites[{index}].{key}"))) {
+            return;
+        }
         let hosts = hosts(site).into_iter().map(Some).collect::<Vec<_>>();
         let paths = site.paths.iter().map(String::as_str).collect::<Vec<_>>();
         for host in if hosts.is_empty() { vec![None] } else { hosts } {
@@ -74,7 +80,10 @@ impl Builder<'_> {
         let at = |key: &str| format!("sites[{index}].{key}");
         if self.places.has(&at("origin")) && !self.origin_names.contains(&raw.origin) {
             let message = format!("there is no origin `{}`", super::super::units::excerpt(&raw.origin));
-            let advice = format!("known origins: {}", self.origin_names.join(", "));
+            let advice = match nearest(&raw.origin, self.origin_names.iter()) {
+                Some(name) => format!("did you mean `{name}`?"),
+                None => format!("known origins: {}", self.origin_names.join(", ")),
+            };
             self.error(&at("origin"), message, Some(&advice));
         }
         let hosts = hosts(raw);

@@ -112,11 +112,10 @@ fn needs_restart(key: &str) -> bool {
 }
 
 fn rows() -> Vec<String> {
-    let keys = all_keys();
+    let (root, keys) = (schema(), all_keys());
     let required = |key: &str| {
         let (parent, name) = key.rsplit_once('.').unwrap_or(("", key));
-        let root = schema();
-        let holder = if parent.is_empty() { root } else { holder_of(&keys, parent) };
+        let holder = if parent.is_empty() { root.clone() } else { holder_of(&keys, parent) };
         find_required(&holder, name)
     };
     let row = |(key, property): &(String, Value)| {
@@ -161,10 +160,11 @@ fn every_key_has_a_description_in_the_schema() {
 #[test]
 fn every_key_stands_in_the_readme_with_its_type_and_default() {
     let readme = std::fs::read_to_string(folder().join("README.md")).unwrap();
-    let missing = rows().into_iter().filter(|row| !readme.contains(row)).collect::<Vec<_>>();
+    let rows = rows();
+    let missing = rows.iter().filter(|row| !readme.contains(*row)).map(String::as_str).collect::<Vec<_>>();
     assert!(missing.is_empty(), "conf/README.md lacks these rows:\n{}", missing.join("\n"));
     for line in readme.lines().filter(|line| line.starts_with("| `")) {
-        assert!(rows().iter().any(|row| row == line), "conf/README.md has a key that is no more: {line}");
+        assert!(rows.iter().any(|row| row == line), "conf/README.md has a key that is no more: {line}");
     }
 }
 

@@ -40,15 +40,15 @@ admin: {address: 0.0.0.0:9090}
         (2, 5, "did you mean `address`?"),
         (3, 14, "0.0.0.0:8080"),
         (5, 24, "did you mean `http1`?"),
-        (6, 12, "true or false"),
+        (6, 12, "write true"),
         (8, 17, "30s"),
         (9, 3, "given twice"),
         (10, 18, "1 to 10000"),
         (12, 17, "did you mean `http`?"),
         (12, 32, "scheme"),
         (13, 17, "not built yet"),
-        (15, 13, "no origin `medai`"),
-        (16, 31, "cannot be changed"),
+        (15, 13, "did you mean `media`?"),
+        (16, 37, "cannot be changed"),
         (16, 40, "header name"),
         (17, 23, "regular expression"),
         (17, 53, "no group `1x`"),
@@ -56,7 +56,7 @@ admin: {address: 0.0.0.0:9090}
         (19, 5, "`origin` is missing"),
         (20, 17, "MiB"),
         (20, 23, "unknown key `colour`"),
-        (21, 9, "token"),
+        (21, 18, "token"),
     ] {
         let there = found.list.iter().any(|one| {
             (one.line, one.column) == (line, column)
@@ -75,7 +75,7 @@ fn what_contradicts_itself_is_refused() {
         ("127.0.0.1:9090", "0.0.0.0:8080, token: x", "one of `listen`"),
         ("127.0.0.1:9090", "\"[::]:9090\"", "beyond loopback"),
         ("127.0.0.1:9090", "\"[::]:9090\", token: \"\"", "beyond loopback"),
-        ("    tls: self-signed", "", "needs `tls`"),
+        ("    tls: self-signed", "   ", "needs `tls`"),
         ("    http3", "    protocols: []\n    http3", "speaks nothing"),
         ("    http3", "    proxy_protocol: true\n    http3", "trusted"),
         ("kind: http ", "kind: library ", "belongs to"),
@@ -93,6 +93,26 @@ fn what_contradicts_itself_is_refused() {
         assert!(SAMPLE.contains(part));
         let found = read(&SAMPLE.replacen(part, change, 1)).expect_err(change).to_string();
         assert!(found.contains(words), "{change}: {found}");
+    }
+}
+
+#[test]
+fn one_mistake_is_one_error() {
+    for (part, change) in [
+        ("tls: self-signed", "tls: self-singed"),
+        ("[http://127.0.0.1:9000]", "[127.0.0.1:9000]"),
+        ("[http://127.0.0.1:9000]", "http://127.0.0.1:9000"),
+        ("kind: http ", "kind: htp "),
+        ("origin: media", "origin: medai"),
+        ("  - origin: media", "  - {origin: media, hosts: a.b}\n  - origin: media"),
+        ("  - origin: media", "  - {origin: media, paths: [a]}\n  - origin: media"),
+        ("    http3", "    protocols: [http4]\n    http3"),
+        ("127.0.0.1:9090", "0.0.0.0:9090, token: \"${NOT_SET}\""),
+        ("memory: 512MiB", "memory: 512M"),
+    ] {
+        assert!(SAMPLE.contains(part));
+        let found = read(&SAMPLE.replacen(part, change, 1)).expect_err(change);
+        assert_eq!(found.count(crate::config::Severity::Error), 1, "{change}: {found}");
     }
 }
 

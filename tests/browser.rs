@@ -1,0 +1,78 @@
+//! A real player: hls.js in headless Chromium plays the sample ladder through the edge, seeks, and ends without a stall. The
+//! page lies on another port than the film, as players do, so CORS is part of it.
+
+use crate::support::{Edge, Nginx, Origin, Reply};
+use serde_json::{Value, json};
+use std::path::{Path, PathBuf};
+use std::process::Command;
+
+const PAGE: &str = r#"<!doctype html><meta charset="utf-8"><title>Player</title>
+<video id="video" muted width="640" height="360"></video>
+<script src="/hls.js"></script><script src="/player.js"></script>"#;
+
+fn here(path: &str) -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/browser").join(path)
+}
+
+/// Twelve seconds, made once for all tests of a build.
+fn sample() -> PathBuf {
+    let folder = Path::new(env!("CARGO_TARGET_TMPDIR")).join("sample");
+    let script = Path::new(env!("CARGO_MANIFEST_DIR")).join("deploy/sample");
+    let made = Command::new(script).arg(&folder).arg("12").output().expect("deploy/sample runs");
+    assert!(made.status.success(), "deploy/sample: {}", String::from_utf8_lossy(&made.stderr));
+    folder
+}
+
+#[track_caller]
+fn play(source: &str) {
+    let library = here("node_modules/hls.js/dist/hls.min.js");
+    let library = std::fs::read(library).expect("hls.js is installed (tests/run does it: npm ci in tests/browser)");
+    let script = std::fs::read(here("player.js")).expect("player.js is part of the tests");
+    let page = Origin::start()
+        .route("/", Reply::ok(PAGE).header("Content-Type", "text/html"))
+        .route("/hls.js", Reply::ok(library).header("Content-Type", "text/javascript"))
+        .route("/player.js", Reply::ok(script).header("Content-Type", "text/javascript"));
+    let output = Command::new("node")
+        .arg(here("play.mjs"))
+        .args([page.url(), source.to_owned()])
+        .output()
+        .expect("node runs (tests/run installs it)");
+    let said = String::from_utf8_lossy(&output.stderr);
+    assert!(output.status.success(), "play.mjs: {said}");
+    let result: Value = serde_json::from_slice(&output.stdout).unwrap_or_else(|e| panic!("{e}: {output:?}"));
+    assert_eq!(result["ended"], true, "{result}");
+    assert_eq!((&result["fatal"], &result["stalls"]), (&json!([]), &json!([])), "{result}\n{said}");
+    assert_eq!(result["seeks"], 2, "{result}");
+    assert!(result["frames"].as_u64().is_some_and(|n| n > 100), "{result}");
+}
+
+#[test]
+fn a_ladder_of_nginx_plays_through_the_edge() {
+    let sample = sample();
+    let nginx = Nginx::with(&format!(
+        "location /films/ {{ alias '{}/'; add_header Cache-Control 'public, max-age=60'; }}",
+        sample.display()
+    ));
+    let edge = Edge::of_url(&nginx.url()).set("sites.0.cors", json!({"origins": ["*"]})).run();
+    let source = format!("http://{}/films/Sample%20ladder/master.m3u8", edge.http());
+    play(&source);
+    play(&source);
+    assert!(
+        edge.metrics().value("reelgate_requests_total", &[("cache", "hit")]) > 0.0,
+        "the second time from the cache"
+    );
+}
+
+#[test]
+fn a_ladder_of_a_library_plays_through_the_edge() {
+    let folders = json!([sample().display().to_string()]);
+    let edge = Edge::of(&Origin::start())
+        .set("origins.main", json!({"kind": "library", "folders": folders}))
+        .set("sites.0.cors", json!({"origins": ["*"]}))
+        .run();
+    let titles = edge.get("/titles.json").expect_status(200).json();
+    let titles = titles["titles"].as_array().expect("titles").clone();
+    let ladder = titles.iter().find(|t| t["name"].as_str().is_some_and(|n| n.contains("ladder"))).expect("the ladder");
+    let id = ladder["id"].as_str().expect("an id");
+    play(&format!("http://{}/t/{id}/master.m3u8", edge.http()));
+}

@@ -1,0 +1,44 @@
+//! Many requests at once over every protocol: all answered, all right. No test here is about time.
+
+use crate::support::{Curl, Edge, Nginx, Origin, Reply, h2load, pattern};
+
+/// h2load's words for a run without a fault, with this many answers of the class 2xx.
+#[track_caller]
+fn expect_all_good(report: &str, requests: usize) {
+    assert!(report.contains(&format!("{requests} succeeded, 0 failed, 0 errored, 0 timeout")), "{report}");
+    assert!(report.contains(&format!("status codes: {requests} 2xx, 0 3xx, 0 4xx, 0 5xx")), "{report}");
+}
+
+#[test]
+fn hits_over_every_protocol_are_all_good() {
+    let nginx = Nginx::start().file("a.mp4", pattern(1000)).file("b.mp4", pattern(300_000));
+    let edge = Edge::of_url(&nginx.url()).tls().run();
+    let (clear, secure) = (format!("http://{}", edge.http()), format!("https://{}", edge.https()));
+    for file in ["a.mp4", "b.mp4"] {
+        for (base, protocol) in
+            [(&clear, "--h1"), (&clear, "--alpn-list=h2"), (&secure, "--h1"), (&secure, "--alpn-list=h2")]
+        {
+            let url = format!("{base}/{file}");
+            let mut arguments = vec!["-n", "2000", "-c", "20", "-m"];
+            arguments.push(if protocol == "--h1" { "1" } else { "10" });
+            if protocol == "--h1" {
+                arguments.push("--h1");
+            }
+            arguments.push(&url);
+            expect_all_good(&h2load(&arguments), 2000);
+        }
+    }
+    // The host is a part of the key here: one fill each for the clear and the secure port's name at most.
+    assert!(nginx.requests() <= 4, "{} requests reached the origin", nginx.requests());
+    assert_eq!(edge.metrics().value("reelgate_requests_total", &[("status", "200")]), 16_000.0);
+    assert!(Curl::https(edge.https(), "/b.mp4").http2().send().body == pattern(300_000));
+}
+
+#[test]
+fn misses_at_once_are_all_good() {
+    let origin = Origin::start().handle("*", |r| Reply::ok(format!("{:>200}", r.target)));
+    let edge = Edge::of(&origin).tls().run();
+    let secure = format!("https://{}/miss", edge.https());
+    expect_all_good(&h2load(&["-n", "2000", "-c", "10", "-m", "10", &secure]), 2000);
+    assert_eq!(origin.count("/miss"), 2000, "what may not be stored is asked for each time");
+}

@@ -1,0 +1,96 @@
+//! SIGTERM: readiness goes first, what is in flight ends, and then the process is gone, not a grace period later.
+
+use crate::support::{Connection, Edge, Gate, Origin, Reply, Request, Step, eventually, pause};
+use std::net::TcpStream;
+use std::time::{Duration, Instant};
+
+/// Answers `/slow` in two halves around the gate.
+fn slow(gate: &Gate) -> Origin {
+    let steps = vec![Step::Send(b"first ".to_vec()), Step::Wait(gate.clone()), Step::Send(b"second".to_vec())];
+    Origin::start().route("/slow", Reply::ok("").length(12).steps(steps)).route("/", Reply::ok("x"))
+}
+
+#[test]
+fn an_idle_edge_is_gone_at_once() {
+    let origin = Origin::start().route("/", Reply::ok("x"));
+    let edge = Edge::of(&origin).tls().set("shutdown.drain_timeout", "60s").run();
+    let mut idle = Connection::open(edge.http());
+    idle.exchange(&Request::get("/")).expect_status(200);
+    let _silent = Connection::open(edge.http());
+    let began = Instant::now();
+    edge.sigterm();
+    assert_eq!(edge.expect_exit().code(), Some(0));
+    assert!(began.elapsed() < Duration::from_secs(10), "{:?}", began.elapsed());
+}
+
+#[test]
+fn an_answer_in_flight_ends_and_then_the_process_does() {
+    let gate = Gate::new();
+    let origin = slow(&gate);
+    let edge = Edge::of(&origin).set("shutdown.drain_timeout", "60s").run();
+    let mut connection = Connection::open(edge.http());
+    connection.send(Request::get("/slow").to_bytes());
+    assert_eq!(connection.head().map(|h| h.status), Some(200));
+    edge.sigterm();
+    eventually("no new connection is taken", || TcpStream::connect(edge.http()).is_err());
+    assert!(edge.exited().is_none(), "an answer is still in flight");
+    gate.open();
+    assert_eq!(connection.read(12), b"first second");
+    let began = Instant::now();
+    assert_eq!(edge.expect_exit().code(), Some(0));
+    assert!(began.elapsed() < Duration::from_secs(8), "{:?} after the last answer", began.elapsed());
+}
+
+#[test]
+fn readiness_fails_before_connections_are_refused() {
+    let origin = Origin::start().route("/", Reply::ok("x"));
+    let edge = Edge::of(&origin).set("shutdown.notice", "5s").set("shutdown.drain_timeout", "20s").run();
+    assert_eq!(edge.admin_get("/readyz").status, 200);
+    edge.sigterm();
+    eventually("readiness fails", || edge.admin_get("/readyz").status == 503);
+    assert_eq!(edge.admin_get("/livez").status, 200);
+    assert_eq!(edge.get("/").status, 200, "clients a balancer still sends are served during the notice");
+    edge.expect_exit();
+}
+
+#[test]
+fn an_answer_that_never_ends_is_cut_after_the_drain_timeout() {
+    let gate = Gate::new();
+    let origin = slow(&gate);
+    let edge = Edge::of(&origin).set("shutdown.drain_timeout", "2s").run();
+    let mut connection = Connection::open(edge.http());
+    connection.send(Request::get("/slow").to_bytes());
+    assert_eq!(connection.head().map(|h| h.status), Some(200));
+    let began = Instant::now();
+    edge.sigterm();
+    edge.expect_exit();
+    let took = began.elapsed();
+    assert!(took > Duration::from_millis(1500) && took < Duration::from_secs(12), "{took:?}");
+    assert!(connection.read(12).len() < 12, "a cut answer must not look whole");
+}
+
+#[test]
+fn sigint_stops_too() {
+    let origin = Origin::start().route("/", Reply::ok("x"));
+    let edge = Edge::of(&origin).run();
+    edge.signal("INT");
+    assert_eq!(edge.expect_exit().code(), Some(0));
+}
+
+#[test]
+fn a_request_after_sigterm_on_an_open_connection_is_answered_or_closed() {
+    let gate = Gate::new();
+    let origin = slow(&gate);
+    let edge = Edge::of(&origin).run();
+    let mut holder = Connection::open(edge.http());
+    holder.send(Request::get("/slow").to_bytes());
+    holder.head().expect("an answer has begun");
+    let mut other = Connection::open(edge.http());
+    other.exchange(&Request::get("/")).expect_status(200);
+    edge.sigterm();
+    pause(Duration::from_millis(300));
+    other.send(Request::get("/").to_bytes());
+    assert!(other.response("GET").is_none_or(|r| matches!(r.status, 200 | 503)), "never a broken answer");
+    gate.open();
+    edge.expect_exit();
+}
