@@ -11,9 +11,8 @@ use crate::observe::{AccessLog, Lifecycle, Metrics};
 use crate::origin::Origins;
 use crate::transport::{Listener, Shared};
 use arc_swap::{ArcSwap, ArcSwapOption};
-use pingora_core::apps::HttpServerApp;
 use pingora_core::server::configuration::ServerConf;
-use pingora_proxy::{HttpProxy, http_proxy};
+use pingora_proxy::http_proxy;
 use std::error::Error;
 use std::sync::Arc;
 use tempfile::TempDir;
@@ -29,7 +28,6 @@ pub(super) struct Running {
     pub lifecycle: Arc<Lifecycle>,
     pub access_log: Arc<ArcSwapOption<AccessLog>>,
     pub reloader: Arc<Reloader>,
-    proxy: Arc<HttpProxy<Edge>>,
     stop_listening: watch::Sender<bool>,
     stop_all: watch::Sender<bool>,
     /// Where libraries have their sockets; removed at the end.
@@ -37,11 +35,10 @@ pub(super) struct Running {
 }
 
 impl Running {
-    /// No new connections; idle ones close.
-    pub async fn stop_listening(&self) {
+    /// No new connections; idle ones close. (Not Pingora's `http_cleanup`: it drops requests whose head is half read.)
+    pub fn stop_listening(&self) {
         // Nobody listening for it any more is as good.
         let _ = self.stop_listening.send(true);
-        self.proxy.http_cleanup().await;
     }
 
     /// Health checks, libraries and the admin listener end.
@@ -125,7 +122,6 @@ pub(super) async fn start(loaded: Loaded) -> Result<Running, Box<dyn Error>> {
         lifecycle,
         access_log,
         reloader,
-        proxy,
         stop_listening,
         stop_all,
         _runtime_folder: runtime_folder,

@@ -18,7 +18,7 @@ pub fn explain(config: &Config, store: Option<&'static MemoryStore>, url: &str) 
     let asked = key::normalise_url(url).map_err(|error| format!("{error}; give a whole URL: http://host/path?query"))?;
     let Some(index) = config.routes.find(Some(&asked.host), &asked.path) else {
         return Ok(json!({
-            "url": asked.to_string(),
+            "url": url,
             "site": null,
             "answer": "421: no site has that host and path",
         }));
@@ -35,7 +35,7 @@ pub fn explain(config: &Config, store: Option<&'static MemoryStore>, url: &str) 
     let found = store.and_then(|store| store.contains(&CacheKey::new(content_key.clone(), "").to_compact()));
     let path = rewritten.split('?').next().unwrap_or("/");
     Ok(json!({
-        "url": asked.to_string(),
+        "url": url,
         "site": site.name,
         "origin": site.origin.name,
         "class": class::classify(path, None).as_str(),

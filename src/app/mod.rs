@@ -77,7 +77,7 @@ async fn run(loaded: Loaded) -> Result<(), Box<dyn std::error::Error>> {
     running.metrics.ready.set(0);
     let drain = async {
         tokio::time::sleep(notice).await;
-        running.stop_listening().await;
+        running.stop_listening();
         tokio::time::timeout(drain_timeout, running.lifecycle.drained()).await.is_ok()
     };
     let clean = tokio::select! {

@@ -54,6 +54,8 @@ pub struct ObjectInfo {
     pub stale_if_error_s: u32,
     /// Still being filled; `body_bytes` is what is there now.
     pub filling: bool,
+    /// The stored response's header fields.
+    pub headers: http::HeaderMap,
 }
 
 /// The store in numbers.
@@ -162,6 +164,11 @@ impl MemoryStore {
             fills_running: self.fills_running.load(Ordering::Relaxed),
             evictions: self.evictions.get(),
         }
+    }
+
+    /// Whether anything is held of a key, complete or filling.
+    pub fn holds(&self, key: &CompactCacheKey) -> bool {
+        self.find(u128::from_be_bytes(key.combined_bin()), SystemTime::now()).is_some()
     }
 
     /// What is held of a key now; it counts as no visit.
@@ -343,6 +350,7 @@ fn info(meta: &CacheMeta, body_bytes: u64, bytes: u64, filling: bool) -> ObjectI
         stale_while_revalidate_s: meta.stale_while_revalidate_sec(),
         stale_if_error_s: meta.stale_if_error_sec(),
         filling,
+        headers: meta.headers().clone(),
     }
 }
 

@@ -3,7 +3,7 @@
 use super::Edge;
 use super::admit::target_of;
 use super::context::Context;
-use crate::cache::collapse;
+use crate::cache::{collapse, follows_fill};
 use crate::http::cache_status::Fwd;
 use crate::http::{freshness, key};
 use http::header::{ACCEPT, AUTHORIZATION, CONTENT_LENGTH, RANGE};
@@ -46,7 +46,11 @@ impl Edge {
         // Pingora would fetch the whole object to serve a range of it. Until slices are built, a range of what is not
         // here goes to the origin as it is.
         let Ok(key) = self.cache_key(session, ctx) else { return refuse(ctx, Fwd::Bypass, Some("key-too-long")) };
-        if request.headers.contains_key(RANGE) && self.store.contains(&key.to_compact()).is_none() {
+        let key = key.to_compact();
+        if self.store.is_too_large(&key) {
+            return refuse(ctx, Fwd::Bypass, Some("too-large"));
+        }
+        if request.headers.contains_key(RANGE) && !self.store.holds(&key) {
             return refuse(ctx, Fwd::Partial, Some("range"));
         }
         let waiting = collapse::overrides(ctx.generation.config.cache.collapse_timeout);
@@ -77,15 +81,12 @@ impl Edge {
     /// Notes what was found, for `Cache-Status`.
     pub(super) fn found(
         &self,
-        _session: &mut Session,
         meta: &CacheMeta,
-        _hit: &mut HitHandler,
-        is_fresh: bool,
+        hit: &HitHandler,
         ctx: &mut Context,
     ) -> Option<ForcedFreshness> {
-        if is_fresh {
-            ctx.cache.ttl_s = Some(seconds_until(meta.fresh_until()));
-        }
+        ctx.cache.ttl_s = Some(seconds_until(meta.fresh_until()));
+        ctx.cache.collapsed = follows_fill(hit);
         None
     }
 

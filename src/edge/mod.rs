@@ -81,13 +81,13 @@ impl ProxyHttp for Edge {
 
     async fn cache_hit_filter(
         &self,
-        session: &mut Session,
+        _session: &mut Session,
         meta: &CacheMeta,
         hit: &mut HitHandler,
-        is_fresh: bool,
+        _is_fresh: bool,
         ctx: &mut Context,
     ) -> Result<Option<ForcedFreshness>> {
-        Ok(self.found(session, meta, hit, is_fresh, ctx))
+        Ok(self.found(meta, hit, ctx))
     }
 
     fn response_cache_filter(&self, session: &Session, response: &ResponseHeader, ctx: &mut Context) -> Result<RespCacheable> {

@@ -67,7 +67,12 @@ fn client_config(origin: &HttpOrigin) -> Result<ClientConfig, String> {
     }
     let mut roots = RootCertStore::empty();
     match &origin.tls.ca {
-        None => roots.extend(webpki_roots::TLS_SERVER_ROOTS.iter().cloned()),
+        // The system's, as for the edge's own connections.
+        None => {
+            let system = rustls_native_certs::load_native_certs()
+                .map_err(|error| format!("cannot read the system's authorities: {error}; install ca-certificates"))?;
+            roots.add_parsable_certificates(system);
+        }
         Some(path) => {
             let unreadable = |error: &dyn std::fmt::Display| format!("tls.ca {}: {error}", path.display());
             let authorities = CertificateDer::pem_file_iter(path)
