@@ -37,13 +37,13 @@ fn the_configuration_of_the_contract_is_good() {
 fn every_error_is_shown_at_once_with_its_place() {
     let (code, said) = check(
         "listen:\n  - address: nonsense\norigins:\n  a: { kind: http, servers: [http://127.0.0.1:1], colour: red }\nsites:\n  - \
-         origin: missing\ncache:\n  memory: lots\n  memory: 1GiB\n",
+         origin: missing\ncache: { memory: lots }\nlog: { level: info, level: warn }\n",
     );
     assert_eq!(code, Some(2), "{said}");
-    for part in ["nonsense", "colour", "missing", "lots", "memory"] {
+    for part in ["nonsense", "colour", "missing", "lots", "level"] {
         assert!(said.contains(part), "{part} is not named: {said}");
     }
-    for line in [2, 4, 6, 8] {
+    for line in [2, 4, 6, 7, 8] {
         assert!(said.contains(&format!(":{line}:")), "line {line} is not named: {said}");
     }
 }

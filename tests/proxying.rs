@@ -363,7 +363,8 @@ fn weights_share_requests_between_servers() {
     for i in 0..40 {
         edge.get(&format!("/{i}")).expect_status(200);
     }
-    assert_eq!((one.count("*"), two.count("*")), (30, 10));
+    assert_eq!(one.count("*") + two.count("*"), 40);
+    assert!((25..=35).contains(&one.count("*")), "{} of 40 on the server of weight 3", one.count("*"));
 }
 
 #[test]

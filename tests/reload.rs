@@ -2,7 +2,6 @@
 
 use crate::support::{Connection, Edge, Gate, Origin, Reply, Request, Step, eventually};
 use serde_json::json;
-use std::time::Duration;
 
 fn named(name: &'static str) -> Origin {
     Origin::start().handle("*", move |_| Reply::ok(name))
@@ -30,7 +29,7 @@ fn a_file_written_in_place_takes_effect() {
 #[test]
 fn sighup_takes_effect() {
     let (one, two) = (named("one"), named("two"));
-    let edge = Edge::of(&one).environment("REELGATE_TEST_ORIGIN", "x").run();
+    let edge = Edge::of(&one).run();
     edge.configure("origins.main.servers", json!([two.url()]));
     edge.reload();
     eventually("the new origin is asked", || edge.get("/").text() == "two");
@@ -98,7 +97,7 @@ fn many_reloads_under_load_lose_no_request() {
             std::thread::spawn(move || {
                 let mut connection = Connection::open(address);
                 let mut answered = 0;
-                while !stop.wait(|| true) {
+                while !stop.is_open() {
                     connection.exchange(&Request::get("/")).expect_status(200);
                     answered += 1;
                 }
@@ -116,5 +115,16 @@ fn many_reloads_under_load_lose_no_request() {
     for client in clients {
         assert!(client.join().expect("no request was lost") > 0);
     }
-    crate::support::pause(Duration::from_millis(10));
+}
+
+#[test]
+fn variables_of_the_environment_are_filled_in_at_each_load() {
+    let origin = named("one");
+    let edge = Edge::of(&origin)
+        .environment("REELGATE_TEST_VALUE", "from outside")
+        .set("sites.0.headers.response.set", json!({"X-Value": "${REELGATE_TEST_VALUE}"}))
+        .run();
+    assert_eq!(edge.get("/").header("x-value"), Some("from outside"));
+    edge.configure("sites.0.headers.response.set", json!({"X-Value": "${REELGATE_TEST_VALUE} again"}));
+    eventually("the new value is in force", || edge.get("/").header("x-value") == Some("from outside again"));
 }

@@ -135,10 +135,10 @@ fn a_bad_chunk_ends_the_connection() {
 }
 
 #[test]
-fn a_body_the_origin_did_not_read_is_no_request_of_the_next_client() {
-    // Answers without having read the body, as an origin that refuses an upload.
+fn a_body_refused_unread_is_no_request_of_the_next_client() {
     let origin = Origin::start()
         .route("/deny", Reply::status(403))
+        .early("/deny")
         .handle("*", |r| Reply::ok(format!("{} {}", r.method, r.target)));
     let edge = Edge::of(&origin).run();
     for _ in 0..5 {

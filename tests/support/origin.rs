@@ -46,6 +46,7 @@ struct State {
     received: Mutex<Vec<Received>>,
     /// Bytes after a request on the same connection that were no request: what smuggling leaves behind.
     garbage: Mutex<Vec<String>>,
+    early: Mutex<Vec<String>>,
     panics: Mutex<Vec<String>>,
     connections: AtomicUsize,
     stopped: AtomicBool,
@@ -126,6 +127,12 @@ impl Origin {
     /// `*` answers every path without a route.
     pub fn set_handler(&self, path: &str, answer: impl Fn(&Received) -> Reply + Send + Sync + 'static) {
         self.state.routes.lock().push((path.to_owned(), Arc::new(Box::new(answer))));
+    }
+
+    /// Answers `path` before it reads the request's body, as a server that refuses an upload; then reads it all.
+    pub fn early(self, path: &str) -> Self {
+        self.state.early.lock().push(path.to_owned());
+        self
     }
 
     /// As written in `origins.*.servers`.
@@ -271,8 +278,15 @@ fn connection(state: &State, mut stream: Stream) {
         if request.header("expect").is_some() && stream.write_all(b"HTTP/1.1 100 Continue\r\n\r\n").is_err() {
             return;
         }
-        read_body(&mut reader, &mut request);
-        state.received.lock().push(request.clone());
+        let early = state.early.lock().contains(&path);
+        if !early {
+            read_body(&mut reader, &mut request);
+        }
+        let at = {
+            let mut received = state.received.lock();
+            received.push(request.clone());
+            received.len() - 1
+        };
         let reply = answer.map_or_else(|| Reply::status(404), |answer| answer(&request));
         let (steps, reusable) = reply.script(request.method == "HEAD");
         for step in steps {
@@ -282,6 +296,10 @@ fn connection(state: &State, mut stream: Stream) {
                 // Dropping both handles sends the RST; `close` would send FIN first.
                 After::Reset => return stream.reset(),
             }
+        }
+        if early {
+            read_body(&mut reader, &mut request);
+            state.received.lock()[at] = request;
         }
         if !reusable {
             return stream.close();

@@ -70,6 +70,10 @@ impl Gate {
         self.0.opened.notify_all();
     }
 
+    pub fn is_open(&self) -> bool {
+        *self.0.open.lock()
+    }
+
     /// How many have come to the gate so far.
     pub fn arrived(&self) -> usize {
         self.0.arrived.load(Ordering::SeqCst)
