@@ -57,6 +57,8 @@ pub struct Cache {
 pub struct Disk {
     pub path: PathBuf,
     pub size_bytes: u64,
+    /// Bytes written a day at most; None: no bound.
+    pub write_bytes_per_day_max: Option<u64>,
 }
 
 /// `admin`: the operators' listener.

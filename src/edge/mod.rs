@@ -1,1 +1,183 @@
-//! (room) edge
+//! Pingora's phases of a request, one file each: admit → look up → fetch → respond → log. `impl ProxyHttp` only delegates.
+//!
+//! Invariants: no policy lives here that could be pure (it is in `http`), no bytes are kept here (`cache` does), no server
+//! is chosen here (`origin` does). A request keeps the [`Generation`] it started with.
+
+mod admit;
+mod answer;
+mod context;
+mod failure;
+mod fetch;
+mod generation;
+mod limiter;
+mod log;
+mod lookup;
+mod respond;
+
+pub use generation::Generation;
+
+use crate::cache::MemoryStore;
+use crate::http::loop_detection::LoopId;
+use crate::observe::{AccessLog, Metrics};
+use arc_swap::{ArcSwap, ArcSwapOption};
+use async_trait::async_trait;
+use bytes::Bytes;
+use context::Context;
+use pingora_cache::key::HashBinary;
+use pingora_cache::lock::CacheKeyLockImpl;
+use pingora_cache::{CacheKey, CacheMeta, ForcedFreshness, HitHandler, RespCacheable};
+use pingora_core::modules::http::HttpModules;
+use pingora_core::protocols::Digest;
+use pingora_core::upstreams::peer::HttpPeer;
+use pingora_error::{Error, Result};
+use pingora_http::{RequestHeader, ResponseHeader};
+use pingora_proxy::{FailToProxy, ProxyHttp, Session};
+use std::sync::Arc;
+use std::time::Duration;
+
+/// The proxy: shared parts and the generation in force.
+pub struct Edge {
+    pub generation: Arc<ArcSwap<Generation>>,
+    pub store: &'static MemoryStore,
+    pub lock: &'static CacheKeyLockImpl,
+    pub metrics: Arc<Metrics>,
+    /// None: switched off.
+    pub access_log: Arc<ArcSwapOption<AccessLog>>,
+    /// Who we are in `CDN-Loop`.
+    pub loop_id: LoopId,
+}
+
+#[async_trait]
+impl ProxyHttp for Edge {
+    type CTX = Context;
+
+    fn new_ctx(&self) -> Context {
+        Context::new(self.generation.load_full())
+    }
+
+    /// None of Pingora's modules: compression is decided and stored by us, not made per answer.
+    fn init_downstream_modules(&self, _modules: &mut HttpModules) {}
+
+    async fn early_request_filter(&self, session: &mut Session, ctx: &mut Context) -> Result<()> {
+        self.begin(session, ctx)
+    }
+
+    async fn request_filter(&self, session: &mut Session, ctx: &mut Context) -> Result<bool> {
+        self.admit(session, ctx).await
+    }
+
+    fn request_cache_filter(&self, session: &mut Session, ctx: &mut Context) -> Result<()> {
+        self.open_cache(session, ctx);
+        Ok(())
+    }
+
+    fn cache_key_callback(&self, session: &Session, ctx: &mut Context) -> Result<CacheKey> {
+        self.cache_key(session, ctx)
+    }
+
+    fn cache_vary_filter(&self, meta: &CacheMeta, ctx: &mut Context, request: &RequestHeader) -> Option<HashBinary> {
+        self.variance(meta, ctx, request)
+    }
+
+    async fn cache_hit_filter(
+        &self,
+        _session: &mut Session,
+        meta: &CacheMeta,
+        hit: &mut HitHandler,
+        _is_fresh: bool,
+        ctx: &mut Context,
+    ) -> Result<Option<ForcedFreshness>> {
+        Ok(self.found(meta, hit, ctx))
+    }
+
+    fn response_cache_filter(&self, session: &Session, response: &ResponseHeader, ctx: &mut Context) -> Result<RespCacheable> {
+        Ok(self.storable(session, response, ctx))
+    }
+
+    fn should_serve_stale(&self, _session: &mut Session, _ctx: &mut Context, error: Option<&Error>) -> bool {
+        lookup::may_serve_stale(error)
+    }
+
+    async fn upstream_peer(&self, session: &mut Session, ctx: &mut Context) -> Result<Box<HttpPeer>> {
+        self.choose_server(session, ctx).await
+    }
+
+    async fn connected_to_upstream(
+        &self,
+        _session: &mut Session,
+        reused: bool,
+        _peer: &HttpPeer,
+        _fd: std::os::unix::io::RawFd,
+        _digest: Option<&Digest>,
+        ctx: &mut Context,
+    ) -> Result<()> {
+        self.connected(reused, ctx);
+        Ok(())
+    }
+
+    async fn upstream_request_filter(&self, session: &mut Session, request: &mut RequestHeader, ctx: &mut Context) -> Result<()> {
+        self.prepare_request(session, request, ctx)
+    }
+
+    async fn upstream_response_filter(&self, session: &mut Session, response: &mut ResponseHeader, ctx: &mut Context) -> Result<()> {
+        self.receive_response(session, response, ctx)
+    }
+
+    fn upstream_response_body_filter(
+        &self,
+        _session: &mut Session,
+        body: &mut Option<Bytes>,
+        _end_of_stream: bool,
+        ctx: &mut Context,
+    ) -> Result<Option<Duration>> {
+        ctx.origin.body_bytes += body.as_ref().map_or(0, |bytes| bytes.len() as u64);
+        Ok(None)
+    }
+
+    fn fail_to_connect(&self, _session: &mut Session, _peer: &HttpPeer, ctx: &mut Context, error: Box<Error>) -> Box<Error> {
+        self.connect_failed(ctx, error)
+    }
+
+    fn error_while_proxy(
+        &self,
+        _peer: &HttpPeer,
+        session: &mut Session,
+        error: Box<Error>,
+        ctx: &mut Context,
+        client_reused: bool,
+    ) -> Box<Error> {
+        self.exchange_failed(session, ctx, error, client_reused)
+    }
+
+    async fn response_filter(&self, session: &mut Session, response: &mut ResponseHeader, ctx: &mut Context) -> Result<()> {
+        self.finish_headers(session, response, ctx)
+    }
+
+    async fn fail_to_proxy(&self, session: &mut Session, error: &Error, ctx: &mut Context) -> FailToProxy {
+        self.answer_failure(session, error, ctx).await
+    }
+
+    async fn logging(&self, session: &mut Session, error: Option<&Error>, ctx: &mut Context) {
+        self.log(session, error, ctx);
+    }
+
+    /// Ours says the same with redaction; Pingora's lines carry the target with its tokens.
+    fn suppress_error_log(&self, _session: &Session, _ctx: &Context, _error: &Error) -> bool {
+        true
+    }
+
+    fn suppress_proxy_warn_log(
+        &self,
+        _session: &Session,
+        _ctx: &Context,
+        _error: &Error,
+        _context: pingora_proxy::ProxyWarnLogContext,
+    ) -> bool {
+        true
+    }
+
+    fn request_summary(&self, session: &Session, _ctx: &Context) -> String {
+        let request = session.req_header();
+        format!("{} {}", request.method, crate::http::redact::redact_target(request.uri.path()))
+    }
+}

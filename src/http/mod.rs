@@ -1,5 +1,19 @@
 //! HTTP rules as pure functions: input and `now` in, decisions out. No tokio, no Pingora, no IO, no clock.
 
+pub mod byte_range;
+pub mod cache_control;
+pub mod cache_status;
 pub mod cors;
+pub mod fields;
+pub mod forwarded;
+pub mod freshness;
+pub mod headers;
+pub mod key;
+pub mod loop_detection;
+pub mod path;
+pub mod precondition;
+pub mod problem;
+pub mod redact;
 pub mod route;
 pub mod rules;
+pub mod traceparent;

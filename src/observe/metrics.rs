@@ -1,15 +1,36 @@
 //! Every metric of Reelgate: a flat table, registered once, in base units, with bounded label sets. Labels come from the
 //! configuration (site, origin, server) or from fixed lists; never from a request.
 
+use parking_lot::Mutex;
 use prometheus::{
-    GaugeVec, HistogramOpts, HistogramVec, IntCounter, IntCounterVec, IntGauge, IntGaugeVec, Opts, Registry,
+    Gauge, GaugeVec, HistogramOpts, HistogramVec, IntCounter, IntCounterVec, IntGauge, IntGaugeVec, Opts, Registry,
     TextEncoder,
 };
+use std::time::{Instant, SystemTime};
+
+/// What is registered under one name, whether or not it has a value yet: for the meta-tests.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Family {
+    /// With the `reelgate_` prefix.
+    pub name: String,
+    /// `counter`, `gauge` or `histogram`
+    pub kind: &'static str,
+    pub labels: Vec<String>,
+    pub help: String,
+}
+
+/// The registry, and the list of what was put into it: a family with labels and no value yet does not show in `gather`.
+#[derive(Debug, Default)]
+struct Table {
+    registry: Registry,
+    families: Mutex<Vec<Family>>,
+}
 
 /// Handles of all metric families. One per process (one per test); shared by `Arc`.
 #[derive(Debug)]
 pub struct Metrics {
-    registry: Registry,
+    table: Table,
+    started: Instant,
     pub requests: IntCounterVec,
     pub request_body_bytes: IntCounterVec,
     pub response_body_bytes: IntCounterVec,
@@ -19,6 +40,8 @@ pub struct Metrics {
     pub connections: IntGaugeVec,
     pub connections_accepted: IntCounterVec,
     pub tls_handshake_failures: IntCounter,
+    pub certificate_reloads: IntCounterVec,
+    pub certificate_not_after_timestamp_seconds: GaugeVec,
     pub limits_reached: IntCounterVec,
     pub origin_requests: IntCounterVec,
     pub origin_errors: IntCounterVec,
@@ -41,6 +64,7 @@ pub struct Metrics {
     pub ready: IntGauge,
     pub library_titles: IntGaugeVec,
     pub build_info: IntGaugeVec,
+    pub start_timestamp_seconds: Gauge,
 }
 
 /// From 0.25 ms to 60 s: a RAM hit to a transcode that has to start first.
@@ -50,7 +74,7 @@ const LATENCY_BUCKETS_S: [f64; 16] =
 impl Metrics {
     /// Registers everything; the names are fixed at compile time, so this cannot fail at run time.
     pub fn new() -> Self {
-        let r = Registry::new();
+        let r = Table::default();
         let metrics = Self {
             requests: counters(
                 &r,
@@ -94,6 +118,18 @@ impl Metrics {
                 &r,
                 "tls_handshake_failures_total",
                 "TLS handshakes of clients that failed or timed out.",
+            ),
+            certificate_reloads: counters(
+                &r,
+                "certificate_reloads_total",
+                "Certificates read again from their files, by outcome.",
+                &["outcome"],
+            ),
+            certificate_not_after_timestamp_seconds: float_gauges(
+                &r,
+                "certificate_not_after_timestamp_seconds",
+                "When a certificate expires (Unix time), by its file.",
+                &["certificate"],
             ),
             limits_reached: counters(
                 &r,
@@ -180,20 +216,40 @@ impl Metrics {
             ready: gauge(&r, "ready", "1: /readyz answers 200."),
             library_titles: gauges(&r, "library_titles", "Titles found by a library origin.", &["origin"]),
             build_info: gauges(&r, "build_info", "1, with the version as a label.", &["version"]),
-            registry: r,
+            start_timestamp_seconds: float_gauge(
+                &r,
+                "start_timestamp_seconds",
+                "When the process started (Unix time).",
+            ),
+            table: r,
+            started: Instant::now(),
         };
         metrics.build_info.with_label_values(&[env!("CARGO_PKG_VERSION")]).set(1);
+        let now = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
+        metrics.start_timestamp_seconds.set(now.as_secs_f64());
         metrics
     }
 
     /// The Prometheus text exposition format, version 0.0.4.
     pub fn render(&self) -> String {
-        TextEncoder::new().encode_to_string(&self.registry.gather()).unwrap_or_default()
+        TextEncoder::new().encode_to_string(&self.table.registry.gather()).unwrap_or_default()
+    }
+
+    /// Everything registered, by name.
+    pub fn families(&self) -> Vec<Family> {
+        let mut families = self.table.families.lock().clone();
+        families.sort_by(|a, b| a.name.cmp(&b.name));
+        families
+    }
+
+    /// Since these metrics (and with them the process) began.
+    pub fn uptime(&self) -> std::time::Duration {
+        self.started.elapsed()
     }
 
     /// Gathered families, for `/api/v1/stats` and the meta-tests.
     pub fn gather(&self) -> Vec<prometheus::proto::MetricFamily> {
-        self.registry.gather()
+        self.table.registry.gather()
     }
 }
 
@@ -208,35 +264,103 @@ fn opts(name: &str, help: &str) -> Opts {
 }
 
 fn registered<C: prometheus::core::Collector + Clone + 'static>(
-    registry: &Registry,
+    table: &Table,
+    kind: &'static str,
     collector: prometheus::Result<C>,
 ) -> C {
     let collector = collector.expect("metric names and labels are constants");
-    registry.register(Box::new(collector.clone())).expect("metric names are unique");
+    for desc in collector.desc() {
+        table.families.lock().push(Family {
+            name: desc.fq_name.clone(),
+            kind,
+            labels: desc.variable_labels.clone(),
+            help: desc.help.clone(),
+        });
+    }
+    table.registry.register(Box::new(collector.clone())).expect("metric names are unique");
     collector
 }
 
-fn counters(r: &Registry, name: &str, help: &str, labels: &[&str]) -> IntCounterVec {
-    registered(r, IntCounterVec::new(opts(name, help), labels))
+fn counters(r: &Table, name: &str, help: &str, labels: &[&str]) -> IntCounterVec {
+    registered(r, "counter", IntCounterVec::new(opts(name, help), labels))
 }
 
-fn counter(r: &Registry, name: &str, help: &str) -> IntCounter {
-    registered(r, IntCounter::with_opts(opts(name, help)))
+fn counter(r: &Table, name: &str, help: &str) -> IntCounter {
+    registered(r, "counter", IntCounter::with_opts(opts(name, help)))
 }
 
-fn gauges(r: &Registry, name: &str, help: &str, labels: &[&str]) -> IntGaugeVec {
-    registered(r, IntGaugeVec::new(opts(name, help), labels))
+fn gauges(r: &Table, name: &str, help: &str, labels: &[&str]) -> IntGaugeVec {
+    registered(r, "gauge", IntGaugeVec::new(opts(name, help), labels))
 }
 
-fn gauge(r: &Registry, name: &str, help: &str) -> IntGauge {
-    registered(r, IntGauge::with_opts(opts(name, help)))
+fn gauge(r: &Table, name: &str, help: &str) -> IntGauge {
+    registered(r, "gauge", IntGauge::with_opts(opts(name, help)))
 }
 
-fn float_gauges(r: &Registry, name: &str, help: &str, labels: &[&str]) -> GaugeVec {
-    registered(r, GaugeVec::new(opts(name, help), labels))
+fn float_gauges(r: &Table, name: &str, help: &str, labels: &[&str]) -> GaugeVec {
+    registered(r, "gauge", GaugeVec::new(opts(name, help), labels))
 }
 
-fn histograms(r: &Registry, name: &str, help: &str, labels: &[&str]) -> HistogramVec {
+fn float_gauge(r: &Table, name: &str, help: &str) -> Gauge {
+    registered(r, "gauge", Gauge::with_opts(opts(name, help)))
+}
+
+fn histograms(r: &Table, name: &str, help: &str, labels: &[&str]) -> HistogramVec {
     let opts = HistogramOpts::new(name, help).namespace("reelgate").buckets(LATENCY_BUCKETS_S.to_vec());
-    registered(r, HistogramVec::new(opts, labels))
+    registered(r, "histogram", HistogramVec::new(opts, labels))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::Metrics;
+    use std::collections::BTreeSet;
+
+    #[test]
+    fn every_family_is_named_by_the_conventions() {
+        for family in Metrics::new().families() {
+            assert!(family.name.starts_with("reelgate_"), "{}", family.name);
+            assert_eq!(family.name.ends_with("_total"), family.kind == "counter", "{}", family.name);
+            assert!(family.kind != "histogram" || family.name.ends_with("_seconds"), "{}", family.name);
+            assert!(family.help.ends_with('.'), "{}", family.name);
+        }
+    }
+
+    /// The names that the text mentions.
+    fn mentioned(text: &str) -> BTreeSet<String> {
+        let ours = regex::Regex::new("reelgate_[a-z0-9_]+").expect("constant");
+        ours.find_iter(text).map(|name| name.as_str().to_owned()).collect()
+    }
+
+    /// As written in a query: histograms by their series.
+    fn series(name: &str) -> String {
+        ["_bucket", "_sum", "_count"].iter().find_map(|end| name.strip_suffix(end)).unwrap_or(name).to_owned()
+    }
+
+    #[test]
+    fn every_metric_is_documented_with_its_labels_and_nothing_else_is() {
+        let page = include_str!("../../deploy/metrics.md");
+        for family in Metrics::new().families() {
+            let labels = match family.labels.as_slice() {
+                [] => "–".to_owned(),
+                labels => labels.iter().map(|label| format!("`{label}`")).collect::<Vec<_>>().join(", "),
+            };
+            let row = format!("| `{}` | {} | {labels} |", family.name, family.kind);
+            assert!(page.contains(&row), "deploy/metrics.md lacks the row\n{row} {} |", family.help);
+        }
+        let registered: BTreeSet<_> = Metrics::new().families().into_iter().map(|family| family.name).collect();
+        let unknown: Vec<_> = mentioned(page).into_iter().filter(|name| !registered.contains(&series(name))).collect();
+        assert!(unknown.is_empty(), "deploy/metrics.md names what is not registered: {unknown:?}");
+    }
+
+    #[test]
+    fn dashboards_and_alerts_use_registered_metrics_and_the_dashboard_uses_all() {
+        let registered: BTreeSet<_> = Metrics::new().families().into_iter().map(|family| family.name).collect();
+        let names = |text: &str| mentioned(text).iter().map(|name| series(name)).collect::<BTreeSet<_>>();
+        let dashboard: serde_json::Value =
+            serde_json::from_str(include_str!("../../deploy/grafana/reelgate.json")).expect("the dashboard is JSON");
+        assert_eq!(names(&dashboard["panels"].to_string()), registered);
+        let alerts = include_str!("../../deploy/prometheus/alerts.yaml");
+        serde_yaml::from_str::<serde_yaml::Value>(alerts).expect("the alerts are YAML");
+        assert!(names(alerts).is_subset(&registered), "{:?}", names(alerts).difference(&registered));
+    }
 }

@@ -1,9 +1,14 @@
-//! What operators see: metrics, the access log, redaction of it, and the process's lifecycle.
+//! What operators see: metrics, the access log, the process log, live statistics, and the process's lifecycle.
 //!
 //! Invariant: nothing here changes how a request is answered, and no credential leaves this room.
 
+pub mod access_log;
 mod lifecycle;
+pub mod logging;
 mod metrics;
+pub mod status;
 
+pub use access_log::{AccessLog, AccessRecord, OriginExchange};
 pub use lifecycle::{InFlight, Lifecycle, Phase};
-pub use metrics::Metrics;
+pub use metrics::{Family, Metrics};
+pub use status::Stats;

@@ -12,7 +12,7 @@ pub struct Log {
 }
 
 /// `log.access`
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, PartialEq)]
 pub struct AccessLog {
     pub enabled: bool,
     pub format: AccessFormat,

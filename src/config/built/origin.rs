@@ -92,7 +92,7 @@ pub enum OriginProtocol {
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct OriginTls {
     pub verify: bool,
-    /// PEM file of the authorities to trust instead of the bundled ones.
+    /// PEM file of the authorities to trust instead of the system's (package `ca-certificates`).
     pub ca: Option<PathBuf>,
     /// Name sent and verified; default: `host`, else the server's name.
     pub server_name: Option<String>,
@@ -104,7 +104,8 @@ pub struct OriginTimeouts {
     pub connect: Duration,
     /// TCP and TLS together.
     pub handshake: Duration,
-    /// From the request sent to the response's headers. Long: a transcode may have to start first.
+    /// From the request sent to the response's headers. Long: a transcode may have to start first. Pingora has one timeout for
+    /// this and `read`: the longer of the two holds for both.
     pub first_byte: Duration,
     /// Between two reads of a response body.
     pub read: Duration,

@@ -1,0 +1,85 @@
+//! Connections of the admin listener and their limits.
+
+use super::events::{Events, ended};
+use super::guard::Guard;
+use super::routes::{self, Shared};
+use super::{Source, page};
+use crate::config::Secret;
+use hyper::server::conn::http1;
+use hyper_util::rt::{TokioIo, TokioTimer};
+use hyper_util::server::graceful::GracefulShutdown;
+use hyper_util::service::TowerToHyperService;
+use std::sync::Arc;
+use std::time::Duration;
+use tokio::net::TcpListener;
+use tokio::sync::{Semaphore, watch};
+
+pub(super) const CONNECTIONS_MAX: usize = 256;
+/// From the first byte of a connection, or the end of the answer before, to the end of a request's headers.
+const HEADER_TIMEOUT: Duration = Duration::from_secs(10);
+const HEADER_BYTES_MAX: usize = 64 * 1024;
+/// How long answers may go on after shutdown; event streams end at once.
+const SHUTDOWN_TIMEOUT: Duration = Duration::from_secs(5);
+/// After a failed accept (out of file descriptors), so that the loop does not spin.
+const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
+
+/// Serves until `shutdown` turns true (or its sender is gone), then lets running answers end. The caller keeps it running while
+/// the edge drains, so that `/readyz` can say so.
+pub async fn serve(
+    listener: TcpListener,
+    source: Arc<dyn Source>,
+    token: Option<Secret>,
+    mut shutdown: watch::Receiver<bool>,
+) {
+    let shared = Arc::new(Shared {
+        source: Arc::clone(&source),
+        guard: Guard::new(token.as_ref()),
+        events: Events::new(),
+        shutdown: shutdown.clone(),
+        page_policy: page::policy(),
+    });
+    let publisher = {
+        let (shared, shutdown) = (Arc::clone(&shared), shutdown.clone());
+        tokio::spawn(async move { shared.events.publish(&*shared.source, shutdown).await })
+    };
+    let router = routes::router(shared);
+    let connections = Arc::new(Semaphore::new(CONNECTIONS_MAX));
+    let graceful = GracefulShutdown::new();
+    loop {
+        let accepted = tokio::select! {
+            () = ended(&mut shutdown) => break,
+            accepted = listener.accept() => accepted,
+        };
+        let stream = match accepted {
+            Ok((stream, _)) => stream,
+            Err(error) => {
+                tracing::warn!(%error, "the admin listener cannot accept");
+                tokio::time::sleep(ACCEPT_PAUSE).await;
+                continue;
+            }
+        };
+        let Ok(slot) = Arc::clone(&connections).try_acquire_owned() else {
+            source.metrics().limits_reached.with_label_values(&["admin_connections"]).inc();
+            continue;
+        };
+        let connection = http1::Builder::new()
+            .timer(TokioTimer::new())
+            .header_read_timeout(HEADER_TIMEOUT)
+            .max_buf_size(HEADER_BYTES_MAX)
+            .serve_connection(TokioIo::new(stream), TowerToHyperService::new(router.clone()));
+        let connection = graceful.watch(connection);
+        tokio::spawn(async move {
+            if let Err(error) = connection.await {
+                tracing::debug!(%error, "an admin connection failed");
+            }
+            drop(slot);
+        });
+    }
+    drop(listener);
+    if tokio::time::timeout(SHUTDOWN_TIMEOUT, graceful.shutdown()).await.is_err() {
+        tracing::warn!("admin connections were still open after {} s", SHUTDOWN_TIMEOUT.as_secs());
+    }
+    if publisher.await.is_err() {
+        tracing::error!("the publisher of live events panicked");
+    }
+}

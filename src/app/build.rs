@@ -1,0 +1,144 @@
+//! Puts the rooms together and starts them: everything that can fail does so here, before the first request.
+
+use super::reload::Reloader;
+use super::source::AppSource;
+use crate::admin;
+use crate::cache::{MemoryStore, StoreSettings, collapse};
+use crate::config::{Config, Loaded};
+use crate::edge::{Edge, Generation};
+use crate::http::loop_detection::LoopId;
+use crate::observe::{AccessLog, Lifecycle, Metrics};
+use crate::origin::Origins;
+use crate::transport::{Listener, Shared};
+use arc_swap::{ArcSwap, ArcSwapOption};
+use pingora_core::server::configuration::ServerConf;
+use pingora_proxy::http_proxy;
+use std::error::Error;
+use std::sync::Arc;
+use tempfile::TempDir;
+use tokio::net::TcpListener;
+use tokio::sync::watch;
+
+/// Idle connections to origins kept in all.
+const ORIGIN_CONNECTIONS_KEPT_MAX: usize = 512;
+
+/// Everything that runs.
+pub(super) struct Running {
+    pub metrics: Arc<Metrics>,
+    pub lifecycle: Arc<Lifecycle>,
+    pub access_log: Arc<ArcSwapOption<AccessLog>>,
+    pub reloader: Arc<Reloader>,
+    stop_listening: watch::Sender<bool>,
+    stop_all: watch::Sender<bool>,
+    /// Where libraries have their sockets; removed at the end.
+    _runtime_folder: TempDir,
+}
+
+impl Running {
+    /// No new connections; idle ones close. (Not Pingora's `http_cleanup`: it drops requests whose head is half read.)
+    pub fn stop_listening(&self) {
+        // Nobody listening for it any more is as good.
+        let _ = self.stop_listening.send(true);
+    }
+
+    /// Health checks, libraries and the admin listener end.
+    pub fn stop_the_rest(&self) {
+        let _ = self.stop_all.send(true);
+    }
+}
+
+/// Builds and starts all rooms of a configuration.
+pub(super) async fn start(loaded: Loaded) -> Result<Running, Box<dyn Error>> {
+    super::install_crypto_provider();
+    let metrics = Arc::new(Metrics::new());
+    let lifecycle = Arc::new(Lifecycle::default());
+    let runtime_folder = runtime_folder()?;
+    let config = Arc::new(loaded.config.clone());
+    let (stop_listening, listening_ends) = watch::channel(false);
+    let (stop_all, all_ends) = watch::channel(false);
+
+    let store = MemoryStore::new(
+        StoreSettings { bytes_max: config.cache.memory_bytes, object_bytes_max: config.cache.object_bytes_max },
+        metrics.clone(),
+    )
+    .leak();
+    let access_log = AccessLog::start(&config.log.access, metrics.clone())
+        .map_err(|error| format!("log.access: cannot open the file: {error}; check its folder and rights"))?;
+    let access_log = Arc::new(ArcSwapOption::from(access_log.map(Arc::new)));
+    let origins = Arc::new(Origins::build(&config.origins, None, &metrics, runtime_folder.path())?);
+    origins.start(None, &all_ends);
+    let generation = Arc::new(ArcSwap::from_pointee(Generation::new(config.clone(), origins)));
+    let shared = Shared::new(
+        config.limits.clone(),
+        config.trusted_proxies.clone(),
+        host_names(&config),
+        metrics.clone(),
+        lifecycle.clone(),
+    );
+    let proxy = Arc::new(http_proxy(
+        &Arc::new(ServerConf { upstream_keepalive_pool_size: ORIGIN_CONNECTIONS_KEPT_MAX, ..ServerConf::default() }),
+        Edge {
+            generation: generation.clone(),
+            store,
+            lock: collapse::lock(config.cache.collapse_timeout),
+            metrics: metrics.clone(),
+            access_log: access_log.clone(),
+            loop_id: LoopId::new(&format!("{:016x}", fastrand::u64(..))).expect("hex digits are a token"),
+        },
+    ));
+
+    // Every socket is bound before the first is served, so that a mistake in one leaves nothing half open.
+    let listeners = Listener::bind_all(&config.listen, &shared).map_err(|errors| {
+        let all: Vec<String> = errors.iter().map(ToString::to_string).collect();
+        all.join("; ")
+    })?;
+    let admin_listener = match &config.admin {
+        Some(settings) => Some(TcpListener::bind(settings.address).await.map_err(|error| {
+            format!("admin.address {}: {error}; stop what uses it or choose another port", settings.address)
+        })?),
+        None => None,
+    };
+    let reloader = Arc::new(Reloader::new(
+        loaded,
+        generation.clone(),
+        shared,
+        metrics.clone(),
+        access_log.clone(),
+        runtime_folder.path().to_owned(),
+        all_ends.clone(),
+    ));
+    for listener in listeners {
+        tracing::info!(address = %listener.settings().address, tls = listener.certificates().is_some(), "listening");
+        tokio::spawn(listener.run(proxy.clone(), listening_ends.clone()));
+    }
+    if let (Some(listener), Some(settings)) = (admin_listener, &config.admin) {
+        tracing::info!(address = %settings.address, "admin");
+        let source = AppSource::new(generation, metrics.clone(), lifecycle.clone(), store, reloader.clone());
+        tokio::spawn(admin::serve(listener, Arc::new(source), settings.token.clone(), all_ends));
+    }
+    metrics.config_reload_success.set(1);
+    Ok(Running {
+        metrics,
+        lifecycle,
+        access_log,
+        reloader,
+        stop_listening,
+        stop_all,
+        _runtime_folder: runtime_folder,
+    })
+}
+
+/// Names a self-signed certificate should carry: the sites' hosts.
+fn host_names(config: &Config) -> Vec<String> {
+    let mut names: Vec<String> = config.sites.iter().flat_map(|site| site.hosts.iter().cloned()).collect();
+    names.sort_unstable();
+    names.dedup();
+    names
+}
+
+/// A folder nobody else can enter, short enough for a unix socket's path.
+fn runtime_folder() -> Result<TempDir, Box<dyn Error>> {
+    let parent = std::env::var_os("RUNTIME_DIRECTORY").map_or_else(std::env::temp_dir, Into::into);
+    let folder = tempfile::Builder::new().prefix("reelgate-").tempdir_in(&parent);
+    folder.map_err(|error| format!("{}: cannot make a folder for sockets: {error}; set TMPDIR", parent.display()).into())
+}

@@ -1,0 +1,86 @@
+//! Why a URL is answered as it is: the same pure rules the edge runs, without a request.
+
+use crate::cache::{MemoryStore, ObjectInfo};
+use crate::config::Config;
+use crate::http::freshness::{self, TtlSource};
+use crate::http::{key, rules};
+use crate::media::class;
+use http::Method;
+use pingora_cache::CacheKey;
+use serde_json::{Value, json};
+use std::time::{Duration, SystemTime};
+
+/// What the edge would do with a GET of `url`. `store`: of the running process; None from the command line.
+///
+/// # Errors
+/// The URL is not absolute or cannot be read.
+pub fn explain(config: &Config, store: Option<&'static MemoryStore>, url: &str) -> Result<Value, String> {
+    let asked = key::normalise_url(url).map_err(|error| format!("{error}; give a whole URL: http://host/path?query"))?;
+    let Some(index) = config.routes.find(Some(&asked.host), &asked.path) else {
+        return Ok(json!({
+            "url": url,
+            "site": null,
+            "answer": "421: no site has that host and path",
+        }));
+    };
+    let site = &config.sites[index];
+    let target = asked.path_and_query();
+    let redirect = site.redirects.iter().find_map(|rule| rule.apply(&asked.path, asked.query.as_deref()));
+    let rewritten = match rules::rewrite_first(&site.rewrites, &target) {
+        Ok(rewritten) => rewritten.unwrap_or(target),
+        Err(error) => return Err(format!("the site's rewrite of this path fails: {error}")),
+    };
+    let host = site.host_in_key.then_some(asked.host.as_str());
+    let content_key = key::content_key(&site.name, host, &rewritten).map_err(|error| error.to_string())?;
+    let found = store.and_then(|store| store.contains(&CacheKey::new(content_key.clone(), "").to_compact()));
+    let path = rewritten.split('?').next().unwrap_or("/");
+    Ok(json!({
+        "url": url,
+        "site": site.name,
+        "origin": site.origin.name,
+        "class": class::classify(path, None).as_str(),
+        "redirect": redirect,
+        "rewritten": rewritten,
+        "key": content_key,
+        "cache": {
+            "enabled": site.cache.enabled,
+            "rule": "GET and HEAD answers with explicit freshness (s-maxage, max-age, Expires) are kept",
+        },
+        "tier": found.as_ref().map(|_| "memory"),
+        "object": found.as_ref().map(describe),
+        "prefetch": [],
+    }))
+}
+
+/// A stored object: its lifetime, and where that came from.
+fn describe(object: &ObjectInfo) -> Value {
+    let now = SystemTime::now();
+    let ttl_s = match object.fresh_until.duration_since(now) {
+        Ok(ahead) => ahead.as_secs() as i64,
+        Err(behind) => -(behind.duration().as_secs() as i64),
+    };
+    json!({
+        "status": object.status,
+        "bytes": object.body_bytes,
+        "ttl_s": ttl_s,
+        "ttl_source": source(object, now).map(TtlSource::as_str),
+        "age_s": now.duration_since(object.stored_at).unwrap_or_default().as_secs(),
+        "stale_if_error_s": object.stale_if_error_s,
+        "filling": object.filling,
+    })
+}
+
+fn source(object: &ObjectInfo, now: SystemTime) -> Option<TtlSource> {
+    let exchange = freshness::Exchange {
+        method: &Method::GET,
+        request_authorized: false,
+        request_no_store: false,
+        status: http::StatusCode::from_u16(object.status).ok()?,
+        headers: &object.headers,
+        strip_set_cookie: true,
+        response_delay: Duration::ZERO,
+        // As when it came: by now it may be stale.
+        now: object.stored_at.min(now),
+    };
+    freshness::decide(&exchange).ok().map(|kept| kept.source)
+}

@@ -1,0 +1,155 @@
+//! Reading from the store: a whole object, or a fill while it runs. Both can be sought where the length is known.
+//!
+//! Pingora gets whole runs of a chunk (up to 1 MiB by reference): its writers send a `Bytes` piecewise anyway, so smaller
+//! slices would only cost more calls.
+
+use std::any::Any;
+use std::sync::Arc;
+
+use async_trait::async_trait;
+use bytes::Bytes;
+use pingora_cache::eviction::CacheEntryId;
+use pingora_cache::storage::HandleHit;
+use pingora_cache::trace::SpanHandle;
+use pingora_cache::{CacheKey, HitHandler, Storage};
+use pingora_error::{Error, ErrorType, Result};
+use tokio::sync::watch;
+
+use super::fill::{Body, Fill, Peek};
+
+/// The error of a reader whose fill came to nothing: the body must be aborted, never ended.
+pub const FILL_FAILED: ErrorType = ErrorType::Custom("cache fill failed");
+
+#[derive(Debug)]
+enum Source {
+    Object(Arc<Body>),
+    Fill { fill: Arc<Fill>, changed: watch::Receiver<()> },
+}
+
+/// A reader of one version of one object.
+#[derive(Debug)]
+pub struct StoreHit {
+    source: Source,
+    follower: bool,
+    owner: bool,
+    position: u64,
+    /// One past the last byte asked for; `None`: to the end.
+    end: Option<u64>,
+}
+
+/// Whether this hit reads a fill that another request was still running when it was looked up (RFC 9211 `collapsed`).
+pub fn follows_fill(hit: &HitHandler) -> bool {
+    hit.as_any().downcast_ref::<StoreHit>().is_some_and(|hit| hit.follower)
+}
+
+impl StoreHit {
+    pub(super) fn of_object(body: Arc<Body>) -> Self {
+        Self { source: Source::Object(body), follower: false, owner: false, position: 0, end: None }
+    }
+
+    /// `owner`: the reader of the request that fills; it alone gets the rest of a body too large to keep.
+    pub(super) fn of_fill(fill: Arc<Fill>, owner: bool) -> Self {
+        let changed = fill.subscribe();
+        Self { source: Source::Fill { fill, changed }, follower: !owner, owner, position: 0, end: None }
+    }
+
+    fn body_bytes(&self) -> Option<u64> {
+        match &self.source {
+            Source::Object(body) => Some(body.bytes),
+            Source::Fill { fill, .. } => fill.promised_bytes,
+        }
+    }
+
+    fn advance(&mut self, bytes: Bytes) -> Option<Bytes> {
+        self.position += bytes.len() as u64;
+        if let Source::Fill { fill, .. } = &self.source
+            && self.owner
+        {
+            fill.owner_reached(self.position);
+        }
+        Some(bytes)
+    }
+}
+
+#[async_trait]
+impl HandleHit for StoreHit {
+    /// Cancel-safe: a dropped call has read nothing.
+    async fn read_body(&mut self) -> Result<Option<Bytes>> {
+        loop {
+            let wanted = self.end.map_or(u64::MAX, |end| end.saturating_sub(self.position));
+            if wanted == 0 {
+                return Ok(None);
+            }
+            match &mut self.source {
+                Source::Object(body) => {
+                    let bytes = body.read(self.position, wanted);
+                    return Ok(if bytes.is_empty() { None } else { self.advance(bytes) });
+                }
+                Source::Fill { fill, changed } => {
+                    changed.borrow_and_update();
+                    match fill.peek(self.position, wanted, self.owner) {
+                        Peek::Bytes(bytes) => return Ok(self.advance(bytes)),
+                        Peek::End => return Ok(None),
+                        Peek::Complete(body) => self.source = Source::Object(body),
+                        Peek::Failed(failure) => return Error::e_explain(FILL_FAILED, failure.to_string()),
+                        // The sender lives in the fill, which this reader holds.
+                        Peek::Wait => drop(changed.changed().await),
+                    }
+                }
+            }
+        }
+    }
+
+    async fn finish(
+        self: Box<Self>,
+        _storage: &'static (dyn Storage + Sync),
+        _key: &CacheKey,
+        _trace: &SpanHandle,
+    ) -> Result<()> {
+        Ok(())
+    }
+
+    fn can_seek(&self) -> bool {
+        self.body_bytes().is_some()
+    }
+
+    /// The range `start..end`; an `end` beyond the body means its end. May be called again, in any order.
+    fn seek(&mut self, start: usize, end: Option<usize>) -> Result<()> {
+        let (start, end) = (start as u64, end.map(|end| end as u64));
+        let Some(body_bytes) = self.body_bytes() else {
+            return Error::e_explain(ErrorType::InternalError, "a fill of unknown length cannot be sought");
+        };
+        if start >= body_bytes || end.is_some_and(|end| end < start) {
+            return Error::e_explain(
+                ErrorType::InternalError,
+                format!("the range {start}..{end:?} is not in a body of {body_bytes} bytes"),
+            );
+        }
+        self.position = start;
+        self.end = Some(end.map_or(body_bytes, |end| end.min(body_bytes)));
+        Ok(())
+    }
+
+    fn should_count_access(&self) -> bool {
+        !self.follower && !self.owner
+    }
+
+    fn get_eviction_weight(&self) -> usize {
+        self.body_bytes().map_or(0, |bytes| usize::try_from(bytes).unwrap_or(usize::MAX))
+    }
+
+    fn entry_id(&self) -> Option<CacheEntryId> {
+        Some(CacheEntryId::new(match &self.source {
+            Source::Object(body) => body.version,
+            Source::Fill { fill, .. } => fill.version,
+        }))
+    }
+
+    fn as_any(&self) -> &(dyn Any + Send + Sync) {
+        self
+    }
+
+    fn as_any_mut(&mut self) -> &mut (dyn Any + Send + Sync) {
+        self
+    }
+}

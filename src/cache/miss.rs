@@ -1,0 +1,172 @@
+//! Writing into the store: the writer of one fill.
+//!
+//! A body of promised length is paid for before its first byte, so it never fails for want of room half way. One of unknown
+//! length pays as it grows; when it grows too large, or nothing more can be freed, it is given up for storing: followers
+//! fail, and the rest is passed on to the writer's own client through a bounded queue. `write_body` may not wait for that
+//! client (Pingora drives both from one task), so it slows the origin down by short sleeps, and gives up only when the queue
+//! is full all the same.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use async_trait::async_trait;
+use bytes::Bytes;
+use pingora_cache::eviction::CacheEntryId;
+use pingora_cache::storage::streaming_write::U64WriteId;
+use pingora_cache::storage::{HandleMiss, MissFinishType};
+use pingora_error::{Error, Result};
+
+use super::budget::Charge;
+use super::fill::{Failure, Fill, Room};
+use super::hit::FILL_FAILED;
+use super::store::{MemoryStore, Outcome};
+
+/// How far a client may fall behind a body too large to keep, beyond what was kept when that became clear.
+const PASSING_BYTES_MAX: u64 = if cfg!(test) { 1 << 20 } else { 8 << 20 };
+/// The longest sleep per write, when the queue is full; none up to half full.
+const PASSING_SLEEP_MAX: Duration = Duration::from_millis(if cfg!(test) { 20 } else { 1000 });
+
+pub(super) struct StoreMiss {
+    store: &'static MemoryStore,
+    fill: Arc<Fill>,
+    tag: U64WriteId,
+    /// Paid for, but not yet part of a frozen chunk.
+    charge: Charge,
+    /// The owner's backlog when passing began.
+    backlog_at_passing: u64,
+    /// The fill's outcome is counted and the store has let go of it.
+    settled: bool,
+}
+
+impl StoreMiss {
+    pub(super) fn new(store: &'static MemoryStore, fill: Arc<Fill>, charge: Charge) -> Self {
+        let tag = U64WriteId::from(fill.version);
+        Self { store, fill, tag, charge, backlog_at_passing: 0, settled: false }
+    }
+
+    fn fail<T>(&mut self, failure: Failure, outcome: Outcome) -> Result<T> {
+        self.fill.fail(failure);
+        self.settle(outcome);
+        Error::e_explain(FILL_FAILED, failure.to_string())
+    }
+
+    fn settle(&mut self, outcome: Outcome) {
+        if !std::mem::replace(&mut self.settled, true) {
+            self.store.settle(&self.fill, outcome);
+        }
+    }
+
+    fn keep(&mut self, mut data: Bytes) -> Result<()> {
+        let written = self.fill.written() + data.len() as u64;
+        if self.fill.promised_bytes.is_some_and(|promised| written > promised) {
+            return self.fail(Failure::WrongLength, Outcome::Truncated);
+        }
+        if self.fill.promised_bytes.is_none() && written > self.store.object_bytes_max() {
+            self.store.remember_too_large(self.fill.key);
+            self.start_passing();
+            return self.pass(data);
+        }
+        while !data.is_empty() {
+            match self.fill.room(data.len()) {
+                Room::Ready(bytes) => self.fill.append(&data.split_to(bytes), &mut self.charge),
+                Room::Grow(bytes) => {
+                    if self.fill.promised_bytes.is_none() {
+                        let Some(charge) = self.store.reserve(bytes as u64) else {
+                            self.start_passing();
+                            return self.pass(data);
+                        };
+                        self.charge.merge(charge);
+                    }
+                    self.fill.grow(bytes);
+                }
+            }
+        }
+        Ok(())
+    }
+
+    fn start_passing(&mut self) {
+        self.fill.hidden.store(true, std::sync::atomic::Ordering::Release);
+        self.fill.start_passing(&mut self.charge);
+        self.backlog_at_passing = self.fill.trim();
+        self.settle(Outcome::TooLarge);
+    }
+
+    fn pass(&mut self, data: Bytes) -> Result<()> {
+        if data.is_empty() {
+            return Ok(());
+        }
+        let backlog = self.fill.trim() + data.len() as u64;
+        let charge = self.store.take_for_passing(data.len() as u64);
+        match charge {
+            Some(charge) if backlog <= self.backlog_at_passing + PASSING_BYTES_MAX => {
+                self.fill.pass(charge.pay_for(data));
+                Ok(())
+            }
+            _ => self.fail(Failure::TooSlow, Outcome::TooLarge),
+        }
+    }
+
+    /// How long the origin should be held back, so that a slower client can follow.
+    fn passing_sleep(&self) -> Duration {
+        let beyond = self.fill.trim().saturating_sub(self.backlog_at_passing);
+        let over = beyond.saturating_sub(PASSING_BYTES_MAX / 2).min(PASSING_BYTES_MAX / 2);
+        PASSING_SLEEP_MAX.mul_f64(over as f64 / (PASSING_BYTES_MAX / 2) as f64)
+    }
+}
+
+#[async_trait]
+impl HandleMiss for StoreMiss {
+    async fn write_body(&mut self, data: Bytes, eof: bool) -> Result<()> {
+        if let Some(failure) = self.fill.failure() {
+            return Error::e_explain(FILL_FAILED, failure.to_string());
+        }
+        if self.fill.is_passing() {
+            let sleep = self.passing_sleep();
+            if !sleep.is_zero() {
+                tokio::time::sleep(sleep).await;
+            }
+            return self.pass(data);
+        }
+        self.keep(data)?;
+        // Pingora aborts the client's response when a write fails, but only logs a `finish` that fails.
+        if eof && self.fill.promised_bytes.is_some_and(|promised| promised != self.fill.written()) {
+            return self.fail(Failure::WrongLength, Outcome::Truncated);
+        }
+        Ok(())
+    }
+
+    async fn finish(mut self: Box<Self>) -> Result<MissFinishType> {
+        if let Some(failure) = self.fill.failure() {
+            return Error::e_explain(FILL_FAILED, failure.to_string());
+        }
+        let written = self.fill.written();
+        if self.fill.is_passing() {
+            // An error here would make Pingora abort a client that still reads the queue.
+            self.fill.end_passing();
+            return Ok(MissFinishType::Created(0));
+        }
+        if self.fill.promised_bytes.is_some_and(|promised| promised != written) {
+            return self.fail(Failure::WrongLength, Outcome::Truncated);
+        }
+        let body = self.fill.complete(&mut self.charge);
+        let outcome = self.store.commit(&self.fill, body);
+        self.settle(outcome);
+        Ok(MissFinishType::Created(usize::try_from(written).unwrap_or(usize::MAX)))
+    }
+
+    fn streaming_write_tag(&self) -> Option<&[u8]> {
+        Some(self.tag.as_bytes())
+    }
+
+    fn entry_id(&self) -> Option<CacheEntryId> {
+        Some(CacheEntryId::new(self.fill.version))
+    }
+}
+
+impl Drop for StoreMiss {
+    fn drop(&mut self) {
+        // Without effect on a fill that has ended.
+        self.fill.fail(Failure::Cancelled);
+        self.settle(Outcome::Cancelled);
+    }
+}

@@ -1,0 +1,186 @@
+//! `Storage` for [`MemoryStore`]: what Pingora's cache state machine calls.
+
+use std::any::Any;
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+use std::time::SystemTime;
+
+use async_trait::async_trait;
+use pingora_cache::eviction::CacheEntryId;
+use pingora_cache::key::CacheHashKey;
+use pingora_cache::storage::streaming_write::U64WriteId;
+use pingora_cache::trace::SpanHandle;
+use pingora_cache::{
+    CacheEntryKey, CacheKey, CacheMeta, HitHandler, MissHandler, PurgeOutcome, PurgeTarget, PurgeType, Storage,
+};
+use pingora_error::{Error, ErrorType, Result};
+
+use super::fill::{Fill, Head};
+use super::hit::StoreHit;
+use super::meta::{self, Version};
+use super::miss::StoreMiss;
+use super::store::{Found, MemoryStore, Object, Slot};
+
+/// A fill was refused before it began. Pingora then relays the answer uncached, at its client's pace.
+pub const FILL_REFUSED: ErrorType = ErrorType::Custom("cache fill refused");
+
+#[async_trait]
+impl Storage for MemoryStore {
+    async fn lookup(&'static self, key: &CacheKey, _trace: &SpanHandle) -> Result<Option<(CacheMeta, HitHandler)>> {
+        Ok(self.find(hash(key), SystemTime::now()).map(|found| match found {
+            Found::Object(object) => {
+                object.body.visits.count();
+                let meta = meta::copy_of_version(&object.meta, object.body.version);
+                (meta, Box::new(StoreHit::of_object(object.body)) as HitHandler)
+            }
+            Found::Fill(fill) => hit_of_fill(fill, false),
+        }))
+    }
+
+    /// The reader of the request that runs this very fill, also when the key was purged meanwhile; else none.
+    async fn lookup_streaming_write(
+        &'static self,
+        key: &CacheKey,
+        streaming_write_tag: Option<&[u8]>,
+        _trace: &SpanHandle,
+    ) -> Result<Option<(CacheMeta, HitHandler)>> {
+        let Some(tag) = streaming_write_tag.and_then(|tag| U64WriteId::try_from(tag).ok()) else {
+            return Ok(None);
+        };
+        let (key, version) = (hash(key), u64::from(tag));
+        let fill = {
+            let shard = self.shard(key).read();
+            shard.get(&key).and_then(|slot| slot.fills.iter().find(|fill| fill.version == version).cloned())
+        };
+        Ok(fill.map(|fill| hit_of_fill(fill, true)))
+    }
+
+    async fn get_miss_handler(
+        &'static self,
+        key: &CacheKey,
+        meta: &CacheMeta,
+        _trace: &SpanHandle,
+    ) -> Result<MissHandler> {
+        let key = hash(key);
+        let promised_bytes = meta::promised_bytes(meta);
+        let refusal = match promised_bytes {
+            Some(promised) if promised > self.object_bytes_max() => Some("larger than an object may be"),
+            None if self.was_too_large(key) => Some("of unknown length, and was too large before"),
+            _ => None,
+        };
+        let room = || Some((self.reserve(meta::bytes(meta))?, self.reserve(promised_bytes.unwrap_or(0))?));
+        let room = if refusal.is_none() { room() } else { None };
+        let Some((meta_charge, charge)) = room else {
+            self.refused();
+            let refusal = refusal.unwrap_or("more than can be made free");
+            return Error::e_explain(FILL_REFUSED, format!("the body is {refusal}"));
+        };
+        if promised_bytes.is_some() {
+            self.forget_too_large(key);
+        }
+        let head = Head { meta: Arc::new(meta::copy(meta)), meta_charge: Arc::new(meta_charge), expired_at: None };
+        let fill = self.begin(|version| Fill::new(key, version, promised_bytes, head));
+        Ok(Box::new(StoreMiss::new(self, fill, charge)))
+    }
+
+    /// Removes the object and reaches its running fills: they serve those who follow them already, and are not stored.
+    async fn purge(
+        &'static self,
+        target: PurgeTarget<'_>,
+        _purge_type: PurgeType,
+        _trace: &SpanHandle,
+    ) -> Result<PurgeOutcome> {
+        let key = u128::from_be_bytes(target.key().combined_bin());
+        self.forget_too_large(key);
+        let mut shard = self.shard(key).write();
+        let Some(slot) = shard.get_mut(&key) else { return Ok(PurgeOutcome::NotFound) };
+        let mut purged = None;
+        for fill in matching_fills(slot, target) {
+            fill.hidden.store(true, Ordering::Release);
+            purged = Some(fill.version);
+        }
+        let object = slot.object.take_if(|object| matches(target, object.body.version));
+        if let Some(object) = &object {
+            purged = Some(object.body.version);
+            self.forget_version(object.body.version);
+        }
+        if slot.fills.is_empty() && slot.object.is_none() {
+            shard.remove(&key);
+        }
+        drop(shard);
+        Ok(purged.map_or(PurgeOutcome::NotFound, |version| PurgeOutcome::Purged(Some(CacheEntryId::new(version)))))
+    }
+
+    /// Marks the object stale as of now, and its running fills: they will be stored stale.
+    async fn expire(&'static self, target: PurgeTarget<'_>, _trace: &SpanHandle) -> Result<PurgeOutcome> {
+        let key = u128::from_be_bytes(target.key().combined_bin());
+        let now = SystemTime::now();
+        let mut shard = self.shard(key).write();
+        let Some(slot) = shard.get_mut(&key) else { return Ok(PurgeOutcome::NotFound) };
+        let mut expired = false;
+        for fill in matching_fills(slot, target) {
+            let mut head = fill.head.lock();
+            let mut meta = meta::copy(&head.meta);
+            meta.expire_at(now);
+            head.meta = Arc::new(meta);
+            head.expired_at = Some(now);
+            expired = true;
+        }
+        if let Some(object) = slot.object.as_mut().filter(|object| matches(target, object.body.version)) {
+            let mut meta = meta::copy(&object.meta);
+            meta.expire_at(now);
+            object.meta = Arc::new(meta);
+            expired = true;
+        }
+        Ok(if expired { PurgeOutcome::Expired } else { PurgeOutcome::NotFound })
+    }
+
+    /// The head after a 304. It is taken only for the version it was made for ([`Version`] in its extensions): a version that
+    /// was replaced, purged or evicted meanwhile is left as it is, with `false`.
+    async fn update_meta(&'static self, key: &CacheKey, meta: &CacheMeta, _trace: &SpanHandle) -> Result<bool> {
+        let key = hash(key);
+        let Some(Version(version)) = meta.extensions().get::<Version>().copied() else { return Ok(false) };
+        let Some(meta_charge) = self.reserve(meta::bytes(meta)) else { return Ok(false) };
+        let (meta, meta_charge) = (Arc::new(meta::copy(meta)), Arc::new(meta_charge));
+        let mut shard = self.shard(key).write();
+        let Some(slot) = shard.get_mut(&key) else { return Ok(false) };
+        if let Some(object) = slot.object.as_mut().filter(|object| object.body.version == version) {
+            *object = Object { meta, meta_charge, body: Arc::clone(&object.body) };
+            self.resized(object);
+            return Ok(true);
+        }
+        let Some(fill) = slot.fills.iter().find(|fill| fill.version == version && !fill.is_hidden()) else {
+            return Ok(false);
+        };
+        *fill.head.lock() = Head { meta, meta_charge, expired_at: None };
+        Ok(true)
+    }
+
+    fn support_streaming_partial_write(&self) -> bool {
+        true
+    }
+
+    fn as_any(&self) -> &(dyn Any + Send + Sync + 'static) {
+        self
+    }
+}
+
+fn hash(key: &CacheKey) -> u128 {
+    u128::from_be_bytes(key.combined_bin())
+}
+
+fn hit_of_fill(fill: Arc<Fill>, owner: bool) -> (CacheMeta, HitHandler) {
+    let meta = Arc::clone(&fill.head.lock().meta);
+    (meta::copy_of_version(&meta, fill.version), Box::new(StoreHit::of_fill(fill, owner)))
+}
+
+fn matches(target: PurgeTarget<'_>, version: u64) -> bool {
+    match target {
+        PurgeTarget::Exact(CacheEntryKey::Identified { id, .. }) => id.get() == version,
+        PurgeTarget::Exact(CacheEntryKey::KeyOnly(_)) | PurgeTarget::Active(_) => true,
+    }
+}
+
+fn matching_fills<'a>(slot: &'a Slot, target: PurgeTarget<'a>) -> impl Iterator<Item = &'a Arc<Fill>> {
+    slot.fills.iter().filter(move |fill| !fill.is_hidden() && matches(target, fill.version))
+}

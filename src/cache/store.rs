@@ -1,0 +1,378 @@
+//! The RAM store: which versions of which objects are there, and making room. `Storage` itself is in `storage.rs`.
+//!
+//! Locks: a shard of the map (reads on every hit), the eviction policy (only when something is added or leaves), a fill's
+//! head. Order: shard → policy, shard → head; never the other way. A fill's bytes have a lock of their own that is never held
+//! together with these.
+//!
+//! Invariants: a slot holds at most one whole object, the newest version that was finished; bytes of two versions never mix,
+//! because a reader holds the version it began with; `cache_bytes` never exceeds `bytes_max`, running fills included.
+
+use std::collections::{HashMap, HashSet, VecDeque};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::SystemTime;
+
+use parking_lot::{Mutex, RwLock};
+use pingora_cache::CacheMeta;
+use pingora_cache::key::{CacheHashKey, CompactCacheKey};
+use prometheus::{IntCounter, IntGauge};
+
+use super::budget::{Budget, Charge};
+use super::eviction::S3Fifo;
+use super::fill::{Body, Fill};
+use super::meta;
+use crate::observe::Metrics;
+
+const SHARDS: usize = 32;
+/// The share of the bytes kept free of objects for bodies that turn out too large to keep: 1/16.
+const PASSING_SHARE: u64 = 16;
+/// How many keys of bodies of unknown length that turned out too large are remembered.
+const TOO_LARGE_KEYS_MAX: usize = 4096;
+const TIER: &str = "memory";
+
+/// The bounds of a [`MemoryStore`].
+#[derive(Debug, Clone, Copy)]
+pub struct StoreSettings {
+    /// Bodies, heads and bookkeeping together, running fills included.
+    pub bytes_max: u64,
+    /// A larger body is passed on but not kept.
+    pub object_bytes_max: u64,
+}
+
+/// What the store holds of one key.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ObjectInfo {
+    /// The body alone.
+    pub body_bytes: u64,
+    /// Everything that is counted for it.
+    pub bytes: u64,
+    pub status: u16,
+    pub fresh_until: SystemTime,
+    /// When it was stored or last revalidated (or the origin's idea of that, where `Age` says so).
+    pub stored_at: SystemTime,
+    pub stale_while_revalidate_s: u32,
+    pub stale_if_error_s: u32,
+    /// Still being filled; `body_bytes` is what is there now.
+    pub filling: bool,
+    /// The stored response's header fields.
+    pub headers: http::HeaderMap,
+}
+
+/// The store in numbers.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct StoreStats {
+    pub bytes: u64,
+    pub bytes_max: u64,
+    pub objects: u64,
+    pub fills_running: u64,
+    pub evictions: u64,
+}
+
+/// How a fill ended; the label of `reelgate_cache_fills_total`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Outcome {
+    /// Stored.
+    Complete,
+    /// Whole, but purged meanwhile or overtaken by a newer version: not stored.
+    Discarded,
+    /// Another number of bytes than promised.
+    Truncated,
+    /// Dropped before it was whole: the origin failed, or the request was given up.
+    Cancelled,
+    /// Larger than an object may be, or than could be made free.
+    TooLarge,
+}
+
+impl Outcome {
+    fn label(self) -> &'static str {
+        match self {
+            Self::Complete => "complete",
+            Self::Discarded => "discarded",
+            Self::Truncated => "truncated",
+            Self::Cancelled => "cancelled",
+            Self::TooLarge => "too_large",
+        }
+    }
+}
+
+/// A whole object.
+#[derive(Debug, Clone)]
+pub(super) struct Object {
+    pub(super) meta: Arc<CacheMeta>,
+    pub(super) meta_charge: Arc<Charge>,
+    pub(super) body: Arc<Body>,
+}
+
+impl Object {
+    fn bytes(&self) -> u64 {
+        self.body.bytes + self.meta_charge.bytes()
+    }
+}
+
+/// All versions of one key.
+#[derive(Debug, Default)]
+pub(super) struct Slot {
+    pub(super) object: Option<Object>,
+    /// Running fills, oldest first; hidden ones stay for their own writer.
+    pub(super) fills: Vec<Arc<Fill>>,
+}
+
+type Shard = RwLock<HashMap<u128, Slot, ahash::RandomState>>;
+
+/// Objects in memory behind Pingora's `Storage`. One per process, leaked: `Storage` wants `&'static self`.
+#[derive(Debug)]
+pub struct MemoryStore {
+    shards: Box<[Shard]>,
+    policy: Mutex<S3Fifo<Arc<Body>>>,
+    budget: Arc<Budget>,
+    object_bytes_max: u64,
+    next_version: AtomicU64,
+    fills_running: AtomicU64,
+    too_large: Mutex<RecentKeys>,
+    metrics: Arc<Metrics>,
+    objects: IntGauge,
+    evictions: IntCounter,
+}
+
+impl MemoryStore {
+    pub fn new(settings: StoreSettings, metrics: Arc<Metrics>) -> Self {
+        metrics.cache_capacity_bytes.with_label_values(&[TIER]).set(settings.bytes_max as i64);
+        Self {
+            shards: (0..SHARDS).map(|_| Shard::default()).collect(),
+            policy: Mutex::new(S3Fifo::new(settings.bytes_max)),
+            budget: Budget::new(settings.bytes_max, metrics.cache_bytes.with_label_values(&[TIER])),
+            object_bytes_max: settings.object_bytes_max,
+            next_version: AtomicU64::new(1),
+            fills_running: AtomicU64::new(0),
+            too_large: Mutex::default(),
+            objects: metrics.cache_objects.with_label_values(&[TIER]),
+            evictions: metrics.cache_evictions.with_label_values(&[TIER]),
+            metrics,
+        }
+    }
+
+    /// Gives the store the life of the process.
+    pub fn leak(self) -> &'static Self {
+        Box::leak(Box::new(self))
+    }
+
+    pub fn stats(&self) -> StoreStats {
+        StoreStats {
+            bytes: self.budget.used(),
+            bytes_max: self.budget.bytes_max(),
+            objects: self.policy.lock().len() as u64,
+            fills_running: self.fills_running.load(Ordering::Relaxed),
+            evictions: self.evictions.get(),
+        }
+    }
+
+    /// Whether anything is held of a key, complete or filling.
+    pub fn holds(&self, key: &CompactCacheKey) -> bool {
+        self.find(u128::from_be_bytes(key.combined_bin()), SystemTime::now()).is_some()
+    }
+
+    /// What is held of a key now; it counts as no visit.
+    pub fn contains(&self, key: &CompactCacheKey) -> Option<ObjectInfo> {
+        let key = u128::from_be_bytes(key.combined_bin());
+        match self.find(key, SystemTime::now())? {
+            Found::Object(object) => Some(info(&object.meta, object.body.bytes, object.bytes(), false)),
+            Found::Fill(fill) => {
+                let (meta, meta_bytes) = {
+                    let head = fill.head.lock();
+                    (Arc::clone(&head.meta), head.meta_charge.bytes())
+                };
+                let written = fill.written();
+                Some(info(&meta, written, written + meta_bytes, true))
+            }
+        }
+    }
+
+    /// Whether this key's body, of unknown length, turned out too large to keep: fetching it through the cache would make
+    /// others wait in vain.
+    pub fn is_too_large(&self, key: &CompactCacheKey) -> bool {
+        self.was_too_large(u128::from_be_bytes(key.combined_bin()))
+    }
+
+    pub(super) fn object_bytes_max(&self) -> u64 {
+        self.object_bytes_max
+    }
+
+    pub(super) fn shard(&self, key: u128) -> &Shard {
+        &self.shards[key as usize % SHARDS]
+    }
+
+    pub(super) fn was_too_large(&self, key: u128) -> bool {
+        self.too_large.lock().keys.contains(&key)
+    }
+
+    pub(super) fn remember_too_large(&self, key: u128) {
+        self.too_large.lock().add(key);
+    }
+
+    pub(super) fn forget_too_large(&self, key: u128) {
+        self.too_large.lock().keys.remove(&key);
+    }
+
+    /// What a lookup gets: the object while it is fresh, else the newest running fill, else the stale object.
+    pub(super) fn find(&self, key: u128, now: SystemTime) -> Option<Found> {
+        let shard = self.shard(key).read();
+        let slot = shard.get(&key)?;
+        let object = slot.object.as_ref();
+        if let Some(object) = object.filter(|object| object.meta.is_fresh(now)) {
+            return Some(Found::Object(object.clone()));
+        }
+        match slot.fills.iter().rev().find(|fill| !fill.is_hidden()) {
+            Some(fill) => Some(Found::Fill(Arc::clone(fill))),
+            None => object.cloned().map(Found::Object),
+        }
+    }
+
+    /// Pays for `bytes` of objects, evicting what is needed; `None` when that much cannot be made free.
+    pub(super) fn reserve(&self, bytes: u64) -> Option<Charge> {
+        let limit = self.budget.bytes_max() - self.budget.bytes_max() / PASSING_SHARE;
+        loop {
+            if let Some(charge) = self.budget.try_take(bytes, limit) {
+                return Some(charge);
+            }
+            let victim = {
+                let mut policy = self.policy.lock();
+                let fixed = self.budget.used().saturating_sub(policy.bytes());
+                if fixed.saturating_add(bytes) > limit {
+                    return None; // not even with everything evicted: leave it be
+                }
+                let victim = policy.evict()?;
+                self.objects.set(policy.len() as i64);
+                victim
+            };
+            self.evictions.inc();
+            self.forget_object(victim.key, victim.version);
+        }
+    }
+
+    /// Pays for bytes on their way to one client. Evicts nothing: a slow client is no reason to lose an object.
+    pub(super) fn take_for_passing(&self, bytes: u64) -> Option<Charge> {
+        self.budget.try_take(bytes, self.budget.bytes_max())
+    }
+
+    pub(super) fn begin(&self, fill: impl FnOnce(u64) -> Arc<Fill>) -> Arc<Fill> {
+        let fill = fill(self.next_version.fetch_add(1, Ordering::Relaxed));
+        self.fills_running.fetch_add(1, Ordering::Relaxed);
+        self.shard(fill.key).write().entry(fill.key).or_default().fills.push(Arc::clone(&fill));
+        fill
+    }
+
+    /// A whole body takes its place, unless its key was purged or a newer version was stored meanwhile.
+    pub(super) fn commit(&self, fill: &Arc<Fill>, body: Arc<Body>) -> Outcome {
+        let mut shard = self.shard(fill.key).write();
+        let slot = shard.entry(fill.key).or_default();
+        if fill.is_hidden() {
+            return Outcome::Discarded;
+        }
+        // Older fills still running go to those who follow them, and are not stored: also not should this version be evicted
+        // before they end.
+        for older in slot.fills.iter().filter(|other| other.version < fill.version) {
+            older.hidden.store(true, Ordering::Release);
+        }
+        let head = fill.head.lock();
+        let object = Object {
+            meta: Arc::new(meta::complete(&head.meta, body.bytes, head.expired_at)),
+            meta_charge: Arc::clone(&head.meta_charge),
+            body: Arc::clone(&body),
+        };
+        drop(head);
+        let bytes = object.bytes();
+        let replaced = slot.object.replace(object);
+        let mut policy = self.policy.lock();
+        if let Some(replaced) = &replaced {
+            policy.remove(replaced.body.version);
+        }
+        policy.insert(body.version, bytes, body);
+        self.objects.set(policy.len() as i64);
+        Outcome::Complete
+    }
+
+    /// A fill has ended: no lookup finds it any more.
+    pub(super) fn settle(&self, fill: &Arc<Fill>, outcome: Outcome) {
+        self.metrics.cache_fills.with_label_values(&[outcome.label()]).inc();
+        self.fills_running.fetch_sub(1, Ordering::Relaxed);
+        let mut shard = self.shard(fill.key).write();
+        if let Some(slot) = shard.get_mut(&fill.key) {
+            slot.fills.retain(|other| other.version != fill.version);
+            if slot.fills.is_empty() && slot.object.is_none() {
+                shard.remove(&fill.key);
+            }
+        }
+    }
+
+    /// Counts a fill that never began.
+    pub(super) fn refused(&self) {
+        self.metrics.cache_fills.with_label_values(&[Outcome::TooLarge.label()]).inc();
+    }
+
+    /// The policy lets go of an object that has left its slot.
+    pub(super) fn forget_version(&self, version: u64) {
+        let mut policy = self.policy.lock();
+        policy.remove(version);
+        self.objects.set(policy.len() as i64);
+    }
+
+    /// An object's head was replaced by one of another size.
+    pub(super) fn resized(&self, object: &Object) {
+        self.policy.lock().resize(object.body.version, object.bytes());
+    }
+
+    /// Removes the object if it is still this version.
+    fn forget_object(&self, key: u128, version: u64) {
+        let mut shard = self.shard(key).write();
+        let Some(slot) = shard.get_mut(&key) else { return };
+        let object = slot.object.take_if(|object| object.body.version == version);
+        if slot.fills.is_empty() && slot.object.is_none() {
+            shard.remove(&key);
+        }
+        drop(shard);
+        drop(object); // frees the bytes outside the lock
+    }
+}
+
+/// What a lookup found.
+pub(super) enum Found {
+    Object(Object),
+    Fill(Arc<Fill>),
+}
+
+fn info(meta: &CacheMeta, body_bytes: u64, bytes: u64, filling: bool) -> ObjectInfo {
+    ObjectInfo {
+        body_bytes,
+        bytes,
+        status: meta.response_header().status.as_u16(),
+        fresh_until: meta.fresh_until(),
+        stored_at: meta.epoch(),
+        stale_while_revalidate_s: meta.stale_while_revalidate_sec(),
+        stale_if_error_s: meta.stale_if_error_sec(),
+        filling,
+        headers: meta.headers().clone(),
+    }
+}
+
+/// The latest keys added, up to [`TOO_LARGE_KEYS_MAX`].
+#[derive(Debug, Default)]
+struct RecentKeys {
+    order: VecDeque<u128>,
+    keys: HashSet<u128, ahash::RandomState>,
+}
+
+impl RecentKeys {
+    fn add(&mut self, key: u128) {
+        if self.keys.insert(key) {
+            self.order.push_back(key);
+        }
+        if self.order.len() > TOO_LARGE_KEYS_MAX
+            && let Some(oldest) = self.order.pop_front()
+        {
+            self.keys.remove(&oldest);
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests;

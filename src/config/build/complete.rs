@@ -1,0 +1,57 @@
+//! Fills in what depends on the machine or on other keys, so that `config show` prints what is in effect: absolute paths,
+//! the number of workers, sites' names, bursts.
+
+use super::super::raw::{RawCertificate, RawConfig, RawServer, RawSite};
+use std::path::{Path, PathBuf};
+
+/// `folder` is where relative paths start: the configuration file's own.
+pub fn complete(raw: &mut RawConfig, folder: &Path) {
+    // Collecting the components drops `./`.
+    let from_folder = |path: &str| folder.join(path).components().collect::<PathBuf>().to_string_lossy().into_owned();
+    let absolute = |path: &mut String| {
+        if !path.is_empty() {
+            *path = from_folder(path);
+        }
+    };
+    let socket = |address: &mut String| {
+        if let Some(path) = address.strip_prefix("unix:") {
+            let path = path.strip_prefix("//").unwrap_or(path);
+            *address = format!("unix:{}", from_folder(path));
+        }
+    };
+    for listen in &mut raw.listen {
+        socket(&mut listen.address);
+        for certificate in &mut listen.tls.0 {
+            if let RawCertificate::Files(files) = certificate {
+                absolute(&mut files.cert);
+                absolute(&mut files.key);
+            }
+        }
+    }
+    for origin in raw.origins.values_mut() {
+        for server in &mut origin.servers {
+            match server {
+                RawServer::Url(url) => socket(url),
+                RawServer::Weighted(server) => socket(&mut server.url),
+            }
+        }
+        origin.tls.ca.iter_mut().for_each(absolute);
+        origin.folders.iter_mut().for_each(absolute);
+    }
+    raw.cache.disk.0.iter_mut().for_each(|disk| absolute(&mut disk.path));
+    raw.log.access.file.iter_mut().for_each(absolute);
+    raw.workers.get_or_insert_with(|| std::thread::available_parallelism().map_or(1, usize::from));
+    for site in &mut raw.sites {
+        let name = derived_name(site);
+        site.name.get_or_insert(name);
+        if let Some(rate) = &mut site.rate {
+            // In range by the schema, so the conversion is exact.
+            rate.burst.get_or_insert(rate.requests_per_second.ceil().max(1.0) as u32);
+        }
+    }
+}
+
+fn derived_name(site: &RawSite) -> String {
+    let name = [site.hosts.first(), site.paths.first()].into_iter().flatten().map(String::as_str).collect::<String>();
+    if name.is_empty() { "default".to_owned() } else { name }
+}

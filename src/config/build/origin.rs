@@ -1,0 +1,177 @@
+//! `origins`: which keys belong to which kind, and the built origins.
+
+use super::super::built::*;
+use super::super::formats;
+use super::super::raw::*;
+use super::Builder;
+use std::path::PathBuf;
+use std::sync::Arc;
+
+/// Keys that only an origin of servers has.
+const HTTP_KEYS: [&str; 11] = [
+    "servers",
+    "host",
+    "balance",
+    "protocol",
+    "tls",
+    "timeouts",
+    "retry",
+    "health",
+    "breaker",
+    "dns_interval",
+    "keepalive_idle",
+];
+/// Keys that only a library has.
+const LIBRARY_KEYS: [&str; 2] = ["folders", "rescan_interval"];
+
+/// Keys that mean nothing for an origin of this kind.
+pub fn keys_of_other_kinds(kind: RawKind) -> &'static [&'static str] {
+    match kind {
+        RawKind::Library => &HTTP_KEYS,
+        RawKind::Http | RawKind::Jellyfin | RawKind::Plex => &LIBRARY_KEYS,
+    }
+}
+
+impl Builder<'_> {
+    pub(super) fn origins(&mut self) -> Vec<Arc<Origin>> {
+        let raw = self.raw;
+        if self.places.has("origins") && self.origin_names.is_empty() {
+            self.error(
+                "origins",
+                "there is no origin",
+                Some("name at least one, like media: {kind: http, servers: […]}"),
+            );
+        }
+        raw.origins.iter().filter_map(|(name, origin)| self.origin(name, origin)).collect()
+    }
+
+    fn origin(&mut self, name: &str, raw: &RawOrigin) -> Option<Arc<Origin>> {
+        let at = |key: &str| format!("origins.{name}.{key}");
+        if !self.places.has(&at("kind")) {
+            return None;
+        }
+        if raw.add_renditions.is_some() {
+            let message = "`add_renditions` is not built yet: only the origin's own renditions are offered";
+            self.warning(&at("add_renditions"), message, None);
+        }
+        for key in keys_of_other_kinds(raw.kind) {
+            if self.places.has(&at(key)) {
+                let kind = if raw.kind == RawKind::Library { "http" } else { "library" };
+                self.error(
+                    &at(key),
+                    format!("`{key}` belongs to `kind: {kind}`"),
+                    Some("remove it, or change the kind"),
+                );
+            }
+        }
+        let kind = match raw.kind {
+            RawKind::Jellyfin | RawKind::Plex => {
+                let kind = if raw.kind == RawKind::Plex { "plex" } else { "jellyfin" };
+                let advice = "use kind: http for now; it passes everything through and caches what the origin allows";
+                self.error(&at("kind"), format!("`kind: {kind}` is not built yet"), Some(advice));
+                return None;
+            }
+            RawKind::Library => {
+                if raw.folders.is_empty() && self.places.is_absent(&at("folders")) {
+                    self.error(
+                        &format!("origins.{name}"),
+                        "`folders` is missing",
+                        Some("name at least one folder of films"),
+                    );
+                }
+                OriginKind::Library(LibraryOrigin {
+                    folders: raw.folders.iter().map(PathBuf::from).collect(),
+                    rescan_interval: raw.rescan_interval.0,
+                })
+            }
+            RawKind::Http => OriginKind::Http(Box::new(self.http_origin(name, raw))),
+        };
+        Some(Arc::new(Origin { name: name.to_owned(), kind }))
+    }
+
+    fn http_origin(&mut self, name: &str, raw: &RawOrigin) -> HttpOrigin {
+        let at = |key: &str| format!("origins.{name}.{key}");
+        if raw.servers.is_empty() && self.places.is_absent(&at("servers")) {
+            self.error(
+                &format!("origins.{name}"),
+                "`servers` is missing",
+                Some("like servers: [http://127.0.0.1:8096]"),
+            );
+        }
+        let mut servers: Vec<Server> = Vec::new();
+        for (index, server) in raw.servers.iter().enumerate() {
+            let (url, weight) = match server {
+                RawServer::Url(url) => (url, 1),
+                RawServer::Weighted(server) => (&server.url, server.weight),
+            };
+            let Ok((address, tls)) = formats::server_url(url) else { continue };
+            if servers.iter().any(|known| known.address == address) {
+                let advice = "to send it more requests, give it a weight";
+                self.error(&at(&format!("servers[{index}]")), "this server is given twice", Some(advice));
+            }
+            servers.push(Server { address, tls, weight });
+        }
+        if raw.timeouts.handshake < raw.timeouts.connect {
+            let key =
+                if self.places.has(&at("timeouts.handshake")) { "timeouts.handshake" } else { "timeouts.connect" };
+            let advice = format!("handshake ({}) includes connect ({})", raw.timeouts.handshake, raw.timeouts.connect);
+            self.error(&at(key), "`handshake` is shorter than `connect`", Some(&advice));
+        }
+        HttpOrigin {
+            servers,
+            host: raw.host.clone(),
+            balance: match raw.balance {
+                RawBalance::RoundRobin => Balance::RoundRobin,
+                RawBalance::LeastRequests => Balance::LeastRequests,
+                RawBalance::Hash => Balance::Hash,
+            },
+            protocol: match raw.protocol {
+                RawOriginProtocol::Http1 => OriginProtocol::Http1,
+                RawOriginProtocol::Http2 => OriginProtocol::Http2,
+                RawOriginProtocol::Auto => OriginProtocol::Auto,
+            },
+            tls: OriginTls {
+                verify: raw.tls.verify,
+                ca: raw.tls.ca.as_ref().map(PathBuf::from),
+                server_name: raw.tls.server_name.clone(),
+            },
+            timeouts: OriginTimeouts {
+                connect: raw.timeouts.connect.0,
+                handshake: raw.timeouts.handshake.0,
+                first_byte: raw.timeouts.first_byte.0,
+                read: raw.timeouts.read.0,
+                write: raw.timeouts.write.0,
+            },
+            retry: Retry {
+                attempts_max: raw.retry.attempts,
+                budget_ratio: raw.retry.budget_ratio,
+                budget_per_second_min: raw.retry.budget_per_second,
+            },
+            health: Health {
+                active: raw.health.active.as_ref().and_then(active_health),
+                passive_failures: raw.health.passive.failures,
+                passive_ejection: raw.health.passive.ejection.0,
+            },
+            breaker: Breaker {
+                enabled: raw.breaker.enabled,
+                failure_ratio: raw.breaker.failure_ratio,
+                requests_min: raw.breaker.requests,
+                window: raw.breaker.window.0,
+                open: raw.breaker.open.0,
+            },
+            dns_interval: raw.dns_interval.0,
+            keepalive_idle: raw.keepalive_idle.0,
+        }
+    }
+}
+
+fn active_health(raw: &RawActiveHealth) -> Option<ActiveHealth> {
+    Some(ActiveHealth {
+        path: raw.path.clone(),
+        interval: raw.interval.0,
+        timeout: raw.timeout.0,
+        healthy_threshold: raw.healthy_threshold,
+        unhealthy_threshold: raw.unhealthy_threshold,
+        status: formats::status_range(&raw.status).ok()?,
+    })
+}

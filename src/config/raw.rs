@@ -1,0 +1,224 @@
+//! The configuration as a person types it. One struct per block; each key's comment is its description in the schema and
+//! in `conf/README.md`, each `Default` the only place where its default stands.
+//!
+//! Raw types are filled from a tree that was checked against their own schema, so they hold no text of a wrong form. They
+//! still may contradict themselves (a site whose origin does not exist): `build` says so. They never leave this room.
+
+mod access;
+mod listen;
+mod origin;
+mod site;
+
+pub use access::*;
+pub use listen::*;
+pub use origin::*;
+pub use site::*;
+
+use super::built::Secret;
+use super::units::{ByteSize, TimeSpan};
+use schemars::{JsonSchema, Schema, SchemaGenerator};
+use serde::{Deserialize, Deserializer, Serialize, Serializer};
+use std::borrow::Cow;
+use std::collections::BTreeMap;
+
+/// The configuration of Reelgate.
+#[derive(Clone, PartialEq, Default, Serialize, Deserialize, JsonSchema)]
+#[serde(default, deny_unknown_fields)]
+#[schemars(extend("required" = ["listen", "origins", "sites"]))]
+pub struct RawConfig {
+    /// Where clients connect; at least one.
+    #[schemars(length(min = 1))]
+    pub listen: Vec<RawListen>,
+    /// What no client may exceed, on every listener.
+    pub limits: RawLimits,
+    /// Networks (CIDR) or addresses whose `X-Forwarded-*`, `Forwarded` and PROXY headers are believed.
+    #[schemars(transform = items("network"))]
+    pub trusted_proxies: Vec<String>,
+    /// Where answers come from, by name; the name is a metric label.
+    #[schemars(extend("propertyNames" = { "format": "label" }))]
+    pub origins: BTreeMap<String, RawOrigin>,
+    /// Which requests go to which origin, and what is done to them; at least one.
+    #[schemars(length(min = 1))]
+    pub sites: Vec<RawSite>,
+    /// How much is kept.
+    pub cache: RawCache,
+    /// The operators' listener: dashboard, metrics, API. Without this block there is none.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub admin: Option<RawAdmin>,
+    /// What is logged.
+    pub log: RawLog,
+    /// How it stops.
+    pub shutdown: RawShutdown,
+    /// Worker threads; default: one per core.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schemars(range(min = 1, max = 1024))]
+    pub workers: Option<usize>,
+    /// Fetching what will be watched next. Accepted with a warning: not built yet.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub prefetch: Option<serde_json::Value>,
+    /// Making renditions the origin lacks. Accepted with a warning: not built yet.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub transcode: Option<serde_json::Value>,
+    /// Compressing answers. Accepted with a warning: not built yet.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub compression: Option<serde_json::Value>,
+}
+
+/// `cache`
+#[derive(Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(default, deny_unknown_fields)]
+pub struct RawCache {
+    /// Bound of the RAM store: bodies, headers and bookkeeping.
+    pub memory: ByteSize,
+    /// Disks of the store, one or a list. Accepted with a warning: not built yet.
+    pub disk: OneOrMany<RawDisk>,
+    /// An object larger than this is passed on but not kept; never more than `memory`.
+    pub object_max: ByteSize,
+    /// How long a request waits for the headers of the same request already on its way, before it asks the origin itself.
+    #[schemars(extend("format" = "positive-time-span"))]
+    pub collapse_timeout: TimeSpan,
+}
+
+impl Default for RawCache {
+    fn default() -> Self {
+        Self {
+            memory: ByteSize::mib(512),
+            disk: OneOrMany::default(),
+            object_max: ByteSize::mib(64),
+            collapse_timeout: TimeSpan::secs(10),
+        }
+    }
+}
+
+/// One entry of `cache.disk`
+#[derive(Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(default, deny_unknown_fields)]
+#[schemars(extend("required" = ["path", "size"]))]
+pub struct RawDisk {
+    /// Folder for this disk's part of the store.
+    #[schemars(extend("format" = "non-empty"))]
+    pub path: String,
+    /// How much of the disk is used.
+    pub size: ByteSize,
+    /// Bytes written a day at most, to spare the SSD; without it there is no bound.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub write_budget: Option<ByteSize>,
+}
+
+impl Default for RawDisk {
+    fn default() -> Self {
+        Self { path: String::new(), size: ByteSize(0), write_budget: None }
+    }
+}
+
+/// `admin`
+#[derive(Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(default, deny_unknown_fields)]
+pub struct RawAdmin {
+    /// IP address and port. Beyond loopback it needs `token`.
+    #[schemars(extend("format" = "socket-address"))]
+    pub address: String,
+    /// What operators send as `Authorization: Bearer …`; empty: none. Best from the environment:
+    /// `${REELGATE_TOKEN}`.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub token: Option<RawSecret>,
+}
+
+impl Default for RawAdmin {
+    fn default() -> Self {
+        Self { address: "127.0.0.1:9090".to_owned(), token: None }
+    }
+}
+
+/// `shutdown`
+#[derive(Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(default, deny_unknown_fields)]
+pub struct RawShutdown {
+    /// How long answers in flight may go on after SIGTERM.
+    pub drain_timeout: TimeSpan,
+    /// How long `/readyz` already fails while connections are still accepted, for load balancers to notice.
+    pub notice: TimeSpan,
+}
+
+impl Default for RawShutdown {
+    fn default() -> Self {
+        Self { drain_timeout: TimeSpan::secs(30), notice: TimeSpan::secs(0) }
+    }
+}
+
+/// A schema's `transform`: gives the entries of a list their format.
+fn items(format: &'static str) -> impl Fn(&mut Schema) {
+    move |schema| {
+        if let Some(entries) = schema.get_mut("items").and_then(serde_json::Value::as_object_mut) {
+            entries.insert("format".to_owned(), format.into());
+        }
+    }
+}
+
+/// One value or a list of them; serialised as a list.
+#[derive(Clone, PartialEq)]
+pub struct OneOrMany<T>(pub Vec<T>);
+
+impl<T> Default for OneOrMany<T> {
+    fn default() -> Self {
+        Self(Vec::new())
+    }
+}
+
+impl<T: Serialize> Serialize for OneOrMany<T> {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        self.0.serialize(serializer)
+    }
+}
+
+impl<'de, T: Deserialize<'de>> Deserialize<'de> for OneOrMany<T> {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        #[derive(Deserialize)]
+        #[serde(untagged)]
+        enum Either<T> {
+            Many(Vec<T>),
+            One(T),
+        }
+        Either::deserialize(deserializer).map(|either| match either {
+            Either::Many(list) => Self(list),
+            Either::One(one) => Self(vec![one]),
+        })
+    }
+}
+
+impl<T: JsonSchema> JsonSchema for OneOrMany<T> {
+    fn schema_name() -> Cow<'static, str> {
+        format!("OneOrMany_{}", T::schema_name()).into()
+    }
+
+    fn json_schema(generator: &mut SchemaGenerator) -> Schema {
+        let one = generator.subschema_for::<T>();
+        schemars::json_schema!({ "anyOf": [one, { "type": "array", "items": one }] })
+    }
+}
+
+/// A [`Secret`] in the file: read as text, shown as `***`.
+#[derive(Clone, PartialEq)]
+pub struct RawSecret(pub Secret);
+
+impl Serialize for RawSecret {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.serialize_str(super::show::MASK)
+    }
+}
+
+impl<'de> Deserialize<'de> for RawSecret {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        String::deserialize(deserializer).map(|text| Self(Secret::new(text)))
+    }
+}
+
+impl JsonSchema for RawSecret {
+    fn schema_name() -> Cow<'static, str> {
+        "Secret".into()
+    }
+
+    fn json_schema(_: &mut SchemaGenerator) -> Schema {
+        schemars::json_schema!({ "type": "string" })
+    }
+}

@@ -1,0 +1,192 @@
+//! The first phases: facts of the connection, limits, the site, and whether the request may come in at all.
+
+use super::Edge;
+use super::context::{Context, InFlightGauge, UNIX_CLIENT};
+use crate::http::headers::{self, BadRequest};
+use crate::http::fields::HeaderView;
+use crate::http::{cors, forwarded, key, rules, traceparent};
+use crate::media::class;
+use crate::transport;
+use http::header::{ACCEPT, HOST};
+use http::{HeaderMap, StatusCode};
+use pingora_error::{Error, ErrorType, Result};
+use pingora_http::RequestHeader;
+use pingora_proxy::Session;
+use std::time::Instant;
+
+/// RFC 8586
+pub(super) const CDN_LOOP: &str = "cdn-loop";
+
+/// A refusal that travels through Pingora's error path to [`Edge::answer_failure`].
+pub(super) fn refusal(ctx: &mut Context, status: u16, detail: impl Into<String>) -> Box<Error> {
+    ctx.refusal = Some(detail.into());
+    let mut error = Error::new(ErrorType::HTTPStatus(status));
+    error.set_retry(false);
+    error
+}
+
+impl Edge {
+    /// Before anything else: deadlines, limits, and whether the bytes are a request we may pass on.
+    pub(super) fn begin(&self, session: &mut Session, ctx: &mut Context) -> Result<()> {
+        ctx.connection = session.digest().and_then(transport::connection).cloned();
+        if let Some(connection) = &ctx.connection {
+            connection.request_begun();
+        }
+        ctx.in_flight = Some(InFlightGauge::enter(&self.metrics));
+        let limits = ctx.generation.config.limits.clone();
+        session.set_read_timeout(Some(limits.stall_timeout));
+        session.set_write_timeout(Some(limits.stall_timeout));
+        // A client that stops reading must not hold up what others wait for.
+        session.set_proxy_tasks_enabled(true);
+
+        let request = session.req_header();
+        ctx.target = request.uri.path_and_query().map_or("/", |target| target.as_str()).to_owned();
+        ctx.trace = Some(traceparent::next(header_str(&request.headers, "traceparent"), random_bytes()));
+        ctx.class = class::classify(request.uri.path(), None);
+        let (count, bytes) = head_size(&request.headers, &ctx.target);
+        if count > limits.header_count_max || bytes > limits.header_bytes_max {
+            self.metrics.limits_reached.with_label_values(&["header_bytes"]).inc();
+            return Err(refusal(ctx, 431, "The request's header fields are too many or too long."));
+        }
+        if let Err(BadRequest { status, detail }) =
+            headers::check_request(&request.method, &request.uri, request.version, &request.headers)
+        {
+            return Err(refusal(ctx, status.as_u16(), detail));
+        }
+        self.identify(session.req_header(), ctx);
+        normalise_target(session.req_header_mut(), ctx)
+    }
+
+    /// Who asks, and for which host: from trusted proxies also through what they forward.
+    fn identify(&self, request: &RequestHeader, ctx: &mut Context) {
+        let connection = ctx.connection.as_deref();
+        let peer = connection.and_then(|connection| connection.client).map_or(UNIX_CLIENT, |client| client.ip());
+        let tls = connection.is_some_and(|connection| connection.tls);
+        ctx.client = forwarded::resolve(peer, tls, &ctx.generation.config.trusted_proxies, &request.headers);
+        let authority = request.uri.authority().map(|authority| authority.as_str());
+        let authority = authority.or_else(|| header_str(&request.headers, HOST.as_str()));
+        ctx.authority = ctx.client.host.clone().or_else(|| authority.map(str::to_owned));
+        ctx.host = ctx.authority.as_deref().and_then(|host| key::normalise_host(host).ok()).map(|host| host.into_owned());
+    }
+
+    /// The site's own rules. True: the request has been answered.
+    pub(super) async fn admit(&self, session: &mut Session, ctx: &mut Context) -> Result<bool> {
+        let generation = ctx.generation.clone();
+        let path = session.req_header().uri.path().to_owned();
+        let Some((site, limiter)) = generation.route(ctx.host.as_deref(), &path) else {
+            return Err(refusal(ctx, 421, "No site of this server has that host and path."));
+        };
+        ctx.site = Some(site.clone());
+
+        if site.deny.iter().any(|net| net.contains(&ctx.client.address))
+            || (!site.allow.is_empty() && !site.allow.iter().any(|net| net.contains(&ctx.client.address)))
+        {
+            return Err(refusal(ctx, 403, "This address may not use this site."));
+        }
+        if let Some(Err(wait)) = limiter.map(|limiter| limiter.admit(ctx.client.address, Instant::now())) {
+            self.metrics.limits_reached.with_label_values(&["rate"]).inc();
+            ctx.error = Some("rate");
+            let detail = "Too many requests from this address.";
+            self.refuse(session, ctx, StatusCode::TOO_MANY_REQUESTS, detail, Some(wait)).await?;
+            return Ok(true);
+        }
+        let request = session.req_header();
+        if self.loop_id.is_loop(request.headers.all(CDN_LOOP)) {
+            return Err(refusal(ctx, 508, "This request has been through this server already (CDN-Loop)."));
+        }
+        if let (Some(port), false) = (site.https_port, ctx.client.secure) {
+            let host = ctx.host.as_deref().unwrap_or("localhost");
+            let Some(location) = rules::https_location(host, port, target_of(session.req_header())) else {
+                return Err(refusal(ctx, 400, "The Host field is no host."));
+            };
+            self.redirect(session, ctx, StatusCode::PERMANENT_REDIRECT, &location).await?;
+            return Ok(true);
+        }
+        let query = session.req_header().uri.query().map(str::to_owned);
+        for rule in &site.redirects {
+            if let Some(location) = rule.apply(&path, query.as_deref()) {
+                self.redirect(session, ctx, rule.status, &location).await?;
+                return Ok(true);
+            }
+        }
+        let request = session.req_header();
+        if let Some(cors) = &site.cors
+            && cors::is_preflight(&request.method, &request.headers)
+        {
+            let fields = cors.preflight(&request.headers);
+            self.preflight(session, ctx, fields).await?;
+            return Ok(true);
+        }
+        self.rewrite(session, ctx)?;
+        ctx.long_lived = session.is_upgrade_req() || wants_events(&session.req_header().headers);
+        if ctx.long_lived {
+            let idle = generation.config.limits.upgrade_idle_timeout;
+            session.set_read_timeout(Some(idle));
+            session.set_write_timeout(Some(idle));
+        }
+        Ok(false)
+    }
+
+    /// The path towards the origin (and in the key) after the site's rewrites.
+    fn rewrite(&self, session: &mut Session, ctx: &mut Context) -> Result<()> {
+        let Some(site) = ctx.site.clone() else { return Ok(()) };
+        if site.rewrites.is_empty() {
+            return Ok(());
+        }
+        let target = rules::rewrite_first(&site.rewrites, target_of(session.req_header()));
+        match target.map(|target| target.map(|target| target.parse::<http::Uri>())) {
+            Ok(None) => {}
+            Ok(Some(Ok(uri))) => session.req_header_mut().set_uri(uri),
+            Ok(Some(Err(_))) | Err(_) => {
+                tracing::warn!(site = site.name, "a rewrite made an invalid path");
+                return Err(refusal(ctx, 400, "The site's rewrite of this path is not a valid path."));
+            }
+        }
+        Ok(())
+    }
+}
+
+fn header_str<'a>(headers: &'a HeaderMap, name: &str) -> Option<&'a str> {
+    headers.get(name)?.to_str().ok()
+}
+
+/// Server-sent events are asked for by name (HTML Living Standard, §9.2.3).
+fn wants_events(headers: &HeaderMap) -> bool {
+    header_str(headers, ACCEPT.as_str()).is_some_and(|accept| accept.contains("text/event-stream"))
+}
+
+fn random_bytes() -> [u8; 24] {
+    let mut bytes = [0; 24];
+    fastrand::fill(&mut bytes);
+    bytes
+}
+
+/// Path and query as normalised and rewritten.
+pub(super) fn target_of(request: &RequestHeader) -> &str {
+    request.uri.path_and_query().map_or("/", |target| target.as_str())
+}
+
+/// Number of fields, and bytes of the request line and the fields as HTTP/1.1 would send them.
+fn head_size(headers: &HeaderMap, target: &str) -> (usize, usize) {
+    let fields = headers.iter().map(|(name, value)| name.as_str().len() + value.len() + ": \r\n".len());
+    (headers.len(), target.len() + fields.sum::<usize>())
+}
+
+/// One spelling of the path for routing, the key and the origin (RFC 3986 §6.2.2): were the origin asked for another one than
+/// the key says, `/a/%2e%2e/b` could put its answer under `/b`.
+fn normalise_target(request: &mut RequestHeader, ctx: &mut Context) -> Result<()> {
+    if !request.raw_path_is_utf8() {
+        return Err(refusal(ctx, 400, "The request target is not UTF-8."));
+    }
+    if ctx.target == "*" {
+        return Ok(());
+    }
+    let Ok(target) = key::normalise_path_and_query(&ctx.target) else {
+        return Err(refusal(ctx, 414, "The request target is too long."));
+    };
+    if target != ctx.target || request.uri.authority().is_some() {
+        let Ok(uri) = target.parse() else { return Err(refusal(ctx, 400, "The request target is not a path.")) };
+        request.set_uri(uri);
+    }
+    Ok(())
+}

@@ -1,0 +1,121 @@
+//! What the edge remembers of one request while it walks through the phases. It holds no bodies and no credentials.
+
+use super::generation::Generation;
+use crate::config::Site;
+use crate::http::forwarded::Client;
+use crate::http::traceparent::Trace;
+use crate::media::class::Class;
+use crate::observe::Metrics;
+use crate::origin::{Failure, Pick, Pool, Tried};
+use crate::transport::Connection;
+use std::net::{IpAddr, Ipv4Addr};
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+/// The address of a client on a unix socket, which has none: it is on this machine.
+pub const UNIX_CLIENT: IpAddr = IpAddr::V4(Ipv4Addr::LOCALHOST);
+
+/// See the module.
+pub struct Context {
+    pub generation: Arc<Generation>,
+    /// Absent for sessions without a connection of ours.
+    pub connection: Option<Arc<Connection>>,
+    pub started: Instant,
+    pub trace: Option<Trace>,
+    /// Who asks, and over what: behind trusted proxies, what they say.
+    pub client: Client,
+    /// Host as asked for, lower case, without port.
+    pub host: Option<String>,
+    /// Host and port as asked for.
+    pub authority: Option<String>,
+    /// Path and query as asked for, before rewriting; for the log.
+    pub target: String,
+    pub site: Option<Arc<Site>>,
+    pub class: Class,
+    /// An upgrade or an event stream: no read deadline, long idle time.
+    pub long_lived: bool,
+    pub cache: CacheNotes,
+    pub origin: OriginNotes,
+    /// Counts in `reelgate_requests_in_flight`, also when the task is cancelled and never reaches the log.
+    pub in_flight: Option<InFlightGauge>,
+    /// Set when the answer is ours and not an origin's or the cache's.
+    pub own_answer: bool,
+    pub first_byte: Option<Duration>,
+    /// A label from a fixed list: why the request failed.
+    pub error: Option<&'static str>,
+    /// What the client is told of a refusal.
+    pub refusal: Option<String>,
+}
+
+/// What the cache did for this request.
+#[derive(Default)]
+pub struct CacheNotes {
+    /// Why the cache was not asked, in RFC 9211 terms.
+    pub bypass: Option<crate::http::cache_status::Fwd>,
+    pub detail: Option<&'static str>,
+    /// Waited for or followed another request's fill.
+    pub collapsed: bool,
+    /// The origin's answer goes into the store.
+    pub stored: bool,
+    pub ttl_s: Option<i64>,
+    /// There was an object, but not this variant of it.
+    pub vary_miss: bool,
+}
+
+/// What the origin did for this request.
+#[derive(Default)]
+pub struct OriginNotes {
+    pub pool: Option<Arc<Pool>>,
+    pub pick: Option<Pick>,
+    pub tried: Tried,
+    /// How the last try failed: what the client is told when no other server is left.
+    pub failure: Option<Failure>,
+    pub asked: Option<Instant>,
+    pub status: Option<u16>,
+    pub elapsed: Option<Duration>,
+    pub server: Option<String>,
+    /// `Retry-After` of the 503 we owe when no server could be picked.
+    pub retry_after: Option<Duration>,
+    pub body_bytes: u64,
+}
+
+/// One request of `reelgate_requests_in_flight`.
+pub struct InFlightGauge(Arc<Metrics>);
+
+impl InFlightGauge {
+    pub fn enter(metrics: &Arc<Metrics>) -> Self {
+        metrics.requests_in_flight.inc();
+        Self(metrics.clone())
+    }
+}
+
+impl Drop for InFlightGauge {
+    fn drop(&mut self) {
+        self.0.requests_in_flight.dec();
+    }
+}
+
+impl Context {
+    pub fn new(generation: Arc<Generation>) -> Self {
+        Self {
+            generation,
+            connection: None,
+            started: Instant::now(),
+            trace: None,
+            client: Client { address: UNIX_CLIENT, peer_trusted: false, secure: false, host: None },
+            host: None,
+            authority: None,
+            target: String::new(),
+            site: None,
+            class: Class::Other,
+            long_lived: false,
+            cache: CacheNotes::default(),
+            origin: OriginNotes::default(),
+            in_flight: None,
+            own_answer: false,
+            first_byte: None,
+            error: None,
+            refusal: None,
+        }
+    }
+}

@@ -1,0 +1,110 @@
+//! The end of a request: metrics, the access log, and the guards that other rooms hold.
+
+use super::context::Context;
+use super::{Edge, failure};
+use crate::observe::{AccessRecord, OriginExchange};
+use http::header::{REFERER, USER_AGENT};
+use http::{HeaderMap, Version};
+use pingora_cache::CachePhase;
+use pingora_error::Error;
+use pingora_proxy::Session;
+use std::time::SystemTime;
+
+impl Edge {
+    pub(super) fn log(&self, session: &mut Session, error: Option<&Error>, ctx: &mut Context) {
+        if let Some(error) = error {
+            ctx.error.get_or_insert(failure::classify(error).reason);
+            tracing::debug!(reason = ctx.error, kind = ?error.etype(), "request failed");
+        }
+        if ctx.in_flight.take().is_none() {
+            return;
+        }
+        let duration = ctx.started.elapsed();
+        let status = session.response_written().map_or(0, |response| response.status.as_u16());
+        let site = ctx.site.as_ref().map_or("none", |site| site.name.as_str());
+        let cache = cache_label(session, ctx);
+        let class = ctx.class.as_str();
+        let protocol = protocol(session);
+        let sent = session.body_bytes_sent() as u64;
+        let received = session.body_bytes_read() as u64;
+
+        let m = &self.metrics;
+        m.requests.with_label_values(&[site, protocol, class, cache, &status.to_string()]).inc();
+        m.response_body_bytes.with_label_values(&[site, cache]).inc_by(sent);
+        m.request_body_bytes.with_label_values(&[site]).inc_by(received);
+        m.request_seconds.with_label_values(&[class, cache]).observe(duration.as_secs_f64());
+        if let Some(first_byte) = ctx.first_byte {
+            m.first_byte_seconds.with_label_values(&[class, cache]).observe(first_byte.as_secs_f64());
+        }
+        if session.cache.lock_duration().is_some() || ctx.cache.collapsed {
+            m.cache_collapsed.with_label_values(&[site]).inc();
+        }
+        if let (Some(site), true) = (&ctx.site, ctx.origin.body_bytes > 0) {
+            m.origin_body_bytes.with_label_values(&[&site.origin.name]).inc_by(ctx.origin.body_bytes);
+        }
+
+        let access_log = self.access_log.load();
+        let Some(access_log) = &*access_log else { return };
+        let request = session.req_header();
+        let asked = ctx.origin.pool.as_ref().map(|pool| OriginExchange {
+            name: pool.name().to_owned(),
+            server: ctx.origin.server.take(),
+            status: ctx.origin.status,
+            time: ctx.origin.elapsed,
+        });
+        access_log.record(AccessRecord {
+            time: SystemTime::now().checked_sub(duration).unwrap_or(SystemTime::UNIX_EPOCH),
+            client: ctx.connection.as_ref().and_then(|connection| connection.client).map(|_| ctx.client.address),
+            method: request.method.as_str().to_owned(),
+            scheme: if ctx.client.secure { "https" } else { "http" },
+            host: ctx.authority.take().unwrap_or_default(),
+            target: std::mem::take(&mut ctx.target),
+            protocol: match protocol {
+                "h2" => "HTTP/2",
+                "h3" => "HTTP/3",
+                _ => "HTTP/1.1",
+            },
+            status,
+            bytes_sent: sent,
+            bytes_received: received,
+            duration,
+            first_byte: ctx.first_byte,
+            site: ctx.site.as_ref().map(|site| site.name.clone()),
+            class,
+            cache,
+            origin: asked,
+            trace_id: ctx.trace.as_ref().map(|trace| trace.trace_id()).unwrap_or_default(),
+            user_agent: field(&request.headers, USER_AGENT.as_str()),
+            referer: field(&request.headers, REFERER.as_str()),
+            error: ctx.error.map(str::to_owned),
+        });
+    }
+}
+
+fn field(headers: &HeaderMap, name: &str) -> Option<String> {
+    headers.get(name).map(|value| String::from_utf8_lossy(value.as_bytes()).into_owned())
+}
+
+/// The `protocol` label.
+fn protocol(session: &Session) -> &'static str {
+    match session.req_header().version {
+        Version::HTTP_2 => "h2",
+        Version::HTTP_3 => "h3",
+        _ => "h1",
+    }
+}
+
+/// The `cache` label: what a person wants to count.
+fn cache_label(session: &Session, ctx: &Context) -> &'static str {
+    if ctx.own_answer {
+        return "none";
+    }
+    match session.cache.phase() {
+        CachePhase::Hit => "hit",
+        CachePhase::Stale | CachePhase::StaleUpdating => "stale",
+        CachePhase::Revalidated | CachePhase::RevalidatedNoCache(_) => "revalidated",
+        CachePhase::Expired => "expired",
+        CachePhase::Miss => "miss",
+        CachePhase::Disabled(_) | CachePhase::Bypass | CachePhase::Uninit | CachePhase::CacheKey => "bypass",
+    }
+}

@@ -1,0 +1,152 @@
+//! Between the request and the store: whether the cache is asked, under which key and variant, and what may be kept.
+
+use super::Edge;
+use super::admit::target_of;
+use super::context::Context;
+use crate::cache::{collapse, follows_fill};
+use crate::http::cache_status::Fwd;
+use crate::http::{freshness, key};
+use http::header::{ACCEPT, AUTHORIZATION, CONTENT_LENGTH, RANGE};
+use http::{HeaderMap, Method};
+use pingora_cache::RespCacheable::{self, Cacheable, Uncacheable};
+use pingora_cache::key::HashBinary;
+use pingora_cache::{CacheKey, CacheMeta, ForcedFreshness, HitHandler, NoCacheReason, VarianceBuilder};
+use pingora_error::{Error, ErrorSource, ErrorType, OrErr, Result};
+use pingora_http::{RequestHeader, ResponseHeader};
+use pingora_proxy::Session;
+use std::time::SystemTime;
+
+/// A stale object may be served when the origin failed, never merely to save a request; the response's own
+/// `stale-if-error` and `must-revalidate` (RFC 5861 §4, RFC 9111 §5.2.2.2) have been applied by the metadata.
+pub(super) fn may_serve_stale(error: Option<&Error>) -> bool {
+    error.is_some_and(|error| error.esource() == &ErrorSource::Upstream)
+}
+
+impl Edge {
+    /// Decides whether the cache is asked at all.
+    pub(super) fn open_cache(&self, session: &mut Session, ctx: &mut Context) {
+        let Some(site) = ctx.site.clone() else { return };
+        let request = session.req_header();
+        let refuse = |ctx: &mut Context, fwd, detail| {
+            ctx.cache.bypass = Some(fwd);
+            ctx.cache.detail = detail;
+        };
+        if !site.cache.enabled {
+            return refuse(ctx, Fwd::Bypass, None);
+        }
+        if !matches!(request.method, Method::GET | Method::HEAD) {
+            return refuse(ctx, Fwd::Method, None);
+        }
+        if ctx.long_lived {
+            return refuse(ctx, Fwd::Bypass, Some("long-lived"));
+        }
+        if freshness::request_policy(&request.headers).no_store {
+            return refuse(ctx, Fwd::Request, Some("no-store"));
+        }
+        // Pingora would fetch the whole object to serve a range of it. Until slices are built, a range of what is not
+        // here goes to the origin as it is.
+        let Ok(key) = self.cache_key(session, ctx) else { return refuse(ctx, Fwd::Bypass, Some("key-too-long")) };
+        let key = key.to_compact();
+        if self.store.is_too_large(&key) {
+            return refuse(ctx, Fwd::Bypass, Some("too-large"));
+        }
+        if request.headers.contains_key(RANGE) && !self.store.holds(&key) {
+            return refuse(ctx, Fwd::Partial, Some("range"));
+        }
+        let waiting = collapse::overrides(ctx.generation.config.cache.collapse_timeout);
+        session.cache.enable(self.store, None, None, Some(self.lock), Some(waiting));
+    }
+
+    /// Site, path and query; the host only where a site lists several or none.
+    pub(super) fn cache_key(&self, session: &Session, ctx: &Context) -> Result<CacheKey> {
+        let site = ctx.site.as_ref();
+        let host = ctx.host.as_deref().filter(|_| site.is_some_and(|site| site.host_in_key));
+        let name = site.map_or("", |site| site.name.as_str());
+        let key = key::content_key(name, host, target_of(session.req_header()));
+        Ok(CacheKey::new(key.or_err(ErrorType::InternalError, "a cache key")?, ""))
+    }
+
+    /// The variant a request selects (RFC 9111 §4.1): a hash of the fields the stored response named.
+    pub(super) fn variance(&self, meta: &CacheMeta, ctx: &mut Context, request: &RequestHeader) -> Option<HashBinary> {
+        let _ = ctx;
+        let names = freshness::vary_names(meta.headers()).unwrap_or_default();
+        let mut builder = VarianceBuilder::new();
+        for name in names {
+            let value = combined(&request.headers, &name);
+            builder.add_owned_name_value(name, value);
+        }
+        builder.finalize()
+    }
+
+    /// Notes what was found, for `Cache-Status`.
+    pub(super) fn found(
+        &self,
+        meta: &CacheMeta,
+        hit: &HitHandler,
+        ctx: &mut Context,
+    ) -> Option<ForcedFreshness> {
+        ctx.cache.ttl_s = Some(seconds_until(meta.fresh_until()));
+        ctx.cache.collapsed = follows_fill(hit);
+        None
+    }
+
+    /// Whether the origin's answer is kept, and for how long.
+    pub(super) fn storable(&self, session: &Session, response: &ResponseHeader, ctx: &mut Context) -> RespCacheable {
+        let Some(site) = ctx.site.clone() else { return Uncacheable(NoCacheReason::NeverEnabled) };
+        let object_bytes_max = ctx.generation.config.cache.object_bytes_max;
+        if content_length(&response.headers).is_some_and(|bytes| bytes > object_bytes_max) {
+            ctx.cache.detail = Some("too-large");
+            return Uncacheable(NoCacheReason::ResponseTooLarge);
+        }
+        let now = SystemTime::now();
+        let request = session.req_header();
+        let exchange = freshness::Exchange {
+            method: &request.method,
+            request_authorized: request.headers.contains_key(AUTHORIZATION),
+            request_no_store: false, // such a request never opened the cache
+            status: response.status,
+            headers: &response.headers,
+            strip_set_cookie: site.cache.strip_set_cookie,
+            response_delay: ctx.origin.elapsed.unwrap_or_default(),
+            now,
+        };
+        match freshness::decide(&exchange) {
+            Ok(kept) => {
+                ctx.cache.stored = true;
+                ctx.cache.ttl_s = Some(kept.fresh_for.as_secs() as i64);
+                let created = now.checked_sub(kept.age_at_receipt).unwrap_or(now);
+                let stale_if_error_s = u32::try_from(kept.stale_if_error.as_secs()).unwrap_or(u32::MAX);
+                Cacheable(CacheMeta::new(now + kept.fresh_for, created, 0, stale_if_error_s, response.clone()))
+            }
+            Err(reason) => {
+                ctx.cache.detail = Some(reason.as_str());
+                Uncacheable(NoCacheReason::OriginNotCache)
+            }
+        }
+    }
+}
+
+/// All values of a field as one, as RFC 9110 §5.3 allows; `Accept` without its spaces, so that alike requests share.
+fn combined(headers: &HeaderMap, name: &str) -> Vec<u8> {
+    let mut all = Vec::new();
+    for value in headers.get_all(name) {
+        if !all.is_empty() {
+            all.push(b',');
+        }
+        all.extend(value.as_bytes().iter().filter(|byte| name != ACCEPT.as_str() || **byte != b' '));
+    }
+    all
+}
+
+fn content_length(headers: &HeaderMap) -> Option<u64> {
+    headers.get(CONTENT_LENGTH)?.to_str().ok()?.parse().ok()
+}
+
+/// Negative once it has passed.
+fn seconds_until(time: SystemTime) -> i64 {
+    let now = SystemTime::now();
+    match time.duration_since(now) {
+        Ok(ahead) => ahead.as_secs() as i64,
+        Err(behind) => -(behind.duration().as_secs() as i64),
+    }
+}

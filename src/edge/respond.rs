@@ -1,0 +1,152 @@
+//! From the origin or the store towards the client: what an answer loses, and what is added to it.
+
+use super::Edge;
+use super::answer::CACHE_STATUS;
+use super::context::Context;
+use crate::http::cache_status::{CacheStatus, Fwd};
+use crate::http::{cors, headers};
+use crate::http::rules::HeaderSink;
+use crate::media::class;
+use http::header::{CONTENT_TYPE, SET_COOKIE, VARY, VIA};
+use http::{HeaderName, HeaderValue, StatusCode};
+use pingora_cache::CachePhase;
+use pingora_error::Result;
+use pingora_http::{RequestHeader, ResponseHeader};
+use pingora_proxy::Session;
+
+impl Edge {
+    /// An origin's answer, before it is stored: connection-level fields go, health and class are noted.
+    pub(super) fn receive_response(&self, session: &mut Session, response: &mut ResponseHeader, ctx: &mut Context) -> Result<()> {
+        let status = response.status.as_u16();
+        if response.status.is_informational() && response.status != StatusCode::SWITCHING_PROTOCOLS {
+            return Ok(());
+        }
+        if ctx.origin.status.is_none() {
+            ctx.origin.status = Some(status);
+            let elapsed = ctx.origin.asked.map(|asked| asked.elapsed()).unwrap_or_default();
+            ctx.origin.elapsed = Some(elapsed);
+            if let Some(pick) = &mut ctx.origin.pick {
+                pick.succeeded(status, elapsed);
+            }
+        }
+        let upgrade = response.status == StatusCode::SWITCHING_PROTOCOLS;
+        for name in headers::names_to_drop(&response.headers, upgrade) {
+            response.remove_header(&name);
+        }
+        let content_type = response.headers.get(CONTENT_TYPE).and_then(|value| value.to_str().ok());
+        ctx.class = class::classify(session.req_header().uri.path(), content_type);
+        if ctx.site.as_ref().is_some_and(|site| site.cache.strip_set_cookie) && session.cache.enabled() {
+            response.remove_header(&SET_COOKIE);
+        }
+        Ok(())
+    }
+
+    /// Every answer, hit or not, just before it is written.
+    pub(super) fn finish_headers(&self, session: &mut Session, response: &mut ResponseHeader, ctx: &mut Context) -> Result<()> {
+        if response.status.is_informational() {
+            return Ok(());
+        }
+        ctx.first_byte = Some(ctx.started.elapsed());
+        if ctx.class == class::Class::Other {
+            let content_type = response.headers.get(CONTENT_TYPE).and_then(|value| value.to_str().ok());
+            ctx.class = class::classify(session.req_header().uri.path(), content_type);
+        }
+        let status = self.cache_status(session, ctx);
+        response.append_header(CACHE_STATUS, status.to_string())?;
+        self.decorate(session, response, ctx)
+    }
+
+    /// What every answer carries, also our own: `Via`, CORS, the site's header rules.
+    pub(super) fn decorate(&self, session: &Session, response: &mut ResponseHeader, ctx: &Context) -> Result<()> {
+        response.append_header(VIA, HeaderValue::from_static("1.1 reelgate"))?;
+        // Invalidation tags are between the origin and us.
+        response.remove_header("cache-tag");
+        response.remove_header("surrogate-key");
+        if let Some(site) = &ctx.site {
+            if let Some(cors) = &site.cors {
+                for name in &cors::REPLACED {
+                    response.remove_header(name);
+                }
+                let fields = cors.response(&session.req_header().headers);
+                for (name, value) in fields.set {
+                    response.insert_header(name, value)?;
+                }
+                if let Some(vary) = fields.vary {
+                    response.append_header(VARY, vary)?;
+                }
+            }
+            site.response_headers.apply(&mut ResponseSink(response));
+        }
+        Ok(())
+    }
+
+    /// RFC 9211 from Pingora's phase and our notes.
+    fn cache_status(&self, session: &Session, ctx: &Context) -> CacheStatus {
+        let mut status = CacheStatus {
+            collapsed: ctx.cache.collapsed || session.cache.lock_duration().is_some(),
+            detail: ctx.cache.detail,
+            ..CacheStatus::default()
+        };
+        match session.cache.phase() {
+            CachePhase::Hit => {
+                status.hit = true;
+                status.ttl = ctx.cache.ttl_s;
+            }
+            CachePhase::Stale | CachePhase::StaleUpdating => {
+                status.hit = true;
+                status.ttl = ctx.cache.ttl_s;
+                status.detail = Some("stale");
+            }
+            CachePhase::Revalidated | CachePhase::RevalidatedNoCache(_) => {
+                status.fwd = Some(Fwd::Stale);
+                status.fwd_status = ctx.origin.status;
+                status.stored = ctx.cache.stored;
+            }
+            CachePhase::Expired => {
+                status.fwd = Some(Fwd::Stale);
+                status.fwd_status = ctx.origin.status;
+                status.stored = ctx.cache.stored;
+                status.ttl = ctx.cache.ttl_s.filter(|_| ctx.cache.stored);
+            }
+            CachePhase::Miss => {
+                status.fwd = Some(if ctx.cache.vary_miss { Fwd::VaryMiss } else { Fwd::UriMiss });
+                status.fwd_status = ctx.origin.status.filter(|status| *status != 200);
+                status.stored = ctx.cache.stored;
+                status.ttl = ctx.cache.ttl_s.filter(|_| ctx.cache.stored);
+            }
+            CachePhase::Disabled(_) | CachePhase::Bypass | CachePhase::Uninit | CachePhase::CacheKey => {
+                status.fwd = Some(ctx.cache.bypass.unwrap_or(Fwd::UriMiss));
+                status.fwd_status = ctx.origin.status.filter(|status| *status != 200);
+            }
+        }
+        status
+    }
+}
+
+/// A site's header rules on Pingora's requests.
+pub(super) struct RequestSink<'a>(pub &'a mut RequestHeader);
+
+/// A site's header rules on Pingora's responses.
+pub(super) struct ResponseSink<'a>(pub &'a mut ResponseHeader);
+
+macro_rules! header_sink {
+    ($sink:ident) => {
+        impl HeaderSink for $sink<'_> {
+            fn remove(&mut self, name: &HeaderName) {
+                self.0.remove_header(name);
+            }
+
+            fn set(&mut self, name: &HeaderName, value: &HeaderValue) {
+                // Names and values were valid when the rules were built.
+                let _ = self.0.insert_header(name.clone(), value.clone());
+            }
+
+            fn add(&mut self, name: &HeaderName, value: &HeaderValue) {
+                let _ = self.0.append_header(name.clone(), value.clone());
+            }
+        }
+    };
+}
+
+header_sink!(RequestSink);
+header_sink!(ResponseSink);

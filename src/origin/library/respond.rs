@@ -1,0 +1,183 @@
+//! Requests → answers, under the contract's URLs:
+//!
+//! | path | answer | fresh for |
+//! |---|---|---|
+//! | `/`, `/watch/{id}` | pages | `no-cache` |
+//! | `/titles.json`, `?q=` | titles by name | 5 s |
+//! | `/t/{id}/file` | the film file | 1 h |
+//! | `/t/{id}/poster.jpg` | the picture beside it | 1 h |
+//! | `/t/{id}/…` of an HLS title | its files | playlists 60 s, or 1 s within a minute of a change; others 1 h |
+//!
+//! Freshness is explicit, so that the edge keeps the answers; validators are strong, so that checking again costs nothing. Errors
+//! are problems and never kept.
+
+use super::answer::{Answer, problem, text};
+use super::catalog::{Catalog, Kind, Title};
+use super::file::{self, OpenFile};
+use super::folder::Folder;
+use super::scan::{MASTER, is_hidden};
+use super::{FIRST_SCAN_WAIT, State, page};
+use crate::http::path::SafePath;
+use crate::media::class::{Class, classify};
+use crate::media::content_type;
+use ::http::request::Parts;
+use ::http::{HeaderValue, Method, Request, StatusCode, header};
+use std::ffi::OsStr;
+use std::io;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::time::{Duration, SystemTime};
+
+const FRESH_FILE: &str = "public, max-age=3600";
+const FRESH_PLAYLIST: &str = "public, max-age=60";
+/// Of a playlist that may still be growing: players ask again once per target duration (RFC 8216 §6.3.4), whole seconds.
+const FRESH_GROWING_PLAYLIST: &str = "public, max-age=1";
+/// A playlist that did not change for this long is taken for finished.
+const GROWING: Duration = Duration::from_secs(60);
+const FRESH_TITLES: &str = "public, max-age=5";
+
+/// Answers one request; its body, if any, is not read.
+pub async fn respond<B>(state: &State, request: Request<B>) -> Answer {
+    let (request, _) = request.into_parts();
+    if !matches!(request.method, Method::GET | Method::HEAD) {
+        let mut refused = problem(StatusCode::METHOD_NOT_ALLOWED, "a library can only be read: use GET or HEAD");
+        refused.headers_mut().insert(header::ALLOW, HeaderValue::from_static("GET, HEAD"));
+        return refused;
+    }
+    let path = match SafePath::parse(request.uri.path()) {
+        Ok(path) => path,
+        Err(error) => return problem(StatusCode::BAD_REQUEST, &error.to_string()),
+    };
+    let Ok(catalog) = tokio::time::timeout(FIRST_SCAN_WAIT, state.catalog()).await else {
+        let mut busy = problem(StatusCode::SERVICE_UNAVAILABLE, "the library is being scanned for the first time");
+        busy.headers_mut().insert(header::RETRY_AFTER, HeaderValue::from_static("5"));
+        return busy;
+    };
+    let segments: Vec<&str> = path.segments().iter().map(String::as_str).collect();
+    let (method, headers) = (&request.method, &request.headers);
+    let query = query_value(request.uri.query(), "q");
+    match segments.as_slice() {
+        [] => page::index(method, headers, &catalog.search(query.as_deref()), query.as_deref()),
+        ["titles.json"] => titles(&request, &catalog, query.as_deref()),
+        ["watch", id] => match catalog.get(id) {
+            Some(title) => page::watch(method, headers, title),
+            None => no_title(),
+        },
+        ["t", id, rest @ ..] => match catalog.get(id) {
+            Some(title) => of_title(&request, title, rest).await,
+            None => no_title(),
+        },
+        _ => problem(StatusCode::NOT_FOUND, "a library has nothing here: see / and /titles.json"),
+    }
+}
+
+fn no_title() -> Answer {
+    problem(StatusCode::NOT_FOUND, "no title has this id: see /titles.json")
+}
+
+fn titles(request: &Parts, catalog: &Catalog, query: Option<&str>) -> Answer {
+    #[derive(serde::Serialize)]
+    struct Listed<'a> {
+        id: &'a str,
+        name: &'a str,
+        duration_s: Option<f64>,
+        kind: Kind,
+        bytes: Option<u64>,
+    }
+    let titles = catalog.search(query).into_iter().map(|title| Listed {
+        id: &title.id,
+        name: &title.name,
+        duration_s: title.duration_s,
+        kind: title.kind,
+        bytes: title.bytes,
+    });
+    let body = serde_json::json!({ "titles": titles.collect::<Vec<_>>() }).to_string();
+    text(&request.method, &request.headers, body, "application/json", FRESH_TITLES)
+}
+
+/// What lies under `/t/{id}/`.
+async fn of_title(request: &Parts, title: &Arc<Title>, rest: &[&str]) -> Answer {
+    let candidates = match (title.kind, rest) {
+        (_, ["poster.jpg"]) => posters(title),
+        (Kind::File, ["file"]) => vec![title.path.clone()],
+        (Kind::File, [MASTER | "manifest.mpd"]) => {
+            return problem(
+                StatusCode::NOT_FOUND,
+                "this title is one film file, and renditions are not made from it yet: play its `file`",
+            );
+        }
+        (Kind::Hls, ["file"]) => {
+            return problem(StatusCode::NOT_FOUND, "this title has no single file: play its `master.m3u8`");
+        }
+        (Kind::Hls, [_, ..]) if !rest.iter().any(|name| is_hidden(OsStr::new(name))) => {
+            vec![title.path.join(rest.iter().collect::<PathBuf>())]
+        }
+        _ => return problem(StatusCode::NOT_FOUND, "this title has no such file"),
+    };
+    let folder = Arc::clone(&title.folder);
+    let opened = tokio::task::spawn_blocking(move || first_of(&folder, &candidates)).await.map_err(io::Error::other);
+    match opened.flatten() {
+        Ok((path, file)) => {
+            let name = path.to_string_lossy();
+            let cache_control = cache_control(&name, &file);
+            file::answer(&request.method, &request.headers, file, content_type::of_name(&name), cache_control)
+        }
+        Err(error) if error.kind() == io::ErrorKind::NotFound => {
+            problem(StatusCode::NOT_FOUND, "this title has no such file")
+        }
+        Err(error) => {
+            tracing::warn!(title = title.id, %error, "library: a file cannot be opened");
+            problem(StatusCode::SERVICE_UNAVAILABLE, "the file cannot be read now: see the server's log")
+        }
+    }
+}
+
+/// Where a title's picture may lie, the most particular first.
+fn posters(title: &Title) -> Vec<PathBuf> {
+    let beside = match title.kind {
+        Kind::Hls => title.path.as_path(),
+        Kind::File => title.path.parent().unwrap_or(Path::new("")),
+    };
+    let own = (title.kind == Kind::File).then(|| title.path.with_extension("jpg"));
+    own.into_iter().chain(["poster.jpg", "folder.jpg"].map(|name| beside.join(name))).collect()
+}
+
+/// The first that exists.
+fn first_of(folder: &Folder, candidates: &[PathBuf]) -> io::Result<(PathBuf, OpenFile)> {
+    for path in candidates {
+        match folder.open(path) {
+            Err(error) if error.kind() == io::ErrorKind::NotFound => {}
+            opened => return Ok((path.clone(), OpenFile::new(opened?)?)),
+        }
+    }
+    Err(io::ErrorKind::NotFound.into())
+}
+
+fn cache_control(name: &str, file: &OpenFile) -> &'static str {
+    match classify(name, None) {
+        Class::Playlist if file.stamp.age(SystemTime::now()) < GROWING => FRESH_GROWING_PLAYLIST,
+        Class::Playlist => FRESH_PLAYLIST,
+        _ => FRESH_FILE,
+    }
+}
+
+/// The value of a query's parameter, as a form sends it (WHATWG URL, application/x-www-form-urlencoded).
+fn query_value(query: Option<&str>, name: &str) -> Option<String> {
+    let mut pairs = query?.split('&').map(|pair| pair.split_once('=').unwrap_or((pair, "")));
+    let (_, value) = pairs.find(|(key, _)| *key == name)?;
+    let spaced = value.replace('+', " ");
+    Some(percent_encoding::percent_decode_str(&spaced).decode_utf8_lossy().into_owned())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_form_query_is_decoded() {
+        assert_eq!(query_value(Some("x=1&q=the+f%C3%AAte%26"), "q").as_deref(), Some("the fête&"));
+        assert_eq!(query_value(Some("q"), "q").as_deref(), Some(""));
+        assert_eq!(query_value(Some("qq=1"), "q"), None);
+        assert_eq!(query_value(None, "q"), None);
+    }
+}

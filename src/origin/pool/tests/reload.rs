@@ -1,0 +1,56 @@
+//! Origins across reloads.
+
+use super::*;
+use crate::config::LibraryOrigin;
+
+fn named(name: &str, settings: HttpOrigin) -> Arc<Origin> {
+    Arc::new(Origin { name: name.to_owned(), kind: OriginKind::Http(Box::new(settings)) })
+}
+
+#[tokio::test]
+async fn only_pools_whose_settings_changed_are_built_anew() {
+    let metrics = Arc::new(Metrics::new());
+    let one = settings(vec![server("127.0.0.1:1".parse().unwrap())]);
+    let two = settings(vec![server("127.0.0.1:2".parse().unwrap())]);
+    let (_stop, shutdown) = watch::channel(false);
+    let first = Origins::build(&[named("kept", one.clone()), named("changed", one.clone())], None, &metrics).unwrap();
+    first.start(None, &shutdown);
+    let second = Origins::build(&[named("kept", one), named("changed", two)], Some(&first), &metrics).unwrap();
+    assert!(Arc::ptr_eq(first.get("kept").unwrap(), second.get("kept").unwrap()), "an equal setting, another Arc");
+    assert!(!Arc::ptr_eq(first.get("changed").unwrap(), second.get("changed").unwrap()));
+    second.start(Some(&first), &shutdown);
+    let text = metrics.render();
+    assert!(text.contains(r#"reelgate_origin_server_up{origin="changed",server="127.0.0.1:2"} 1"#), "{text}");
+    assert!(!text.contains(r#"origin="changed",server="127.0.0.1:1""#), "{text}");
+    first.get("changed").unwrap().publish();
+    assert!(!metrics.render().contains(r#"origin="changed",server="127.0.0.1:1""#), "a retired pool is silent");
+    assert_eq!(second.status().iter().map(|pool| pool.origin.as_str()).collect::<Vec<_>>(), ["changed", "kept"]);
+}
+
+#[test]
+fn other_authorities_in_the_same_file_are_a_change() {
+    let folder = tempfile::tempdir().unwrap();
+    let ca = folder.path().join("ca.pem");
+    let write = || {
+        let key = rcgen::generate_simple_self_signed(vec!["ca.test".to_owned()]).unwrap();
+        std::fs::write(&ca, key.cert.pem()).unwrap();
+    };
+    write();
+    let mut settings = settings(vec![server("127.0.0.1:1".parse().unwrap())]);
+    settings.tls.ca = Some(ca.clone());
+    let metrics = Arc::new(Metrics::new());
+    let first = Origins::build(&[origin(settings.clone())], None, &metrics).unwrap();
+    let same = Origins::build(&[origin(settings.clone())], Some(&first), &metrics).unwrap();
+    assert!(Arc::ptr_eq(first.get("media").unwrap(), same.get("media").unwrap()));
+    write();
+    let other = Origins::build(&[origin(settings)], Some(&first), &metrics).unwrap();
+    assert!(!Arc::ptr_eq(first.get("media").unwrap(), other.get("media").unwrap()));
+}
+
+#[test]
+fn an_origin_that_no_pool_serves_is_an_error_that_names_it() {
+    let kind = OriginKind::Library(LibraryOrigin { folders: Vec::new(), rescan_interval: Duration::from_secs(60) });
+    let origin = Arc::new(Origin { name: "films".to_owned(), kind });
+    let error = Pool::new(&origin, Arc::new(Metrics::new())).unwrap_err().to_string();
+    assert!(error.contains("films") && error.contains("library"), "{error}");
+}

@@ -1,0 +1,103 @@
+//! The facts of one client connection, as the edge sees them. They travel in the session's digest (Pingora has a slot for what a
+//! proxy told about a connection), so that they are found in every phase and on every protocol.
+
+use crate::config::Listen;
+use pingora_core::protocols::Digest;
+use pingora_core::protocols::raw_connect::ProxyDigest;
+use pingora_http::ResponseHeader;
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+
+/// The HTTP version a connection speaks.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Protocol {
+    Http1,
+    Http2,
+}
+
+/// One client connection. Holds nothing of a request.
+#[derive(Debug)]
+pub struct Connection {
+    /// Unique in this process, for logs.
+    pub id: u64,
+    /// The listener that accepted it.
+    pub listener: Arc<Listen>,
+    pub tls: bool,
+    pub protocol: Protocol,
+    /// Who the client is: the peer, or what a trusted peer's PROXY header says. None: a unix socket. IPv4-mapped IPv6 addresses
+    /// are given as IPv4.
+    pub client: Option<SocketAddr>,
+    /// The other end of the socket. None: a unix socket.
+    pub peer: Option<SocketAddr>,
+    /// What the client connected to: the socket's own address, or what the PROXY header says. None: a unix socket.
+    pub local: Option<SocketAddr>,
+    pub(super) head: HeaderWatch,
+}
+
+impl Connection {
+    /// The edge has the whole request head: the guard stops counting its time and bytes. To be called first thing in the first
+    /// phase; on HTTP/2 it does nothing. The next head is watched again by itself.
+    pub fn request_begun(&self) {
+        self.head.request_begun();
+    }
+
+    /// The port the client connected to.
+    pub fn local_port(&self) -> Option<u16> {
+        self.local.map(|address| address.port())
+    }
+}
+
+/// Whether an HTTP/1 request head is awaited, and of which request: one bit, and a count above it.
+#[derive(Debug, Default)]
+pub struct HeaderWatch(AtomicU64);
+
+impl HeaderWatch {
+    const IN_REQUEST: u64 = 1;
+
+    fn request_begun(&self) {
+        self.0.fetch_or(Self::IN_REQUEST, Ordering::AcqRel);
+    }
+
+    /// The next read starts a new head; does nothing where one is awaited already.
+    pub(super) fn await_head(&self) {
+        let _ = self.0.fetch_update(Ordering::AcqRel, Ordering::Acquire, |state| {
+            (state & Self::IN_REQUEST != 0).then_some(state + 1)
+        });
+    }
+
+    /// The number of the head that is awaited; None while a request is being answered.
+    pub(super) fn awaited(&self) -> Option<u64> {
+        let state = self.0.load(Ordering::Acquire);
+        (state & Self::IN_REQUEST == 0).then_some(state)
+    }
+}
+
+/// The connection a session runs on; None for sessions that came by no [`super::Listener`] (subrequests).
+pub fn connection(digest: &Digest) -> Option<&Arc<Connection>> {
+    digest.proxy_digest.as_ref()?.user_data.as_ref()?.downcast_ref()
+}
+
+/// The digest that [`connection`] reads.
+pub(super) fn digest_of(connection: &Arc<Connection>) -> Arc<ProxyDigest> {
+    let response = ResponseHeader::build(200, Some(0)).expect("200 is a status");
+    Arc::new(ProxyDigest::new(Box::new(response), Some(Box::new(Arc::clone(connection)))))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn each_head_is_awaited_once() {
+        let watch = HeaderWatch::default();
+        assert_eq!(watch.awaited(), Some(0));
+        watch.await_head();
+        assert_eq!(watch.awaited(), Some(0), "the first head is not counted twice");
+        watch.request_begun();
+        watch.request_begun();
+        assert_eq!(watch.awaited(), None);
+        watch.await_head();
+        assert_eq!(watch.awaited(), Some(2));
+    }
+}

@@ -1,0 +1,373 @@
+//! A stream between TLS (or the socket) and HTTP that bounds what Pingora does not.
+//!
+//! - HTTP/1, while a request head is awaited (until [`super::Connection::request_begun`]): its whole time and its bytes. Pingora
+//!   limits the time of each read only, and takes 1 MiB. On either limit the guard answers 408 or 431 itself, closes in an
+//!   orderly way and then reports the end of the stream. Without a byte of it, the connection is idle: closed in silence after
+//!   `idle_timeout`, or at once when the process stops.
+//! - HTTP/2: the connection's first frames, then silence in both directions.
+//! - Both: a write that makes no progress for `stall_timeout`.
+//!
+//! Reads of a head stop at `header_bytes_max`. If HTTP asks for more, the head was not whole by then, so the limit is exact;
+//! body bytes read along with a head are never counted against it. Bytes of a next request read along with a body are HTTP's
+//! affair: Pingora then does not keep the connection, and the guard never sees them again.
+//!
+//! Invariants: it changes no byte, knows no header field, and passes all digests through.
+
+mod refusal;
+
+use super::connection::{Connection, Protocol, digest_of};
+use crate::config::Limits;
+use crate::observe::Metrics;
+use async_trait::async_trait;
+use pingora_core::protocols::raw_connect::ProxyDigest;
+use pingora_core::protocols::tls::{SslDigest, TlsRef};
+use pingora_core::protocols::{
+    ALPN, GetProxyDigest, GetSocketDigest, GetTimingDigest, IO, Peek, Shutdown, SocketDigest, Ssl, TimingDigest,
+    UniqueID, UniqueIDType,
+};
+use refusal::Refusal;
+use std::io::{self, IoSlice};
+use std::pin::Pin;
+use std::sync::Arc;
+use std::task::{Context, Poll, ready};
+use std::time::Duration;
+use tokio::io::{AsyncRead, AsyncWrite, AsyncWriteExt, ReadBuf};
+use tokio::time::{Instant, Sleep, sleep};
+use tokio_util::sync::{CancellationToken, WaitForCancellationFutureOwned};
+
+/// RFC 9113, section 3.4.
+pub(super) const H2_PREFACE: &[u8; 24] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
+
+/// See the module. One per connection.
+#[derive(Debug)]
+pub(super) struct Guarded<S> {
+    inner: S,
+    limits: Arc<Limits>,
+    metrics: Arc<Metrics>,
+    closing: Pin<Box<WaitForCancellationFutureOwned>>,
+    /// Set once the protocol is known; until then bytes count as an HTTP/1 head.
+    connection: Option<(Arc<Connection>, Arc<ProxyDigest>)>,
+    /// Bytes read to tell the protocol, to be read again.
+    replay: Vec<u8>,
+    head: Head,
+    end: End,
+    write_stall: Stall,
+}
+
+/// The head that is awaited (HTTP/1), or the connection's first bytes (HTTP/2).
+#[derive(Debug)]
+struct Head {
+    number: u64,
+    bytes: usize,
+    timer: Pin<Box<Sleep>>,
+    /// HTTP/2: when a byte last went either way.
+    active: Instant,
+}
+
+#[derive(Debug)]
+enum End {
+    Open,
+    Refusing(Refusal),
+    Closed,
+}
+
+impl<S: IO> Guarded<S> {
+    /// `closing` is cancelled when the process stops.
+    pub(super) fn new(inner: S, limits: Arc<Limits>, metrics: Arc<Metrics>, closing: CancellationToken) -> Self {
+        let timer = Box::pin(sleep(limits.idle_timeout));
+        Self {
+            inner,
+            limits,
+            metrics,
+            closing: Box::pin(closing.cancelled_owned()),
+            connection: None,
+            replay: Vec::new(),
+            head: Head { number: 0, bytes: 0, timer, active: Instant::now() },
+            end: End::Open,
+            write_stall: Stall::default(),
+        }
+    }
+
+    /// Reads up to the first byte that differs from HTTP/2's preface; what was read is read again later. Under the limits of an
+    /// HTTP/1 head. An error: the connection ended first.
+    pub(super) async fn begins_with_preface(&mut self) -> io::Result<bool> {
+        while H2_PREFACE.starts_with(&self.replay) {
+            if self.replay.len() == H2_PREFACE.len() {
+                return Ok(true);
+            }
+            let mut chunk = [0; H2_PREFACE.len()];
+            let wanted = H2_PREFACE.len() - self.replay.len();
+            let read = std::future::poll_fn(|cx| {
+                let mut buf = ReadBuf::new(&mut chunk[..wanted]);
+                ready!(self.poll_head(cx, &mut buf, 0))?;
+                Poll::Ready(io::Result::Ok(buf.filled().len()))
+            })
+            .await?;
+            if read == 0 {
+                return Err(io::ErrorKind::UnexpectedEof.into());
+            }
+            self.replay.extend_from_slice(&chunk[..read]);
+        }
+        Ok(false)
+    }
+
+    /// From here on `connection` decides which rules hold, and the digests tell of it.
+    pub(super) fn attach(&mut self, connection: Arc<Connection>) {
+        if connection.protocol == Protocol::Http2 {
+            self.head.active = Instant::now();
+            self.head.timer.as_mut().reset(self.head.active + self.limits.header_timeout);
+        }
+        let digest = digest_of(&connection);
+        self.connection = Some((connection, digest));
+    }
+
+    /// HTTP/1 while head `number` is awaited.
+    fn poll_head(&mut self, cx: &mut Context<'_>, buf: &mut ReadBuf<'_>, number: u64) -> Poll<io::Result<()>> {
+        if let Some(end) = self.poll_end(cx) {
+            return end.map(Ok);
+        }
+        if self.head.number != number {
+            self.head.number = number;
+            self.head.bytes = 0;
+            self.head.timer.as_mut().reset(Instant::now() + self.limits.idle_timeout);
+        }
+        let left = self.limits.header_bytes_max.saturating_sub(self.head.bytes);
+        if left == 0 {
+            return self.refuse(cx, Refusal::headers_too_large(), "header_bytes");
+        }
+        match poll_read_at_most(&mut self.inner, cx, buf, left) {
+            Poll::Ready(Ok(read)) => {
+                if self.head.bytes == 0 && read > 0 {
+                    self.head.timer.as_mut().reset(Instant::now() + self.limits.header_timeout);
+                }
+                self.head.bytes += read;
+                return Poll::Ready(Ok(()));
+            }
+            Poll::Ready(Err(error)) => return Poll::Ready(Err(error)),
+            Poll::Pending => {}
+        }
+        if self.head.bytes == 0 {
+            if self.closing.as_mut().poll(cx).is_ready() || self.head.timer.as_mut().poll(cx).is_ready() {
+                return self.close(cx);
+            }
+        } else if self.head.timer.as_mut().poll(cx).is_ready() {
+            return self.refuse(cx, Refusal::timed_out(), "header_timeout");
+        }
+        Poll::Pending
+    }
+
+    /// HTTP/2: `header_timeout` for the preface and the frame header after it, then silence only.
+    fn poll_frames(&mut self, cx: &mut Context<'_>, buf: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
+        if let Some(end) = self.poll_end(cx) {
+            return end.map(Ok);
+        }
+        let had = buf.filled().len();
+        if Pin::new(&mut self.inner).poll_read(cx, buf)?.is_ready() {
+            self.head.active = Instant::now();
+            self.head.bytes = self.head.bytes.saturating_add(buf.filled().len() - had);
+            return Poll::Ready(Ok(()));
+        }
+        let started = self.head.bytes > H2_PREFACE.len();
+        if !started && self.closing.as_mut().poll(cx).is_ready() {
+            return self.close(cx);
+        }
+        let silence_max = if started { self.silence_max() } else { self.limits.header_timeout };
+        loop {
+            // The timer is not moved with each byte, only looked at when it fires.
+            ready!(self.head.timer.as_mut().poll(cx));
+            let due = self.head.active + silence_max;
+            if due <= Instant::now() {
+                return self.close(cx);
+            }
+            self.head.timer.as_mut().reset(due);
+        }
+    }
+
+    /// A stream may wait for a slow origin or an event; nobody waits longer than the longest of these.
+    fn silence_max(&self) -> Duration {
+        self.limits.upgrade_idle_timeout.max(self.limits.idle_timeout).max(self.limits.stall_timeout)
+    }
+
+    /// Some: no more is read from the client.
+    fn poll_end(&mut self, cx: &mut Context<'_>) -> Option<Poll<()>> {
+        match &mut self.end {
+            End::Open => None,
+            End::Closed => Some(Poll::Ready(())),
+            End::Refusing(refusal) => {
+                let done = refusal.poll(&mut self.inner, cx);
+                if done.is_ready() {
+                    self.end = End::Closed;
+                }
+                Some(done)
+            }
+        }
+    }
+
+    fn refuse(&mut self, cx: &mut Context<'_>, refusal: Refusal, limit: &str) -> Poll<io::Result<()>> {
+        self.metrics.limits_reached.with_label_values(&[limit]).inc();
+        tracing::debug!(connection = self.connection.as_ref().map(|(c, _)| c.id), limit, "request refused");
+        self.end = End::Refusing(refusal);
+        self.poll_end(cx).expect("it was just set").map(Ok)
+    }
+
+    /// The end of an idle connection; the client is told where the socket takes it at once.
+    fn close(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        let _ = Pin::new(&mut self.inner).poll_shutdown(cx);
+        self.end = End::Closed;
+        Poll::Ready(Ok(()))
+    }
+
+    /// Turns a write that stays pending for too long into an error.
+    fn watch<T>(&mut self, cx: &mut Context<'_>, written: Poll<io::Result<T>>) -> Poll<io::Result<T>> {
+        if written.is_ready() {
+            self.write_stall.armed = false;
+            if self.connection.as_ref().is_some_and(|(c, _)| c.protocol == Protocol::Http2) {
+                self.head.active = Instant::now();
+            }
+            return written;
+        }
+        ready!(self.write_stall.poll(cx, self.limits.stall_timeout));
+        self.metrics.limits_reached.with_label_values(&["stall_timeout"]).inc();
+        Poll::Ready(Err(io::Error::new(io::ErrorKind::TimedOut, "the client takes no more of the response")))
+    }
+}
+
+/// How long a write has made no progress. The timer is made on the first stall and kept.
+#[derive(Debug, Default)]
+struct Stall {
+    armed: bool,
+    timer: Option<Pin<Box<Sleep>>>,
+}
+
+impl Stall {
+    fn poll(&mut self, cx: &mut Context<'_>, limit: Duration) -> Poll<()> {
+        let timer = self.timer.get_or_insert_with(|| Box::pin(sleep(limit)));
+        if !self.armed {
+            self.armed = true;
+            timer.as_mut().reset(Instant::now() + limit);
+        }
+        timer.as_mut().poll(cx)
+    }
+}
+
+fn poll_read_at_most<S: AsyncRead + Unpin>(
+    io: &mut S,
+    cx: &mut Context<'_>,
+    buf: &mut ReadBuf<'_>,
+    max: usize,
+) -> Poll<io::Result<usize>> {
+    let wanted = buf.remaining().min(max);
+    let mut part = ReadBuf::new(buf.initialize_unfilled_to(wanted));
+    ready!(Pin::new(io).poll_read(cx, &mut part))?;
+    let read = part.filled().len();
+    buf.advance(read);
+    Poll::Ready(Ok(read))
+}
+
+impl<S: IO> AsyncRead for Guarded<S> {
+    fn poll_read(self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
+        let this = self.get_mut();
+        if !this.replay.is_empty() {
+            let again = this.replay.len().min(buf.remaining());
+            buf.put_slice(&this.replay[..again]);
+            this.replay.drain(..again);
+            return Poll::Ready(Ok(()));
+        }
+        let Some((connection, _)) = &this.connection else { return this.poll_head(cx, buf, 0) };
+        match (connection.protocol, connection.head.awaited()) {
+            (Protocol::Http2, _) => this.poll_frames(cx, buf),
+            (Protocol::Http1, Some(number)) => this.poll_head(cx, buf, number),
+            (Protocol::Http1, None) => Pin::new(&mut this.inner).poll_read(cx, buf),
+        }
+    }
+}
+
+impl<S: IO> AsyncWrite for Guarded<S> {
+    fn poll_write(self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &[u8]) -> Poll<io::Result<usize>> {
+        let this = self.get_mut();
+        let written = Pin::new(&mut this.inner).poll_write(cx, buf);
+        this.watch(cx, written)
+    }
+
+    fn poll_flush(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        let this = self.get_mut();
+        let flushed = Pin::new(&mut this.inner).poll_flush(cx);
+        this.watch(cx, flushed)
+    }
+
+    fn poll_shutdown(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        let this = self.get_mut();
+        let closed = Pin::new(&mut this.inner).poll_shutdown(cx);
+        this.watch(cx, closed)
+    }
+
+    fn poll_write_vectored(
+        self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        bufs: &[IoSlice<'_>],
+    ) -> Poll<io::Result<usize>> {
+        let this = self.get_mut();
+        let written = Pin::new(&mut this.inner).poll_write_vectored(cx, bufs);
+        this.watch(cx, written)
+    }
+
+    fn is_write_vectored(&self) -> bool {
+        self.inner.is_write_vectored()
+    }
+}
+
+#[async_trait]
+impl<S: IO> Peek for Guarded<S> {
+    /// Pingora asks for HTTP/2's preface where [`Self::begins_with_preface`] found it; nothing else can be peeked.
+    async fn try_peek(&mut self, buf: &mut [u8]) -> io::Result<bool> {
+        let Some(seen) = self.replay.get(..buf.len()) else { return Ok(false) };
+        buf.copy_from_slice(seen);
+        Ok(true)
+    }
+}
+
+#[async_trait]
+impl<S: IO> Shutdown for Guarded<S> {
+    async fn shutdown(&mut self) {
+        // The peer may be gone already; there is nothing to do about it.
+        let _ = AsyncWriteExt::shutdown(self).await;
+    }
+}
+
+impl<S: IO> UniqueID for Guarded<S> {
+    fn id(&self) -> UniqueIDType {
+        self.inner.id()
+    }
+}
+
+impl<S: IO> Ssl for Guarded<S> {
+    fn get_ssl(&self) -> Option<&TlsRef> {
+        self.inner.get_ssl()
+    }
+
+    fn get_ssl_digest(&self) -> Option<Arc<SslDigest>> {
+        self.inner.get_ssl_digest()
+    }
+
+    fn selected_alpn_proto(&self) -> Option<ALPN> {
+        self.inner.selected_alpn_proto()
+    }
+}
+
+impl<S: IO> GetTimingDigest for Guarded<S> {
+    fn get_timing_digest(&self) -> Vec<Option<TimingDigest>> {
+        self.inner.get_timing_digest()
+    }
+}
+
+impl<S: IO> GetProxyDigest for Guarded<S> {
+    fn get_proxy_digest(&self) -> Option<Arc<ProxyDigest>> {
+        self.connection.as_ref().map(|(_, digest)| Arc::clone(digest))
+    }
+}
+
+impl<S: IO> GetSocketDigest for Guarded<S> {
+    fn get_socket_digest(&self) -> Option<Arc<SocketDigest>> {
+        self.inner.get_socket_digest()
+    }
+}

@@ -1,0 +1,8 @@
+//! Real sockets, a tiny HTTP application, raw clients.
+
+mod certificates;
+mod harness;
+mod limits;
+mod protocols;
+mod proxy;
+mod shutdown;
