@@ -74,11 +74,11 @@ fn bad_usage_is_2() {
 fn online_finds_what_is_out_of_reach() {
     let origin = Origin::start();
     let file = Edge::of(&origin).write();
-    assert_eq!(code(&["check", "-c", text(&file), "--online"]), Some(0));
+    assert_eq!(code(&["check", "-c", file.name(), "--online"]), Some(0));
     let gone = Edge::of_url(&format!("http://127.0.0.1:{}", free_port()));
     let file = gone.write();
     assert_eq!(
-        (code(&["check", "-c", text(&file)]), code(&["check", "-c", text(&file), "--online"])),
+        (code(&["check", "-c", file.name()]), code(&["check", "-c", file.name(), "--online"])),
         (Some(0), Some(1))
     );
 }
@@ -88,14 +88,14 @@ fn show_is_complete_masked_and_readable_again() {
     let origin = Origin::start();
     let builder = Edge::of(&origin).set("admin.token", "hunter2-4f6a").set("sites.0.name", "films");
     let file = builder.write();
-    let output = reelgate(&["config", "show", "-c", text(&file)]);
+    let output = reelgate(&["config", "show", "-c", file.name()]);
     assert_eq!(output.status.code(), Some(0));
     let shown = String::from_utf8_lossy(&output.stdout).into_owned();
     assert!(!shown.contains("hunter2"), "{shown}");
     let value: Value = serde_yaml::from_str(&shown).expect("config show writes YAML");
     assert_eq!(value["sites"][0]["name"], "films");
     assert!(value["limits"]["header_timeout"].is_string(), "defaults are filled in: {shown}");
-    let again = file.with_file_name("again.yaml");
+    let again = file.path().with_file_name("again.yaml");
     std::fs::write(&again, shown).expect("the file is written");
     assert_eq!(code(&["check", "-c", text(&again)]), Some(0));
 }
@@ -130,7 +130,7 @@ fn the_schema_is_draft_7() {
 fn explain_says_why() {
     let origin = Origin::start().route("/a", Reply::cacheable("x"));
     let file = Edge::of(&origin).set("sites.0.name", "films").write();
-    let output = reelgate(&["explain", "-c", text(&file), "http://localhost/a?b=c"]);
+    let output = reelgate(&["explain", "-c", file.name(), "http://localhost/a?b=c"]);
     assert_eq!(output.status.code(), Some(0), "{output:?}");
     assert!(String::from_utf8_lossy(&output.stdout).contains("films"), "{output:?}");
 }
@@ -148,6 +148,6 @@ fn shells_get_their_completions() {
 fn a_builder_of_the_harness_writes_what_it_is_told() {
     let origin = Origin::start();
     let file = Edge::of(&origin).set("sites.1", json!({"origin": "main", "hosts": ["a.test"]})).write();
-    let value: Value = serde_yaml::from_str(&std::fs::read_to_string(file).expect("readable")).expect("YAML");
+    let value: Value = serde_yaml::from_str(&std::fs::read_to_string(file.path()).expect("readable")).expect("YAML");
     assert_eq!(value["sites"][1]["hosts"][0], "a.test");
 }

@@ -217,7 +217,7 @@ fn a_port_in_use_is_an_error_that_names_it() {
     let file = Edge::of(&origin).set("listen.0.address", taken.as_str()).write();
     let output = Command::new("timeout")
         .args(["20", env!("CARGO_BIN_EXE_reelgate"), "serve", "-c"])
-        .arg(file)
+        .arg(file.path())
         .output()
         .expect("timeout (coreutils) runs");
     assert_eq!(output.status.code(), Some(1));

@@ -28,6 +28,23 @@ pub struct Edge {
     stderr: Arc<Mutex<String>>,
 }
 
+/// A configuration file nobody serves; gone when dropped.
+pub struct Written {
+    file: PathBuf,
+    _folder: Arc<tempfile::TempDir>,
+}
+
+impl Written {
+    pub fn path(&self) -> &Path {
+        &self.file
+    }
+
+    /// As an argument.
+    pub fn name(&self) -> &str {
+        self.file.to_str().expect("a temporary path is UTF-8")
+    }
+}
+
 /// Runs the binary with these arguments to its end (`timeout` ends it after patience, with exit code 124).
 pub fn reelgate(arguments: &[&str]) -> Output {
     Command::new("timeout")
@@ -245,12 +262,12 @@ impl EdgeBuilder {
     }
 
     /// The file as it would be, ports picked: for `check`, `config show` and the like.
-    pub fn write(&self) -> PathBuf {
+    pub fn write(&self) -> Written {
         let mut config = self.config.clone();
         pick_ports(&mut config);
         let file = self.folder.path().join("reelgate.yaml");
         write_config(&file, &to_yaml(&config));
-        file
+        Written { file, _folder: Arc::clone(&self.folder) }
     }
 
     /// Starts the edge and waits until it is ready; other ports are tried where one was taken meanwhile.
