@@ -176,8 +176,9 @@ fn head_size(headers: &HeaderMap, target: &str) -> (usize, usize) {
 /// One spelling of the path for routing, the key and the origin (RFC 3986 §6.2.2): were the origin asked for another one than
 /// the key says, `/a/%2e%2e/b` could put its answer under `/b`.
 fn normalise_target(request: &mut RequestHeader, ctx: &mut Context) -> Result<()> {
-    if !request.raw_path_is_utf8() {
-        return Err(refusal(ctx, 400, "The request target is not UTF-8."));
+    // Pingora escapes what may not stand in a target; another reader of the same bytes might end it there.
+    if !request.raw_path_is_utf8() || request.raw_path().iter().any(|byte| *byte <= b' ' || *byte == 0x7f) {
+        return Err(refusal(ctx, 400, "The request target holds characters that must be escaped."));
     }
     if ctx.target == "*" {
         return Ok(());

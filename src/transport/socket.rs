@@ -111,6 +111,13 @@ impl Drop for Socket {
 
 impl AsyncRead for Socket {
     fn poll_read(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
+        // Whoever reads has nothing more to write for now: an origin that pauses must not hold back the head of its answer.
+        // Not yet flushed is no reason not to read.
+        if !self.io.buffer().is_empty()
+            && let Poll::Ready(Err(error)) = Pin::new(&mut self.io).poll_flush(cx)
+        {
+            return Poll::Ready(Err(error));
+        }
         Pin::new(self.io.get_mut()).poll_read(cx, buf)
     }
 }
