@@ -122,7 +122,8 @@ fn a_foreign_host_gets_nothing_without_a_token() {
 
 #[test]
 fn the_sites_do_not_serve_the_admin_api() {
-    let edge = Edge::of(&origin()).run();
+    let origin = origin();
+    let edge = Edge::of(&origin).run();
     for path in ["/metrics", "/api/v1/config", "/livez"] {
         assert_eq!(edge.get(path).status, 404, "{path} comes from the origin");
     }

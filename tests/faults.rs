@@ -161,7 +161,8 @@ fn a_length_too_long_is_an_abort_and_not_stored() {
     let origin = Origin::start()
         .route("/a", Reply::cacheable("hello").length(10).steps(vec![Step::Send(b"hello".to_vec()), Step::Close]));
     let edge = strict(&origin).run();
-    assert!(!edge.get("/a").complete);
+    let first = edge.get("/a");
+    assert!(!first.complete || first.status == 502, "{first:?}");
     origin.set_route("/a", Reply::cacheable("whole"));
     assert_eq!(edge.get("/a").text(), "whole");
 }

@@ -2,8 +2,10 @@
 //!
 //! Exit codes: 0 good (also: warnings only), 1 failed or something unreachable, 2 bad usage or configuration.
 
+mod admin_client;
 mod check;
 mod config;
+mod explain;
 mod serve;
 
 use crate::config::{Diagnostics, Loaded};
@@ -35,6 +37,7 @@ enum Command {
     Serve(serve::Serve),
     Check(check::Check),
     Config(config::ConfigCommand),
+    Explain(explain::Explain),
     /// Print a completion script for a shell.
     #[command(after_help = "Example:
   reelgate completions bash > /etc/bash_completion.d/reelgate")]
@@ -58,6 +61,7 @@ pub fn main() -> ExitCode {
         Command::Serve(serve) => serve.run(),
         Command::Check(check) => check.run(),
         Command::Config(config) => config.run(),
+        Command::Explain(explain) => explain.run(),
         Command::Completions { shell } => {
             let mut script = Vec::new();
             clap_complete::generate(shell, &mut Arguments::command(), "reelgate", &mut script);

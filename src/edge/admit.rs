@@ -176,9 +176,8 @@ fn head_size(headers: &HeaderMap, target: &str) -> (usize, usize) {
 /// One spelling of the path for routing, the key and the origin (RFC 3986 §6.2.2): were the origin asked for another one than
 /// the key says, `/a/%2e%2e/b` could put its answer under `/b`.
 fn normalise_target(request: &mut RequestHeader, ctx: &mut Context) -> Result<()> {
-    // Pingora escapes what may not stand in a target; another reader of the same bytes might end it there.
-    if !request.raw_path_is_utf8() || request.raw_path().iter().any(|byte| *byte <= b' ' || *byte == 0x7f) {
-        return Err(refusal(ctx, 400, "The request target holds characters that must be escaped."));
+    if !request.raw_path_is_utf8() {
+        return Err(refusal(ctx, 400, "The request target is not UTF-8."));
     }
     if ctx.target == "*" {
         return Ok(());
@@ -188,6 +187,12 @@ fn normalise_target(request: &mut RequestHeader, ctx: &mut Context) -> Result<()
     };
     if target != ctx.target || request.uri.authority().is_some() {
         let Ok(uri) = target.parse() else { return Err(refusal(ctx, 400, "The request target is not a path.")) };
+        // HTTP/2 names the host in the target only; what follows reads it from the field.
+        if let Some(authority) = request.uri.authority().map(|authority| authority.as_str().to_owned())
+            && !request.headers.contains_key(HOST)
+        {
+            request.insert_header(HOST, authority)?;
+        }
         request.set_uri(uri);
     }
     Ok(())

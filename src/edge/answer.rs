@@ -33,6 +33,7 @@ impl Edge {
         if let Some(wait) = retry_after {
             response.insert_header(RETRY_AFTER, problem::retry_after(wait))?;
         }
+        self.allow_origins(session, &mut response, ctx)?;
         self.write_own(session, ctx, response, Bytes::from(body)).await
     }
 
@@ -46,6 +47,7 @@ impl Edge {
     ) -> Result<()> {
         let mut response = ResponseHeader::build(status, Some(4))?;
         response.insert_header(LOCATION, location)?;
+        self.allow_origins(session, &mut response, ctx)?;
         self.write_own(session, ctx, response, Bytes::new()).await
     }
 
@@ -77,7 +79,7 @@ impl Edge {
         if response.status != StatusCode::NO_CONTENT {
             response.insert_header(CONTENT_LENGTH, body.len().to_string())?;
         }
-        self.decorate(session, &mut response, ctx)?;
+        self.decorate(&mut response, ctx)?;
         ctx.first_byte = Some(ctx.started.elapsed());
         let head_only = body.is_empty() || session.req_header().method == Method::HEAD;
         session.write_response_header(Box::new(response), head_only).await?;

@@ -108,7 +108,7 @@ impl Edge {
         match freshness::decide(&exchange) {
             Ok(kept) => {
                 ctx.cache.stored = true;
-                ctx.cache.ttl_s = Some(kept.fresh_for.as_secs() as i64);
+                ctx.cache.ttl_s = Some(kept.fresh_for.as_secs_f64().round() as i64);
                 let created = now.checked_sub(kept.age_at_receipt).unwrap_or(now);
                 let stale_if_error_s = u32::try_from(kept.stale_if_error.as_secs()).unwrap_or(u32::MAX);
                 Cacheable(CacheMeta::new(now + kept.fresh_for, created, 0, stale_if_error_s, response.clone()))
@@ -137,11 +137,10 @@ fn content_length(headers: &HeaderMap) -> Option<u64> {
     headers.get(CONTENT_LENGTH)?.to_str().ok()?.parse().ok()
 }
 
-/// Negative once it has passed.
+/// To the nearest second; negative once it has passed.
 fn seconds_until(time: SystemTime) -> i64 {
-    let now = SystemTime::now();
-    match time.duration_since(now) {
-        Ok(ahead) => ahead.as_secs() as i64,
-        Err(behind) => -(behind.duration().as_secs() as i64),
+    match time.duration_since(SystemTime::now()) {
+        Ok(ahead) => ahead.as_secs_f64().round() as i64,
+        Err(behind) => -(behind.duration().as_secs_f64().round() as i64),
     }
 }

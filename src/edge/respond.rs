@@ -63,29 +63,34 @@ impl Edge {
         }
         let status = self.cache_status(session, ctx);
         response.append_header(CACHE_STATUS, status.to_string())?;
-        self.decorate(session, response, ctx)
+        self.allow_origins(session, response, ctx)?;
+        self.decorate(response, ctx)
     }
 
-    /// What every answer carries, also our own: `Via`, CORS, the site's header rules.
-    pub(super) fn decorate(&self, session: &Session, response: &mut ResponseHeader, ctx: &Context) -> Result<()> {
+    /// What every answer carries, also our own: `Via`, and the site's header rules.
+    pub(super) fn decorate(&self, response: &mut ResponseHeader, ctx: &Context) -> Result<()> {
         response.append_header(VIA, HeaderValue::from_static("1.1 reelgate"))?;
         // Invalidation tags are between the origin and us.
         response.remove_header("cache-tag");
         response.remove_header("surrogate-key");
         if let Some(site) = &ctx.site {
-            if let Some(cors) = &site.cors {
-                for name in &cors::REPLACED {
-                    response.remove_header(name);
-                }
-                let fields = cors.response(&session.req_header().headers);
-                for (name, value) in fields.set {
-                    response.insert_header(name, value)?;
-                }
-                if let Some(vary) = fields.vary {
-                    response.append_header(VARY, vary)?;
-                }
-            }
             site.response_headers.apply(&mut ResponseSink(response));
+        }
+        Ok(())
+    }
+
+    /// The site's CORS fields in place of the origin's; not on preflights, which have their own.
+    pub(super) fn allow_origins(&self, session: &Session, response: &mut ResponseHeader, ctx: &Context) -> Result<()> {
+        let Some(cors) = ctx.site.as_ref().and_then(|site| site.cors.as_ref()) else { return Ok(()) };
+        for name in &cors::REPLACED {
+            response.remove_header(name);
+        }
+        let fields = cors.response(&session.req_header().headers);
+        for (name, value) in fields.set {
+            response.insert_header(name, value)?;
+        }
+        if let Some(vary) = fields.vary {
+            response.append_header(VARY, vary)?;
         }
         Ok(())
     }

@@ -204,7 +204,8 @@ fn lifetime<H: HeaderView>(
 fn age_at_receipt<H: HeaderView>(exchange: &Exchange<'_, H>) -> Duration {
     let headers = exchange.headers;
     let sent = headers.first("date").and_then(date).unwrap_or(exchange.now);
-    let apparent_age = exchange.now.duration_since(sent).unwrap_or_default();
+    // Date has whole seconds: a part of one says nothing about the answer's age.
+    let apparent_age = Duration::from_secs(exchange.now.duration_since(sent).unwrap_or_default().as_secs());
     // §5.1: the first member counts; one that is no number is ignored.
     let age_value = list(headers.all("age")).next().and_then(delta_seconds).unwrap_or(0);
     apparent_age.max(Duration::from_secs(age_value).saturating_add(exchange.response_delay))

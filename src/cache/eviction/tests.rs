@@ -1,3 +1,5 @@
+//! Sequences and properties of S3-FIFO.
+
 use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
 

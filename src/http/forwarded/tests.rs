@@ -1,3 +1,5 @@
+//! Chains of proxies, trusted and not.
+
 use super::*;
 use http::{HeaderMap, HeaderName, HeaderValue};
 use proptest::prelude::*;

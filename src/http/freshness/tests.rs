@@ -1,3 +1,5 @@
+//! RFC 9111 §3 and §4.2, case by case.
+
 use super::*;
 use http::{HeaderMap, HeaderName, HeaderValue};
 use proptest::prelude::*;

@@ -1,3 +1,5 @@
+//! Requests to refuse, and fields to drop.
+
 use super::*;
 use http::HeaderValue;
 use proptest::prelude::*;

@@ -1,3 +1,5 @@
+//! Spellings of one URL, and of two.
+
 use super::*;
 use proptest::prelude::*;
 

@@ -1,3 +1,5 @@
+//! Secrets planted everywhere; none may come out.
+
 use super::{MASK, redact_header, redact_target};
 use percent_encoding::{NON_ALPHANUMERIC, percent_decode_str, utf8_percent_encode};
 use proptest::prelude::*;

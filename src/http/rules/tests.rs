@@ -1,3 +1,5 @@
+//! A site's header rules, rewrites and redirects.
+
 use super::*;
 use http::StatusCode;
 use proptest::prelude::*;

@@ -1,3 +1,5 @@
+//! Lines as written, rotation, sampling.
+
 use super::*;
 use crate::config::AccessFormat;
 use proptest::prelude::*;

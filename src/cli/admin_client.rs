@@ -1,0 +1,82 @@
+//! Asking a running edge over its admin API. Plain HTTP, as the admin listener speaks it; the token never appears in a message.
+
+use crate::config::{Admin, Secret};
+use http_body_util::{BodyExt, Empty, Limited};
+use hyper::body::Bytes;
+use hyper::{Request, StatusCode, Uri};
+use hyper_util::rt::TokioIo;
+use percent_encoding::{NON_ALPHANUMERIC, utf8_percent_encode};
+use std::time::Duration;
+use tokio::net::TcpStream;
+
+/// An answer larger than this is not one of ours.
+const ANSWER_BYTES_MAX: usize = 1 << 20;
+const TIMEOUT: Duration = Duration::from_secs(5);
+
+/// Where the admin listener is, and what it wants to see.
+pub struct AdminClient {
+    /// `host:port`
+    authority: String,
+    token: Option<Secret>,
+}
+
+impl AdminClient {
+    /// At a URL given by a person; the token from `REELGATE_TOKEN`.
+    pub fn at(url: &str) -> Result<Self, String> {
+        let uri: Uri = url.parse().map_err(|_| format!("--admin {url}: not a URL; for example http://127.0.0.1:9090"))?;
+        let authority = uri.authority().filter(|_| uri.scheme_str() == Some("http"));
+        let authority = authority.ok_or_else(|| format!("--admin {url}: give http://HOST:PORT"))?;
+        let port = authority.port_u16().unwrap_or(80);
+        Ok(Self { authority: format!("{}:{port}", authority.host()), token: token_of_environment() })
+    }
+
+    /// At the address of a configuration; the token from there, else from the environment.
+    pub fn of(admin: &Admin) -> Self {
+        let mut address = admin.address;
+        if address.ip().is_unspecified() {
+            let loopback = if address.is_ipv4() { [127, 0, 0, 1].into() } else { std::net::Ipv6Addr::LOCALHOST.into() };
+            address.set_ip(loopback);
+        }
+        Self { authority: address.to_string(), token: admin.token.clone().or_else(token_of_environment) }
+    }
+
+    pub fn explain(&self, url: &str) -> Result<serde_json::Value, String> {
+        self.get(&format!("/api/v1/explain?url={}", utf8_percent_encode(url, NON_ALPHANUMERIC)))
+    }
+
+    fn get(&self, target: &str) -> Result<serde_json::Value, String> {
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
+        let runtime = runtime.map_err(|error| error.to_string())?;
+        let exchange = async { tokio::time::timeout(TIMEOUT, self.exchange(target)).await };
+        match runtime.block_on(exchange) {
+            Ok(answer) => answer.map_err(|error| format!("the edge at {} does not answer: {error}", self.authority))?,
+            Err(_) => Err(format!("the edge at {} does not answer in time", self.authority)),
+        }
+    }
+
+    async fn exchange(
+        &self,
+        target: &str,
+    ) -> Result<Result<serde_json::Value, String>, Box<dyn std::error::Error + Send + Sync>> {
+        let stream = TcpStream::connect(&self.authority).await?;
+        let (mut sender, connection) = hyper::client::conn::http1::handshake(TokioIo::new(stream)).await?;
+        tokio::spawn(connection);
+        let mut request = Request::get(target).header("host", &self.authority).header("accept", "application/json");
+        if let Some(token) = &self.token {
+            request = request.header("authorization", format!("Bearer {}", token.expose()));
+        }
+        let response = sender.send_request(request.body(Empty::<Bytes>::new())?).await?;
+        let status = response.status();
+        let body = Limited::new(response.into_body(), ANSWER_BYTES_MAX).collect().await?.to_bytes();
+        let value: serde_json::Value = serde_json::from_slice(&body).unwrap_or_default();
+        Ok(match status {
+            StatusCode::OK => Ok(value),
+            StatusCode::UNAUTHORIZED => Err("the edge wants its token; set REELGATE_TOKEN".to_owned()),
+            _ => Err(value["detail"].as_str().map_or_else(|| format!("the edge answered {status}"), str::to_owned)),
+        })
+    }
+}
+
+fn token_of_environment() -> Option<Secret> {
+    std::env::var("REELGATE_TOKEN").ok().filter(|token| !token.is_empty()).map(Secret::new)
+}
