@@ -117,15 +117,7 @@ pub(super) async fn start(loaded: Loaded) -> Result<Running, Box<dyn Error>> {
         tokio::spawn(admin::serve(listener, Arc::new(source), settings.token.clone(), all_ends));
     }
     metrics.config_reload_success.set(1);
-    Ok(Running {
-        metrics,
-        lifecycle,
-        access_log,
-        reloader,
-        stop_listening,
-        stop_all,
-        _runtime_folder: runtime_folder,
-    })
+    Ok(Running { metrics, lifecycle, access_log, reloader, stop_listening, stop_all, _runtime_folder: runtime_folder })
 }
 
 /// Names a self-signed certificate should carry: the sites' hosts.
@@ -140,5 +132,6 @@ fn host_names(config: &Config) -> Vec<String> {
 fn runtime_folder() -> Result<TempDir, Box<dyn Error>> {
     let parent = std::env::var_os("RUNTIME_DIRECTORY").map_or_else(std::env::temp_dir, Into::into);
     let folder = tempfile::Builder::new().prefix("reelgate-").tempdir_in(&parent);
-    folder.map_err(|error| format!("{}: cannot make a folder for sockets: {error}; set TMPDIR", parent.display()).into())
+    folder
+        .map_err(|error| format!("{}: cannot make a folder for sockets: {error}; set TMPDIR", parent.display()).into())
 }

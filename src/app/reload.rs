@@ -80,9 +80,8 @@ impl Reloader {
     fn try_reload(&self) -> Result<Vec<&'static str>, Vec<String>> {
         let new = config::load(&self.path).map_err(|errors| summaries(&errors))?;
         let old = self.generation.load_full();
-        let origins =
-            Origins::build(&new.config.origins, Some(&old.origins), &self.metrics, &self.runtime_folder)
-                .map_err(|error| vec![error.to_string()])?;
+        let origins = Origins::build(&new.config.origins, Some(&old.origins), &self.metrics, &self.runtime_folder)
+            .map_err(|error| vec![error.to_string()])?;
         let access_log = self.build_access_log(&old.config.log.access, &new.config.log.access)?;
 
         // From here on nothing fails.

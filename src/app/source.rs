@@ -58,7 +58,11 @@ impl Source for AppSource {
         checks.push(Check {
             name: "configuration".to_owned(),
             health: if loaded { Health::Ok } else { Health::Degraded },
-            detail: if loaded { String::new() } else { "the last reload failed; the one before is in force".to_owned() },
+            detail: if loaded {
+                String::new()
+            } else {
+                "the last reload failed; the one before is in force".to_owned()
+            },
         });
         Readiness { checks }
     }

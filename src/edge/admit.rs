@@ -2,8 +2,8 @@
 
 use super::Edge;
 use super::context::{Context, InFlightGauge, UNIX_CLIENT};
-use crate::http::headers::{self, BadRequest};
 use crate::http::fields::HeaderView;
+use crate::http::headers::{self, BadRequest};
 use crate::http::{cors, forwarded, key, rules, traceparent};
 use crate::media::class;
 use crate::transport;
@@ -66,7 +66,8 @@ impl Edge {
         let authority = request.uri.authority().map(|authority| authority.as_str());
         let authority = authority.or_else(|| header_str(&request.headers, HOST.as_str()));
         ctx.authority = ctx.client.host.clone().or_else(|| authority.map(str::to_owned));
-        ctx.host = ctx.authority.as_deref().and_then(|host| key::normalise_host(host).ok()).map(|host| host.into_owned());
+        ctx.host =
+            ctx.authority.as_deref().and_then(|host| key::normalise_host(host).ok()).map(|host| host.into_owned());
     }
 
     /// The site's own rules. True: the request has been answered.

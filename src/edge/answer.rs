@@ -70,7 +70,10 @@ impl Edge {
     ) -> Result<()> {
         ctx.own_answer = true;
         response.insert_header(CACHE_CONTROL, "no-store")?;
-        response.insert_header(CACHE_STATUS, CacheStatus { fwd: Some(Fwd::Bypass), ..CacheStatus::default() }.to_string())?;
+        response.insert_header(
+            CACHE_STATUS,
+            CacheStatus { fwd: Some(Fwd::Bypass), ..CacheStatus::default() }.to_string(),
+        )?;
         if response.status != StatusCode::NO_CONTENT {
             response.insert_header(CONTENT_LENGTH, body.len().to_string())?;
         }

@@ -38,7 +38,9 @@ impl Edge {
                     return Err(refusal(ctx, failure.status(), "The origin did not answer."));
                 }
                 let (detail, wait) = match unavailable {
-                    Unavailable::BreakerOpen { retry_after } => ("The origin keeps failing; it is given a rest.", retry_after),
+                    Unavailable::BreakerOpen { retry_after } => {
+                        ("The origin keeps failing; it is given a rest.", retry_after)
+                    }
                     Unavailable::NoHealthyServer => ("None of the origin's servers is healthy.", RETRY_AFTER_NO_SERVER),
                 };
                 ctx.origin.retry_after = Some(wait);
@@ -65,7 +67,12 @@ impl Edge {
     }
 
     /// What the origin is told: the site's Host, who asks (RFC 7239), and that we were here (RFC 8586, RFC 9110 §7.6.3).
-    pub(super) fn prepare_request(&self, session: &mut Session, request: &mut RequestHeader, ctx: &mut Context) -> Result<()> {
+    pub(super) fn prepare_request(
+        &self,
+        session: &mut Session,
+        request: &mut RequestHeader,
+        ctx: &mut Context,
+    ) -> Result<()> {
         let Some(site) = ctx.site.clone() else { return Ok(()) };
         if let OriginKind::Http(settings) = &site.origin.kind
             && let Some(host) = &settings.host

@@ -17,7 +17,8 @@ pub struct Generation {
 impl Generation {
     pub fn new(config: Arc<Config>, origins: Arc<Origins>) -> Self {
         let addresses_max = config.limits.addresses_max;
-        let limiters = config.sites.iter().map(|site| site.rate.map(|rate| Limiter::new(rate, addresses_max))).collect();
+        let limiters =
+            config.sites.iter().map(|site| site.rate.map(|rate| Limiter::new(rate, addresses_max))).collect();
         Self { config, origins, limiters }
     }
 

@@ -79,12 +79,7 @@ impl Edge {
     }
 
     /// Notes what was found, for `Cache-Status`.
-    pub(super) fn found(
-        &self,
-        meta: &CacheMeta,
-        hit: &HitHandler,
-        ctx: &mut Context,
-    ) -> Option<ForcedFreshness> {
+    pub(super) fn found(&self, meta: &CacheMeta, hit: &HitHandler, ctx: &mut Context) -> Option<ForcedFreshness> {
         ctx.cache.ttl_s = Some(seconds_until(meta.fresh_until()));
         ctx.cache.collapsed = follows_fill(hit);
         None

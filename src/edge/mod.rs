@@ -90,7 +90,12 @@ impl ProxyHttp for Edge {
         Ok(self.found(meta, hit, ctx))
     }
 
-    fn response_cache_filter(&self, session: &Session, response: &ResponseHeader, ctx: &mut Context) -> Result<RespCacheable> {
+    fn response_cache_filter(
+        &self,
+        session: &Session,
+        response: &ResponseHeader,
+        ctx: &mut Context,
+    ) -> Result<RespCacheable> {
         Ok(self.storable(session, response, ctx))
     }
 
@@ -115,11 +120,21 @@ impl ProxyHttp for Edge {
         Ok(())
     }
 
-    async fn upstream_request_filter(&self, session: &mut Session, request: &mut RequestHeader, ctx: &mut Context) -> Result<()> {
+    async fn upstream_request_filter(
+        &self,
+        session: &mut Session,
+        request: &mut RequestHeader,
+        ctx: &mut Context,
+    ) -> Result<()> {
         self.prepare_request(session, request, ctx)
     }
 
-    async fn upstream_response_filter(&self, session: &mut Session, response: &mut ResponseHeader, ctx: &mut Context) -> Result<()> {
+    async fn upstream_response_filter(
+        &self,
+        session: &mut Session,
+        response: &mut ResponseHeader,
+        ctx: &mut Context,
+    ) -> Result<()> {
         self.receive_response(session, response, ctx)
     }
 
@@ -134,7 +149,13 @@ impl ProxyHttp for Edge {
         Ok(None)
     }
 
-    fn fail_to_connect(&self, _session: &mut Session, _peer: &HttpPeer, ctx: &mut Context, error: Box<Error>) -> Box<Error> {
+    fn fail_to_connect(
+        &self,
+        _session: &mut Session,
+        _peer: &HttpPeer,
+        ctx: &mut Context,
+        error: Box<Error>,
+    ) -> Box<Error> {
         self.connect_failed(ctx, error)
     }
 
@@ -149,7 +170,12 @@ impl ProxyHttp for Edge {
         self.exchange_failed(session, ctx, error, client_reused)
     }
 
-    async fn response_filter(&self, session: &mut Session, response: &mut ResponseHeader, ctx: &mut Context) -> Result<()> {
+    async fn response_filter(
+        &self,
+        session: &mut Session,
+        response: &mut ResponseHeader,
+        ctx: &mut Context,
+    ) -> Result<()> {
         self.finish_headers(session, response, ctx)
     }
 

@@ -4,8 +4,8 @@ use super::Edge;
 use super::answer::CACHE_STATUS;
 use super::context::Context;
 use crate::http::cache_status::{CacheStatus, Fwd};
-use crate::http::{cors, headers};
 use crate::http::rules::HeaderSink;
+use crate::http::{cors, headers};
 use crate::media::class;
 use http::header::{CONTENT_TYPE, SET_COOKIE, VARY, VIA};
 use http::{HeaderName, HeaderValue, StatusCode};
@@ -16,7 +16,12 @@ use pingora_proxy::Session;
 
 impl Edge {
     /// An origin's answer, before it is stored: connection-level fields go, health and class are noted.
-    pub(super) fn receive_response(&self, session: &mut Session, response: &mut ResponseHeader, ctx: &mut Context) -> Result<()> {
+    pub(super) fn receive_response(
+        &self,
+        session: &mut Session,
+        response: &mut ResponseHeader,
+        ctx: &mut Context,
+    ) -> Result<()> {
         let status = response.status.as_u16();
         if response.status.is_informational() && response.status != StatusCode::SWITCHING_PROTOCOLS {
             return Ok(());
@@ -42,7 +47,12 @@ impl Edge {
     }
 
     /// Every answer, hit or not, just before it is written.
-    pub(super) fn finish_headers(&self, session: &mut Session, response: &mut ResponseHeader, ctx: &mut Context) -> Result<()> {
+    pub(super) fn finish_headers(
+        &self,
+        session: &mut Session,
+        response: &mut ResponseHeader,
+        ctx: &mut Context,
+    ) -> Result<()> {
         if response.status.is_informational() {
             return Ok(());
         }

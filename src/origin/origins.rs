@@ -93,4 +93,3 @@ fn entry(origin: &Arc<Origin>, metrics: &Arc<Metrics>, folder: &Path) -> Result<
     };
     Ok(Entry { origin: Arc::clone(origin), pool, _library: library })
 }
-
