@@ -17,8 +17,6 @@ pub enum PoolError {
     NoServers { origin: String },
     /// The embedded origin cannot listen on its socket.
     Library { origin: String, error: String },
-    /// An origin of this kind is not served by a pool.
-    Unsupported { origin: String, kind: &'static str },
 }
 
 impl fmt::Display for PoolError {
@@ -35,7 +33,6 @@ impl fmt::Display for PoolError {
             }
             Self::NoServers { origin } => write!(f, "origin {origin}: no servers; list at least one under servers"),
             Self::Library { origin, error } => write!(f, "origin {origin}: its library cannot listen: {error}"),
-            Self::Unsupported { origin, kind } => write!(f, "origin {origin}: kind {kind} is not served here"),
         }
     }
 }

@@ -81,7 +81,7 @@ impl Origins {
 /// What stands behind an origin, by kind: the one place that knows all kinds.
 fn entry(origin: &Arc<Origin>, metrics: &Arc<Metrics>, folder: &Path) -> Result<Entry, PoolError> {
     let (pool, library) = match &origin.kind {
-        OriginKind::Http(_) => (Pool::new(origin, Arc::clone(metrics))?, None),
+        OriginKind::Http(settings) => (Pool::new(&origin.name, settings, Arc::clone(metrics))?, None),
         OriginKind::Library(settings) => {
             // A reload may run the old library beside the new one: each has a socket of its own.
             static NEXT: AtomicU32 = AtomicU32::new(0);

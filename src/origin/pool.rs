@@ -24,7 +24,7 @@ use super::endpoint::{Endpoint, Endpoints};
 use super::peer::{self, Authorities};
 use super::pick::Tried;
 use super::{Failure, Pick, PoolError, Unavailable, resolve};
-use crate::config::{self, Balance, HttpOrigin, Origin, OriginKind, Server, ServerAddress};
+use crate::config::{self, Balance, HttpOrigin, Server, ServerAddress};
 use crate::observe::Metrics;
 
 mod background;
@@ -71,14 +71,6 @@ impl std::fmt::Debug for Pool {
 }
 
 impl Pool {
-    /// The pool of an origin of kind `http`. Reads `tls.ca`; connects to nothing and resolves nothing yet.
-    pub fn new(origin: &Arc<Origin>, metrics: Arc<Metrics>) -> Result<Arc<Self>, PoolError> {
-        match &origin.kind {
-            OriginKind::Http(settings) => Self::build(&origin.name, settings, metrics),
-            OriginKind::Library(_) => Err(PoolError::Unsupported { origin: origin.name.clone(), kind: "library" }),
-        }
-    }
-
     /// A pool of one server behind a unix socket of this process: never ejected, no breaker, no retries. Its timeouts are
     /// wide, because what answers there works on films, not because it may be far.
     pub fn for_socket(name: &str, path: PathBuf, metrics: Arc<Metrics>) -> Result<Arc<Self>, PoolError> {
@@ -107,10 +99,11 @@ impl Pool {
             dns_interval: Duration::from_secs(60),
             keepalive_idle: Duration::from_secs(60),
         };
-        Self::build(name, &settings, metrics)
+        Self::new(name, &settings, metrics)
     }
 
-    fn build(name: &str, settings: &HttpOrigin, metrics: Arc<Metrics>) -> Result<Arc<Self>, PoolError> {
+    /// The pool of an origin of kind `http`. Reads `tls.ca`; connects to nothing and resolves nothing yet.
+    pub fn new(name: &str, settings: &HttpOrigin, metrics: Arc<Metrics>) -> Result<Arc<Self>, PoolError> {
         if settings.servers.is_empty() {
             return Err(PoolError::NoServers { origin: name.to_owned() });
         }

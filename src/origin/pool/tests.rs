@@ -107,12 +107,8 @@ fn settings(servers: Vec<Server>) -> HttpOrigin {
     }
 }
 
-fn origin(settings: HttpOrigin) -> Arc<Origin> {
-    Arc::new(Origin { name: "media".to_owned(), kind: OriginKind::Http(Box::new(settings)) })
-}
-
 fn pool(settings: HttpOrigin) -> Arc<Pool> {
-    Pool::new(&origin(settings), Arc::new(Metrics::new())).unwrap()
+    Pool::new("media", &settings, Arc::new(Metrics::new())).unwrap()
 }
 
 /// The edge's part: picks, connects, asks, retries as the pool allows. The last status, failure or unavailability.

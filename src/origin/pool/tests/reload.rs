@@ -1,7 +1,7 @@
 //! Origins across reloads.
 
 use super::*;
-use crate::config::LibraryOrigin;
+use crate::config::{LibraryOrigin, Origin, OriginKind};
 
 fn named(name: &str, settings: HttpOrigin) -> Arc<Origin> {
     Arc::new(Origin { name: name.to_owned(), kind: OriginKind::Http(Box::new(settings)) })
@@ -13,9 +13,11 @@ async fn only_pools_whose_settings_changed_are_built_anew() {
     let one = settings(vec![server("127.0.0.1:1".parse().unwrap())]);
     let two = settings(vec![server("127.0.0.1:2".parse().unwrap())]);
     let (_stop, shutdown) = watch::channel(false);
-    let first = Origins::build(&[named("kept", one.clone()), named("changed", one.clone())], None, &metrics).unwrap();
+    let first = Origins::build(&[named("kept", one.clone()), named("changed", one.clone())], None, &metrics, nowhere())
+        .unwrap();
     first.start(None, &shutdown);
-    let second = Origins::build(&[named("kept", one), named("changed", two)], Some(&first), &metrics).unwrap();
+    let second =
+        Origins::build(&[named("kept", one), named("changed", two)], Some(&first), &metrics, nowhere()).unwrap();
     assert!(Arc::ptr_eq(first.get("kept").unwrap(), second.get("kept").unwrap()), "an equal setting, another Arc");
     assert!(!Arc::ptr_eq(first.get("changed").unwrap(), second.get("changed").unwrap()));
     second.start(Some(&first), &shutdown);
@@ -39,18 +41,47 @@ fn other_authorities_in_the_same_file_are_a_change() {
     let mut settings = settings(vec![server("127.0.0.1:1".parse().unwrap())]);
     settings.tls.ca = Some(ca.clone());
     let metrics = Arc::new(Metrics::new());
-    let first = Origins::build(&[origin(settings.clone())], None, &metrics).unwrap();
-    let same = Origins::build(&[origin(settings.clone())], Some(&first), &metrics).unwrap();
+    let first = Origins::build(&[origin(settings.clone())], None, &metrics, nowhere()).unwrap();
+    let same = Origins::build(&[origin(settings.clone())], Some(&first), &metrics, nowhere()).unwrap();
     assert!(Arc::ptr_eq(first.get("media").unwrap(), same.get("media").unwrap()));
     write();
-    let other = Origins::build(&[origin(settings)], Some(&first), &metrics).unwrap();
+    let other = Origins::build(&[origin(settings)], Some(&first), &metrics, nowhere()).unwrap();
     assert!(!Arc::ptr_eq(first.get("media").unwrap(), other.get("media").unwrap()));
 }
 
-#[test]
-fn an_origin_that_no_pool_serves_is_an_error_that_names_it() {
+#[tokio::test]
+async fn a_library_that_cannot_listen_is_an_error_that_names_it() {
     let kind = OriginKind::Library(LibraryOrigin { folders: Vec::new(), rescan_interval: Duration::from_secs(60) });
     let origin = Arc::new(Origin { name: "films".to_owned(), kind });
-    let error = Pool::new(&origin, Arc::new(Metrics::new())).unwrap_err().to_string();
+    let error = Origins::build(&[origin], None, &Arc::new(Metrics::new()), nowhere()).unwrap_err().to_string();
     assert!(error.contains("films") && error.contains("library"), "{error}");
+}
+
+#[tokio::test]
+async fn a_library_whose_settings_stay_keeps_its_socket_and_a_changed_one_gets_another() {
+    let sockets = tempfile::tempdir().unwrap();
+    let library = |seconds| {
+        let rescan_interval = Duration::from_secs(seconds);
+        let kind = OriginKind::Library(LibraryOrigin { folders: vec![sockets.path().to_owned()], rescan_interval });
+        Arc::new(Origin { name: "films".to_owned(), kind })
+    };
+    let metrics = Arc::new(Metrics::new());
+    let first = Origins::build(&[library(60)], None, &metrics, sockets.path()).unwrap();
+    let same = Origins::build(&[library(60)], Some(&first), &metrics, sockets.path()).unwrap();
+    assert!(Arc::ptr_eq(first.get("films").unwrap(), same.get("films").unwrap()));
+    let other = Origins::build(&[library(61)], Some(&first), &metrics, sockets.path()).unwrap();
+    assert!(!Arc::ptr_eq(first.get("films").unwrap(), other.get("films").unwrap()));
+    let count = || std::fs::read_dir(sockets.path()).unwrap().count();
+    assert_eq!(count(), 2, "both serve while requests of either are in flight");
+    drop((first, same));
+    assert_eq!(count(), 1);
+}
+
+/// Where no library can put a socket.
+fn nowhere() -> &'static std::path::Path {
+    std::path::Path::new("/nonexistent/reelgate")
+}
+
+fn origin(settings: HttpOrigin) -> Arc<Origin> {
+    named("media", settings)
 }

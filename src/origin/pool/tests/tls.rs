@@ -112,7 +112,7 @@ fn a_file_without_certificates_is_an_error_that_names_it() {
         std::fs::write(&ca, content).unwrap();
         let mut settings = settings(vec![server("127.0.0.1:1".parse().unwrap())]);
         settings.tls.ca = Some(ca);
-        let error = Pool::new(&origin(settings), Arc::new(Metrics::new())).unwrap_err().to_string();
+        let error = Pool::new("media", &settings, Arc::new(Metrics::new())).unwrap_err().to_string();
         assert!(error.contains("media") && error.contains(name), "{error}");
     }
 }
