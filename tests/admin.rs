@@ -42,8 +42,9 @@ fn metrics_are_in_prometheus_form() {
 
 #[test]
 fn the_api_answers_in_json() {
-    let edge = Edge::of(&origin()).set("sites.0.name", "films").run();
-    edge.get("/a");
+    let origin = origin();
+    let edge = Edge::of(&origin).set("sites.0.name", "films").run();
+    edge.get("/a").expect_status(200);
     let stats = edge.admin_get("/api/v1/stats").expect_status(200).json();
     assert!(stats.is_object(), "{stats}");
     let config = edge.admin_get("/api/v1/config").expect_status(200);

@@ -128,8 +128,11 @@ fn a_truncated_fill_is_never_stored() {
         let origin = Origin::start().route("/a", reply);
         let edge = Edge::of(&origin).tls().run();
         let first = edge.get("/a");
-        // 502 where the origin died before the head was passed on, else an abort.
-        assert!(!first.complete || first.status == 502, "{name}: a short body must not look whole: {:?}", first.headers);
+        assert!(
+            !first.complete || first.status == 502,
+            "{name}: a short body must not look whole: {:?}",
+            first.headers
+        );
         let over_http2 = Curl::https(edge.https(), "/a").http2().try_send();
         assert!(over_http2.is_none_or(|r| !r.complete || r.status >= 500), "{name}: over HTTP/2");
         origin.set_route("/a", Reply::cacheable("whole"));

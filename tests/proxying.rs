@@ -28,6 +28,18 @@ fn the_origin_learns_who_asked() {
 }
 
 #[test]
+fn the_host_of_an_http2_request_reaches_the_origin() {
+    let origin = origin();
+    let edge = Edge::of(&origin).tls().run();
+    for curl in [Curl::http(edge.http(), "/a"), Curl::https(edge.https(), "/a")] {
+        curl.http2().header("Host: films.test").send().expect_status(200);
+        let received = origin.last("/a");
+        assert_eq!(received.header("host").as_deref(), Some("films.test"), "{}", received.head);
+        assert_eq!(received.header("x-forwarded-host").as_deref(), Some("films.test"));
+    }
+}
+
+#[test]
 fn an_answer_says_via() {
     let origin = origin();
     let via = Edge::of(&origin).run().get("/a").header("via").map(str::to_owned);

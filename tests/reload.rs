@@ -1,6 +1,6 @@
 //! Changing the configuration of a running edge: all of it or nothing of it, and nobody in flight notices.
 
-use crate::support::{Connection, Edge, Gate, Origin, Reply, Request, Step, eventually};
+use crate::support::{Connection, Edge, Gate, Origin, Reply, Request, Step, eventually, letters};
 use serde_json::json;
 
 fn named(name: &'static str) -> Origin {
@@ -57,8 +57,9 @@ fn a_broken_file_leaves_the_old_one_in_force() {
 #[test]
 fn a_request_in_flight_keeps_its_configuration() {
     let gate = Gate::new();
-    let steps = vec![Step::Send(b"first ".to_vec()), Step::Wait(gate.clone()), Step::Send(b"second".to_vec())];
-    let one = Origin::start().route("/slow", Reply::ok("").length(12).steps(steps));
+    let half = letters(0, 100_000);
+    let steps = vec![Step::Send(half.clone().into()), Step::Wait(gate.clone()), Step::Send(half.clone().into())];
+    let one = Origin::start().route("/slow", Reply::ok("").length(200_000).steps(steps));
     let two = named("two");
     let edge = Edge::of(&one).set("sites.0.headers.response.set", json!({"X-Configuration": "old"})).run();
     let mut connection = Connection::open(edge.http());
@@ -69,7 +70,7 @@ fn a_request_in_flight_keeps_its_configuration() {
     edge.configure("origins.main.servers", json!([two.url()]));
     eventually("the new configuration is in force", || edge.get("/").text() == "two");
     gate.open();
-    assert_eq!(connection.read(12), b"first second");
+    assert_eq!(connection.read(200_000), half.repeat(2).as_bytes());
     let next = connection.exchange(&Request::get("/"));
     assert_eq!((next.text().as_str(), next.header("x-configuration")), ("two", Some("new")));
 }
