@@ -116,7 +116,7 @@ fn heads_two_readers_could_read_differently_are_refused() {
 fn a_space_in_the_target_reaches_the_origin_escaped_or_not_at_all() {
     let origin = origin();
     let edge = Edge::of(&origin).run();
-    let (statuses, text) = statuses(&edge, "GET /a HTTP/1.1 /admin HTTP/1.1\r\nHost: localhost\r\n\r\n".to_owned());
+    let (statuses, text) = statuses(&edge, "GET /a HTTP/1.1 /admin HTTP/1.1\r\nHost: localhost\r\n\r\n");
     assert!(statuses.len() <= 1, "{text}");
     assert_eq!(origin.count("/admin") + origin.count("/a"), 0, "{text}");
 }

@@ -23,7 +23,8 @@ pub struct AdminClient {
 impl AdminClient {
     /// At a URL given by a person; the token from `REELGATE_TOKEN`.
     pub fn at(url: &str) -> Result<Self, String> {
-        let uri: Uri = url.parse().map_err(|_| format!("--admin {url}: not a URL; for example http://127.0.0.1:9090"))?;
+        let uri: Uri =
+            url.parse().map_err(|_| format!("--admin {url}: not a URL; for example http://127.0.0.1:9090"))?;
         let authority = uri.authority().filter(|_| uri.scheme_str() == Some("http"));
         let authority = authority.ok_or_else(|| format!("--admin {url}: give http://HOST:PORT"))?;
         let port = authority.port_u16().unwrap_or(80);

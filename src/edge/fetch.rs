@@ -143,7 +143,9 @@ impl Edge {
 /// The same for every process and version: consistent hashing must send a path to the same server everywhere.
 fn stable_hash(bytes: &[u8]) -> u64 {
     // FNV-1a, 64 bit (RFC 9923), whose high bits hardly differ for paths alike; then the finalizer of splitmix64.
-    let hash = bytes.iter().fold(0xcbf2_9ce4_8422_2325_u64, |hash, byte| (hash ^ u64::from(*byte)).wrapping_mul(0x100_0000_01b3));
+    let hash = bytes
+        .iter()
+        .fold(0xcbf2_9ce4_8422_2325_u64, |hash, byte| (hash ^ u64::from(*byte)).wrapping_mul(0x100_0000_01b3));
     let hash = (hash ^ (hash >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
     let hash = (hash ^ (hash >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
     hash ^ (hash >> 31)
