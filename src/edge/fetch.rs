@@ -6,6 +6,7 @@ use super::admit::{CDN_LOOP, refusal};
 use super::context::{Context, UNIX_CLIENT};
 use crate::config::OriginKind;
 use crate::http::fields::HeaderView;
+use crate::http::traceparent::Trace;
 use crate::http::{forwarded, headers, loop_detection};
 use crate::origin::{Exchange, Failure, Unavailable};
 use http::header::{HOST, VIA};
@@ -98,6 +99,11 @@ impl Edge {
         request.insert_header(CDN_LOOP, self.loop_id.append_to(received.all(CDN_LOOP)))?;
         request.insert_header(VIA, loop_detection::append_via(received.all("via"), session.req_header().version))?;
         if let Some(trace) = &ctx.trace {
+            // A state without a valid parent belongs to no trace of ours (Trace Context §3.3.1.4).
+            let parent = received.first("traceparent").and_then(|parent| std::str::from_utf8(parent).ok());
+            if parent.and_then(Trace::parse).is_none() {
+                request.remove_header("tracestate");
+            }
             request.insert_header("traceparent", trace.header_value())?;
         }
         site.request_headers.apply(&mut super::respond::RequestSink(request));

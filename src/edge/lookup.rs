@@ -68,14 +68,16 @@ impl Edge {
 
     /// The variant a request selects (RFC 9111 §4.1): a hash of the fields the stored response named.
     pub(super) fn variance(&self, meta: &CacheMeta, ctx: &mut Context, request: &RequestHeader) -> Option<HashBinary> {
-        let _ = ctx;
         let names = freshness::vary_names(meta.headers()).unwrap_or_default();
         let mut builder = VarianceBuilder::new();
         for name in names {
             let value = combined(&request.headers, &name);
             builder.add_owned_name_value(name, value);
         }
-        builder.finalize()
+        let variance = builder.finalize();
+        // Pingora asks once with what is stored under the key, and once more with what it is about to store.
+        ctx.cache.vary_miss |= meta.variance().is_some_and(|stored| Some(stored) != variance);
+        variance
     }
 
     /// Notes what was found, for `Cache-Status`.

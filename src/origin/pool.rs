@@ -99,11 +99,21 @@ impl Pool {
             dns_interval: Duration::from_secs(60),
             keepalive_idle: Duration::from_secs(60),
         };
-        Self::new(name, &settings, metrics)
+        // The socket's path is of no use to anybody, and another one after each start.
+        Self::build(name, &settings, |_| "embedded".to_owned(), metrics)
     }
 
     /// The pool of an origin of kind `http`. Reads `tls.ca`; connects to nothing and resolves nothing yet.
     pub fn new(name: &str, settings: &HttpOrigin, metrics: Arc<Metrics>) -> Result<Arc<Self>, PoolError> {
+        Self::build(name, settings, |server| server.address.to_string(), metrics)
+    }
+
+    fn build(
+        name: &str,
+        settings: &HttpOrigin,
+        label: impl Fn(&Server) -> String,
+        metrics: Arc<Metrics>,
+    ) -> Result<Arc<Self>, PoolError> {
         if settings.servers.is_empty() {
             return Err(PoolError::NoServers { origin: name.to_owned() });
         }
@@ -113,7 +123,7 @@ impl Pool {
             .iter()
             .map(|server| {
                 Ok(ServerEntry {
-                    label: server.address.to_string(),
+                    label: label(server),
                     host: check_host(settings, server),
                     address: server.address.clone(),
                     peer: peer::template(name, settings, server, &authorities)?,
