@@ -314,6 +314,54 @@ fn a_range_on_a_miss_is_answered_right() {
     assert_eq!(edge.get("/film.mp4").expect_status(200).body, body);
 }
 
+/// A browser asks for a film by `bytes=0-`: as good as a request without a range.
+#[test]
+fn a_range_of_everything_fills_the_cache() {
+    let body = pattern(100_000);
+    let nginx = Nginx::start().file("film.mp4", &body);
+    let edge = Edge::of_url(&nginx.url()).run();
+    let whole = edge.send(&Request::get("/film.mp4").header("Range", "bytes=0-")).expect_status(206);
+    assert_eq!(whole.header("content-range"), Some("bytes 0-99999/100000"));
+    assert_eq!(whole.body, body);
+    let part = edge.send(&Request::get("/film.mp4").header("Range", "bytes=90000-")).expect_status(206).expect_hit();
+    assert_eq!(part.body, &body[90_000..]);
+    assert_eq!(nginx.requests(), 1);
+}
+
+#[test]
+fn a_seek_beyond_a_running_fill_does_not_wait_for_it() {
+    let (gate, body) = (Gate::new(), pattern(3 << 20));
+    let (rest, tail) = (gate.clone(), body[body.len() - 100..].to_vec());
+    let origin = Origin::start().handle("/a", move |request| {
+        let reply = Reply::cacheable(body.clone()).header("ETag", "\"v1\"");
+        if request.header("range").is_some() {
+            let total = body.len();
+            let range = format!("bytes {}-{}/{total}", total - 100, total - 1);
+            return Reply::bytes(
+                format!("HTTP/1.1 206 Partial Content\r\nContent-Range: {range}\r\nContent-Length: 100\r\n\r\n")
+                    .into_bytes()
+                    .into_iter()
+                    .chain(tail.clone())
+                    .collect::<Vec<u8>>(),
+            );
+        }
+        let first = Step::Send(body[..100_000].to_vec());
+        reply.length(body.len() as u64).steps(vec![
+            first,
+            Step::Wait(rest.clone()),
+            Step::Send(body[100_000..].to_vec()),
+        ])
+    });
+    let edge = Edge::of(&origin).run();
+    let mut viewer = Connection::open(edge.http());
+    viewer.send("GET /a HTTP/1.1\r\nHost: localhost\r\nRange: bytes=0-\r\n\r\n");
+    assert_eq!(viewer.head().map(|head| head.status), Some(206));
+    let far = edge.send(&Request::get("/a").header("Range", "bytes=3145628-"));
+    assert_eq!((far.status, far.body.len()), (206, 100), "the fill still waits");
+    gate.open();
+    eventually("the fill ends and is a hit", || edge.get("/a").is_hit() && origin.count("/a") == 2);
+}
+
 #[test]
 fn a_client_that_has_it_gets_304() {
     let modified = "Wed, 01 Jan 2025 00:00:00 GMT";

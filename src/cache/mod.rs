@@ -31,4 +31,4 @@ mod store;
 pub use hit::{FILL_FAILED, StoreHit, follows_fill};
 pub use meta::Version;
 pub use storage::FILL_REFUSED;
-pub use store::{MemoryStore, ObjectInfo, StoreSettings, StoreStats};
+pub use store::{Held, MemoryStore, ObjectInfo, StoreSettings, StoreStats};

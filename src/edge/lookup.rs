@@ -3,13 +3,14 @@
 use super::Edge;
 use super::admit::target_of;
 use super::context::Context;
-use crate::cache::{collapse, follows_fill};
+use crate::cache::{Held, collapse, follows_fill};
+use crate::http::byte_range::{self, Selection};
 use crate::http::cache_status::Fwd;
 use crate::http::{freshness, key};
-use http::header::{ACCEPT, AUTHORIZATION, CONTENT_LENGTH, RANGE};
+use http::header::{ACCEPT, AUTHORIZATION, CONTENT_LENGTH, IF_RANGE, RANGE};
 use http::{HeaderMap, Method};
 use pingora_cache::RespCacheable::{self, Cacheable, Uncacheable};
-use pingora_cache::key::HashBinary;
+use pingora_cache::key::{CompactCacheKey, HashBinary};
 use pingora_cache::{CacheKey, CacheMeta, ForcedFreshness, HitHandler, NoCacheReason, VarianceBuilder};
 use pingora_error::{Error, ErrorSource, ErrorType, OrErr, Result};
 use pingora_http::{RequestHeader, ResponseHeader};
@@ -21,6 +22,10 @@ use std::time::SystemTime;
 pub(super) fn may_serve_stale(error: Option<&Error>) -> bool {
     error.is_some_and(|error| error.esource() == &ErrorSource::Upstream)
 }
+
+/// A range that begins this far beyond what a running fill has is fetched by itself: about what arrives while a connection
+/// to the origin would be made.
+const FILL_AHEAD_BYTES: u64 = 1 << 20;
 
 impl Edge {
     /// Decides whether the cache is asked at all.
@@ -43,18 +48,30 @@ impl Edge {
         if freshness::request_policy(&request.headers).no_store {
             return refuse(ctx, Fwd::Request, Some("no-store"));
         }
-        // Pingora would fetch the whole object to serve a range of it. Until slices are built, a range of what is not
-        // here goes to the origin as it is.
         let Ok(key) = self.cache_key(session, ctx) else { return refuse(ctx, Fwd::Bypass, Some("key-too-long")) };
         let key = key.to_compact();
         if self.store.is_too_large(&key) {
             return refuse(ctx, Fwd::Bypass, Some("too-large"));
         }
-        if request.headers.contains_key(RANGE) && !self.store.holds(&key) {
+        if request.headers.contains_key(RANGE) && self.is_far(&request.headers, &key) {
             return refuse(ctx, Fwd::Partial, Some("range"));
         }
         let waiting = collapse::overrides(ctx.generation.config.cache.collapse_timeout);
         session.cache.enable(self.store, None, None, Some(self.lock), Some(waiting));
+    }
+
+    /// Whether a range is better fetched by itself. Pingora fills the whole object to serve a part of it: right where the
+    /// range is the whole (browsers ask for films by `bytes=0-`) or the fill is nearly there, else a seek would wait for
+    /// all that lies before it. Slices, a later step, take this over.
+    fn is_far(&self, headers: &HeaderMap, key: &CompactCacheKey) -> bool {
+        const LENGTH_UNKNOWN: u64 = u64::MAX;
+        let asked = headers.get(RANGE).map(|range| byte_range::parse(range.as_bytes(), LENGTH_UNKNOWN));
+        let Some(Selection::Part(asked)) = asked else { return self.store.held(key).is_none() };
+        match self.store.held(key) {
+            Some(Held::Whole) => false,
+            Some(Held::Filling { body_bytes }) => asked.first > body_bytes.saturating_add(FILL_AHEAD_BYTES),
+            None => asked.first > 0 || asked.last < LENGTH_UNKNOWN - 1 || headers.contains_key(IF_RANGE),
+        }
     }
 
     /// Site, path and query; the host only where a site lists several or none.
