@@ -18,6 +18,7 @@
 //! queue; `purge`, `expire` and `update_meta` go to both, disk first. Versions then come from the hybrid store, because they
 //! must not repeat after a restart. Heads are serialised only there (`CacheMeta::serialize`).
 
+mod bans;
 mod budget;
 pub mod collapse;
 mod eviction;

@@ -16,4 +16,5 @@ pub mod problem;
 pub mod redact;
 pub mod route;
 pub mod rules;
+pub mod tags;
 pub mod traceparent;

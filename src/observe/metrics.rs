@@ -57,6 +57,8 @@ pub struct Metrics {
     pub cache_evictions: IntCounterVec,
     pub cache_fills: IntCounterVec,
     pub cache_collapsed: IntCounterVec,
+    pub purges: IntCounterVec,
+    pub bans: IntGauge,
     pub config_reload_success: IntGauge,
     pub config_reloads: IntCounterVec,
     pub config_loaded_timestamp_seconds: GaugeVec,
@@ -191,6 +193,8 @@ impl Metrics {
                 "Requests that waited for or followed another's fill.",
                 &["site"],
             ),
+            purges: counters(&r, "purges_total", "Purges put in force.", &["selector", "soft"]),
+            bans: gauge(&r, "bans", "Purges kept because an object older than them may be left."),
             config_reload_success: gauge(
                 &r,
                 "config_reload_success",
