@@ -7,10 +7,13 @@ use crate::config::Secret;
 use axum::http::{HeaderMap, HeaderName, HeaderValue, StatusCode, Uri, header};
 use sha2::{Digest, Sha256};
 use std::net::IpAddr;
+use std::time::Duration;
 use subtle::ConstantTimeEq;
 
-/// Largest request body that is let in. No route reads one yet.
-const BODY_BYTES_MAX: u64 = 64 * 1024;
+/// Largest request body that is let in.
+pub(super) const BODY_BYTES_MAX: u64 = 64 * 1024;
+/// From a request's headers to the end of its body.
+pub(super) const BODY_TIMEOUT: Duration = Duration::from_secs(10);
 
 /// Paths that answer without the token: the probes (with less detail), and the page, which holds no data and asks for it.
 const OPEN: [&str; 3] = ["/", "/livez", "/readyz"];
@@ -50,6 +53,25 @@ impl Guard {
         let given: [u8; 32] = Sha256::digest(token.trim()).into();
         scheme.eq_ignore_ascii_case("bearer") && bool::from(given.ct_eq(expected))
     }
+}
+
+/// Whether a request that changes something may do so: not from another website's page in a browser, which could send a form
+/// without asking first (a form is never JSON), nor from another port of this machine.
+pub(super) fn admit_change(headers: &HeaderMap) -> Result<(), Problem> {
+    let content_type = headers.get(header::CONTENT_TYPE).and_then(|value| value.to_str().ok()).unwrap_or_default();
+    let media_type = content_type.split(';').next().unwrap_or_default().trim();
+    if !media_type.eq_ignore_ascii_case("application/json") {
+        let detail = "Send JSON, with `Content-Type: application/json`.";
+        return Err(Problem::new(StatusCode::UNSUPPORTED_MEDIA_TYPE, detail));
+    }
+    let site = headers.get("sec-fetch-site").map(HeaderValue::as_bytes);
+    let origin = headers.get(header::ORIGIN).map(|origin| origin.to_str().unwrap_or_default());
+    let host = headers.get(header::HOST).and_then(|host| host.to_str().ok());
+    let own = |origin: &str| origin.split_once("://").map(|(_, authority)| authority) == host;
+    if site.is_some_and(|site| !matches!(site, b"same-origin" | b"none")) || origin.is_some_and(|origin| !own(origin)) {
+        return Err(Problem::new(StatusCode::FORBIDDEN, "Only this listener's own page may ask for changes."));
+    }
+    Ok(())
 }
 
 fn too_large(headers: &HeaderMap) -> bool {

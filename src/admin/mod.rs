@@ -1,9 +1,9 @@
 //! The operators' listener: dashboard, metrics, probes and the API, over HTTP/1.1.
 //!
 //! Parts: [`serve`] (connections and their limits), `routes` (what answers which path), `guard` (who may ask), `events` (live
-//! counters as Server-Sent Events), `page` (the embedded dashboard), `problem` (errors, RFC 9457).
+//! counters as Server-Sent Events), `purge` (the one request that changes something), `page` (the embedded dashboard), `problem` (errors, RFC 9457).
 //!
-//! Invariants: it reads and never changes what the edge does; it reaches the rest of the process only through [`Source`]; every
+//! Invariants: but for a purge it reads and never changes what the edge does; it reaches the rest of the process only through [`Source`]; every
 //! answer but the two probes and the empty page needs the token where one is set; no other website's script can read it, with or
 //! without a token. It sends no CORS headers on purpose.
 
@@ -11,11 +11,13 @@ mod events;
 mod guard;
 mod page;
 mod problem;
+mod purge;
 mod routes;
 mod server;
 #[cfg(test)]
 mod tests;
 
+pub use purge::{Purge, PurgeSelector, Purged};
 pub use server::serve;
 
 use crate::observe::{Lifecycle, Metrics};
@@ -38,6 +40,12 @@ pub trait Source: Send + Sync + 'static {
     /// # Errors
     /// Why the URL cannot be explained, for a person.
     async fn explain(&self, url: &str) -> Result<serde_json::Value, String>;
+
+    /// Puts a purge in force: when it returns, no request that begins gets what was purged.
+    ///
+    /// # Errors
+    /// Why it can purge nothing, for a person.
+    async fn purge(&self, purge: Purge) -> Result<Purged, String>;
 }
 
 /// The answer to `/readyz`, apart from the phase of the process.

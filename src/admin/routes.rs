@@ -3,6 +3,7 @@
 use super::events::Events;
 use super::guard::{self, Guard};
 use super::problem::Problem;
+use super::purge::purge;
 use super::{Health, Readiness, Source, page};
 use crate::http::redact::redact_target;
 use crate::observe::{Phase, Stats};
@@ -10,7 +11,7 @@ use axum::extract::{Query, Request, State, rejection::QueryRejection};
 use axum::http::{HeaderMap, HeaderValue, StatusCode, header};
 use axum::middleware::{self, Next};
 use axum::response::{IntoResponse, Response};
-use axum::routing::{MethodRouter, get};
+use axum::routing::{MethodRouter, get, post};
 use axum::{Json, Router};
 use serde::Deserialize;
 use serde_json::{Value, json};
@@ -29,7 +30,7 @@ pub(super) struct Shared {
     pub(super) page_policy: HeaderValue,
 }
 
-type Context = State<Arc<Shared>>;
+pub(super) type Context = State<Arc<Shared>>;
 
 pub(super) fn table() -> Vec<(&'static str, MethodRouter<Arc<Shared>>)> {
     vec![
@@ -40,6 +41,7 @@ pub(super) fn table() -> Vec<(&'static str, MethodRouter<Arc<Shared>>)> {
         ("/api/v1/stats", get(stats)),
         ("/api/v1/config", get(config)),
         ("/api/v1/explain", get(explain)),
+        ("/api/v1/purge", post(purge)),
         ("/api/v1/events", get(events)),
         ("/api/v1/openapi.json", get(openapi)),
     ]

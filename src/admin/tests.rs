@@ -47,7 +47,16 @@ impl Source for Fake {
             Err(format!("{url} is not an absolute URL"))
         }
     }
+
+    async fn purge(&self, purge: Purge) -> Result<Purged, String> {
+        match purge.selector {
+            PurgeSelector::Url(url) if !url.starts_with("http") => Err("not an absolute URL".to_owned()),
+            selector => Ok(Purged { id: format!("{selector:?}"), at: std::time::SystemTime::UNIX_EPOCH }),
+        }
+    }
 }
+
+const PURGE: &str = "Content-Type: application/json\r\n";
 
 struct Running {
     address: SocketAddr,
@@ -96,6 +105,14 @@ impl Running {
 
     async fn get(&self, path: &str, headers: &str) -> Answer {
         self.raw(&format!("GET {path} HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n{headers}\r\n")).await
+    }
+
+    async fn purge(&self, headers: &str, body: &str) -> Answer {
+        let length = body.len();
+        self.raw(&format!(
+            "POST /api/v1/purge HTTP/1.1\r\nHost: localhost:9090\r\nConnection: close\r\nContent-Length: {length}\r\n{headers}\r\n{body}"
+        ))
+        .await
     }
 
     /// Subscribes and reads the first snapshot.
@@ -155,7 +172,7 @@ async fn every_route_answers_with_its_type_and_the_security_headers() {
 #[tokio::test]
 async fn what_is_not_here_is_a_problem() {
     let admin = open().await;
-    for path in ["/api/v1/purge", "/api/v1/warm", "/api/v1/sessions", "/api/v1/jobs", "/nothing"] {
+    for path in ["/api/v1/warm", "/api/v1/sessions", "/api/v1/jobs", "/nothing"] {
         let answer = admin.get(path, "").await;
         assert_eq!((answer.status, answer.json()["status"].as_u64()), (404, Some(404)), "{path}");
         assert!(answer.head.contains("application/problem+json"), "{}", answer.head);
@@ -248,6 +265,75 @@ async fn explanations_and_their_errors_hold_no_token() {
         assert_eq!(answer.status, 400, "{query}");
         assert!(!answer.body.contains("s3cret"), "{}", answer.body);
     }
+}
+
+#[tokio::test]
+async fn a_purge_takes_exactly_one_selector() {
+    let admin = open().await;
+    for (body, id, soft) in [
+        (r#"{"url": "http://h/a"}"#, "Url(\"http://h/a\")", false),
+        (r#"{"prefix": "http://h/", "soft": true}"#, "Prefix(\"http://h/\")", true),
+        (r#"{"soft": false, "tag": "film 1", "url": null, "all": false}"#, "Tag(\"film 1\")", false),
+        (r#"{"all": true}"#, "All", false),
+    ] {
+        let answer = admin.purge(PURGE, body).await;
+        let expected = serde_json::json!({ "id": id, "at": "1970-01-01T00:00:00.000Z", "soft": soft });
+        assert_eq!((answer.status, answer.json()), (200, expected), "{body}");
+    }
+    for body in [
+        "",
+        "{}",
+        "[]",
+        "null",
+        r#"{"soft": true}"#,
+        r#"{"all": false}"#,
+        r#"{"url": "http://h/a", "all": true}"#,
+        r#"{"url": "http://h/a", "tag": "x"}"#,
+        r#"{"url": "http://h/a", "url": "http://h/b"}"#,
+        r#"{"urls": ["http://h/a"]}"#,
+        r#"{"tag": "x", "soft": "yes"}"#,
+        r#"{"tag": 1}"#,
+        r#"{"url": "/a?ApiKey=s3cret"}"#,
+    ] {
+        let answer = admin.purge(PURGE, body).await;
+        assert_eq!(answer.status, 400, "{body}: {}", answer.body);
+        assert!(answer.head.contains("problem+json") && !answer.body.contains("s3cret"), "{}", answer.body);
+    }
+    assert_eq!(admin.get("/api/v1/purge", "").await.status, 405);
+}
+
+#[tokio::test]
+async fn no_other_websites_page_can_purge() {
+    let admin = open().await;
+    let all = r#"{"all": true}"#;
+    for (headers, status) in [
+        ("", 415),
+        ("Content-Type: text/plain\r\n", 415),
+        ("Content-Type: application/x-www-form-urlencoded\r\n", 415),
+        ("Content-Type: application/json\r\nOrigin: https://evil.example\r\n", 403),
+        ("Content-Type: application/json\r\nOrigin: null\r\n", 403),
+        ("Content-Type: application/json\r\nSec-Fetch-Site: same-site\r\n", 403),
+        ("Content-Type: application/json\r\nSec-Fetch-Site: cross-site\r\n", 403),
+        ("Content-Type: Application/JSON; charset=utf-8\r\n", 200),
+        ("Content-Type: application/json\r\nOrigin: http://localhost:9090\r\nSec-Fetch-Site: same-origin\r\n", 200),
+    ] {
+        assert_eq!(admin.purge(headers, all).await.status, status, "{headers}");
+    }
+    let named = running(Some("t"), Readiness::default()).await;
+    assert_eq!(named.purge(PURGE, all).await.status, 401);
+    assert_eq!(named.purge(&format!("{PURGE}Authorization: Bearer t\r\n"), all).await.status, 200);
+}
+
+#[tokio::test]
+async fn the_body_of_a_purge_is_bounded_however_it_is_framed() {
+    let admin = open().await;
+    let body = format!(r#"{{"tag": "{}"}}"#, "a".repeat(70_000));
+    assert_eq!(admin.purge(PURGE, &body).await.status, 413);
+    let chunked = format!(
+        "POST /api/v1/purge HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n{PURGE}Transfer-Encoding: chunked\r\n\r\n{:x}\r\n{body}\r\n0\r\n\r\n",
+        body.len()
+    );
+    assert_eq!(admin.raw(&chunked).await.status, 413);
 }
 
 #[tokio::test]

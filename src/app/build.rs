@@ -62,6 +62,7 @@ pub(super) async fn start(loaded: Loaded) -> Result<Running, Box<dyn Error>> {
         metrics.clone(),
     )
     .leak();
+    tokio::spawn(store.keep_sweeping());
     let access_log = AccessLog::start(&config.log.access, metrics.clone())
         .map_err(|error| format!("log.access: cannot open the file: {error}; check its folder and rights"))?;
     let access_log = Arc::new(ArcSwapOption::from(access_log.map(Arc::new)));

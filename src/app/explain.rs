@@ -1,9 +1,9 @@
 //! Why a URL is answered as it is: the same pure rules the edge runs, without a request.
 
-use crate::cache::{MemoryStore, ObjectInfo};
+use crate::cache::{MemoryStore, ObjectInfo, Verdict};
 use crate::config::Config;
 use crate::http::freshness::{self, TtlSource};
-use crate::http::{key, rules};
+use crate::http::{key, rules, tags};
 use crate::media::class;
 use http::Method;
 use pingora_cache::CacheKey;
@@ -47,7 +47,7 @@ pub fn explain(config: &Config, store: Option<&'static MemoryStore>, url: &str) 
             "enabled": site.cache.enabled,
             "rule": "GET and HEAD answers with explicit freshness (s-maxage, max-age, Expires) are kept",
         },
-        "tier": found.as_ref().map(|_| "memory"),
+        "tier": found.as_ref().filter(|object| object.verdict != Verdict::Gone).map(|_| "memory"),
         "object": found.as_ref().map(describe),
         "prefetch": [],
     }))
@@ -68,6 +68,12 @@ fn describe(object: &ObjectInfo) -> Value {
         "age_s": now.duration_since(object.stored_at).unwrap_or_default().as_secs(),
         "stale_if_error_s": object.stale_if_error_s,
         "filling": object.filling,
+        "tags": tags::of(&object.headers).list.iter().map(|tag| String::from_utf8_lossy(tag)).collect::<Vec<_>>(),
+        "purged": match object.verdict {
+            Verdict::Clear => None,
+            Verdict::Stale(_) => Some("soft: stale until revalidated"),
+            Verdict::Gone => Some("hard: no request gets it, and it is about to be removed"),
+        },
     })
 }
 

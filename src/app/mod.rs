@@ -1,9 +1,11 @@
 //! The only place that knows everyone: builds each room from the configuration, runs them, reloads, and drains.
 //!
-//! Parts: `build` puts the rooms together, `reload` swaps a generation, `explain` and `source` answer the admin API. It decides nothing about requests.
+//! Parts: `build` puts the rooms together, `reload` swaps a generation, `explain`, `purge` and `source`
+//! answer the admin API. It decides nothing about requests.
 
 mod build;
 mod explain;
+mod purge;
 mod reload;
 mod source;
 

@@ -1,13 +1,14 @@
 //! What the admin API may ask of the process.
 
-use super::explain;
 use super::reload::Reloader;
-use crate::admin::{Check, Health, Readiness, Source};
+use super::{explain, purge};
+use crate::admin::{Check, Health, Purge, PurgeSelector, Purged, Readiness, Source};
 use crate::cache::MemoryStore;
 use crate::edge::Generation;
 use crate::observe::{Lifecycle, Metrics};
 use arc_swap::ArcSwap;
 use std::sync::Arc;
+use std::time::SystemTime;
 
 /// The one implementation of [`Source`].
 pub(super) struct AppSource {
@@ -74,5 +75,22 @@ impl Source for AppSource {
     async fn explain(&self, url: &str) -> Result<serde_json::Value, String> {
         let generation = self.generation.load();
         explain::explain(&generation.config, Some(self.store), url)
+    }
+
+    async fn purge(&self, asked: Purge) -> Result<Purged, String> {
+        let at = SystemTime::now();
+        let ban = purge::ban(&self.generation.load().config, &asked, at)?;
+        self.store.bans().add(&ban);
+        let selector = match asked.selector {
+            PurgeSelector::Url(_) => "url",
+            PurgeSelector::Prefix(_) => "prefix",
+            PurgeSelector::Tag(_) => "tag",
+            PurgeSelector::All => "all",
+        };
+        let soft = if asked.soft { "true" } else { "false" };
+        self.metrics.purges.with_label_values(&[selector, soft]).inc();
+        let id = format!("{:032x}", fastrand::u128(..));
+        tracing::info!(id, selector, soft, "purged");
+        Ok(Purged { id, at })
     }
 }

@@ -24,6 +24,7 @@ use parking_lot::{Mutex, RwLock};
 use pingora_cache::CacheMeta;
 use tokio::sync::watch;
 
+use super::bans::Stamp;
 use super::budget::Charge;
 use super::eviction::{Resident, Visits};
 
@@ -124,6 +125,7 @@ struct State {
 pub(super) struct Head {
     pub(super) meta: Arc<CacheMeta>,
     pub(super) meta_charge: Arc<Charge>,
+    pub(super) stamp: Arc<Stamp>,
     /// Expired (soft-purged) while it ran: stored stale.
     pub(super) expired_at: Option<SystemTime>,
 }

@@ -15,6 +15,7 @@ use pingora_cache::{CacheKey, HitHandler, Storage};
 use pingora_error::{Error, ErrorType, Result};
 use tokio::sync::watch;
 
+use super::bans::{Bans, Stamp, Verdict};
 use super::fill::{Body, Fill, Peek};
 
 /// The error of a reader whose fill came to nothing: the body must be aborted, never ended.
@@ -30,6 +31,7 @@ enum Source {
 #[derive(Debug)]
 pub struct StoreHit {
     source: Source,
+    stamp: Arc<Stamp>,
     follower: bool,
     owner: bool,
     position: u64,
@@ -42,15 +44,21 @@ pub fn follows_fill(hit: &HitHandler) -> bool {
     hit.as_any().downcast_ref::<StoreHit>().is_some_and(|hit| hit.follower)
 }
 
+/// What purges of a prefix say of this hit for a request that asks for it under this URL (a content key before rewriting).
+pub fn verdict_on_alias(bans: &Bans, hit: &HitHandler, url: &str) -> Verdict {
+    let hit = hit.as_any().downcast_ref::<StoreHit>();
+    hit.map_or(Verdict::Clear, |hit| bans.verdict_on_alias(&hit.stamp, url))
+}
+
 impl StoreHit {
-    pub(super) fn of_object(body: Arc<Body>) -> Self {
-        Self { source: Source::Object(body), follower: false, owner: false, position: 0, end: None }
+    pub(super) fn of_object(body: Arc<Body>, stamp: Arc<Stamp>) -> Self {
+        Self { source: Source::Object(body), stamp, follower: false, owner: false, position: 0, end: None }
     }
 
     /// `owner`: the reader of the request that fills; it alone gets the rest of a body too large to keep.
-    pub(super) fn of_fill(fill: Arc<Fill>, owner: bool) -> Self {
+    pub(super) fn of_fill(fill: Arc<Fill>, stamp: Arc<Stamp>, owner: bool) -> Self {
         let changed = fill.subscribe();
-        Self { source: Source::Fill { fill, changed }, follower: !owner, owner, position: 0, end: None }
+        Self { source: Source::Fill { fill, changed }, stamp, follower: !owner, owner, position: 0, end: None }
     }
 
     fn body_bytes(&self) -> Option<u64> {

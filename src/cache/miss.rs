@@ -16,6 +16,7 @@ use pingora_cache::storage::streaming_write::U64WriteId;
 use pingora_cache::storage::{HandleMiss, MissFinishType};
 use pingora_error::{Error, Result};
 
+use super::bans::FillTime;
 use super::budget::Charge;
 use super::fill::{Failure, Fill, Room};
 use super::hit::FILL_FAILED;
@@ -30,6 +31,8 @@ pub(super) struct StoreMiss {
     store: &'static MemoryStore,
     fill: Arc<Fill>,
     tag: U64WriteId,
+    /// Held, so that the bans this fill must be compared with are kept until it can no longer be stored.
+    _time: Option<FillTime>,
     /// Paid for, but not yet part of a frozen chunk.
     charge: Charge,
     /// The owner's backlog when passing began.
@@ -39,9 +42,9 @@ pub(super) struct StoreMiss {
 }
 
 impl StoreMiss {
-    pub(super) fn new(store: &'static MemoryStore, fill: Arc<Fill>, charge: Charge) -> Self {
+    pub(super) fn new(store: &'static MemoryStore, fill: Arc<Fill>, charge: Charge, time: Option<FillTime>) -> Self {
         let tag = U64WriteId::from(fill.version);
-        Self { store, fill, tag, charge, backlog_at_passing: 0, settled: false }
+        Self { store, fill, tag, _time: time, charge, backlog_at_passing: 0, settled: false }
     }
 
     fn fail<T>(&mut self, failure: Failure, outcome: Outcome) -> Result<T> {

@@ -4,6 +4,7 @@
 //! - `store`: [`MemoryStore`], the slots, their versions, and making room; `storage`: the same as Pingora calls it;
 //! - `fill`: one running fill and the `Body` it leaves; `hit` and `miss`: its readers and its writer;
 //! - `budget`: the hard bound, as charges that lie inside the bytes they pay for; `eviction`: S3-FIFO, pure;
+//! - `bans`: purges as facts with a time, and `sweep`: letting go of what they reach;
 //! - `meta`: copying and weighing heads; [`collapse`]: Pingora's cache lock as we use it.
 //!
 //! Invariants: a body is whole or it is an error, for every reader; bytes of two versions never mix; the bytes held never
@@ -28,8 +29,10 @@ mod meta;
 mod miss;
 mod storage;
 mod store;
+mod sweep;
 
-pub use hit::{FILL_FAILED, StoreHit, follows_fill};
+pub use bans::{AskedFor, Ban, Bans, FillTime, Selector, Verdict};
+pub use hit::{FILL_FAILED, StoreHit, follows_fill, verdict_on_alias};
 pub use meta::Version;
 pub use storage::FILL_REFUSED;
 pub use store::{Held, MemoryStore, ObjectInfo, StoreSettings, StoreStats};

@@ -15,6 +15,7 @@ use pingora_cache::{
 };
 use pingora_error::{Error, ErrorType, Result};
 
+use super::bans::{AskedFor, Stamp, Verdict};
 use super::fill::{Fill, Head};
 use super::hit::StoreHit;
 use super::meta::{self, Version};
@@ -28,12 +29,15 @@ pub const FILL_REFUSED: ErrorType = ErrorType::Custom("cache fill refused");
 impl Storage for MemoryStore {
     async fn lookup(&'static self, key: &CacheKey, _trace: &SpanHandle) -> Result<Option<(CacheMeta, HitHandler)>> {
         Ok(self.find(hash(key), SystemTime::now()).map(|found| match found {
-            Found::Object(object) => {
+            Found::Object(object, verdict) => {
                 object.body.visits.count();
-                let meta = meta::copy_of_version(&object.meta, object.body.version);
-                (meta, Box::new(StoreHit::of_object(object.body)) as HitHandler)
+                let meta = judged(meta::copy_of_version(&object.meta, object.body.version), verdict);
+                (meta, Box::new(StoreHit::of_object(object.body, object.stamp)) as HitHandler)
             }
-            Found::Fill(fill) => hit_of_fill(fill, false),
+            Found::Fill(fill, verdict) => {
+                let (meta, hit) = hit_of_fill(fill, false);
+                (judged(meta, verdict), hit)
+            }
         }))
     }
 
@@ -61,6 +65,8 @@ impl Storage for MemoryStore {
         meta: &CacheMeta,
         _trace: &SpanHandle,
     ) -> Result<MissHandler> {
+        let stamp = Stamp::new(self.bans(), key, meta);
+        let time = meta.extensions().get::<AskedFor>().map(|asked_for| asked_for.time.clone());
         let key = hash(key);
         let promised_bytes = meta::promised_bytes(meta);
         let refusal = match promised_bytes {
@@ -68,7 +74,8 @@ impl Storage for MemoryStore {
             None if self.was_too_large(key) => Some("of unknown length, and was too large before"),
             _ => None,
         };
-        let room = || Some((self.reserve(meta::bytes(meta))?, self.reserve(promised_bytes.unwrap_or(0))?));
+        let head_bytes = meta::bytes(meta) + stamp.bytes();
+        let room = || Some((self.reserve(head_bytes)?, self.reserve(promised_bytes.unwrap_or(0))?));
         let room = if refusal.is_none() { room() } else { None };
         let Some((meta_charge, charge)) = room else {
             self.refused();
@@ -78,9 +85,14 @@ impl Storage for MemoryStore {
         if promised_bytes.is_some() {
             self.forget_too_large(key);
         }
-        let head = Head { meta: Arc::new(meta::copy(meta)), meta_charge: Arc::new(meta_charge), expired_at: None };
+        let head = Head {
+            meta: Arc::new(kept(meta)),
+            meta_charge: Arc::new(meta_charge),
+            stamp: Arc::new(stamp),
+            expired_at: None,
+        };
         let fill = self.begin(|version| Fill::new(key, version, promised_bytes, head));
-        Ok(Box::new(StoreMiss::new(self, fill, charge)))
+        Ok(Box::new(StoreMiss::new(self, fill, charge, time)))
     }
 
     /// Removes the object and reaches its running fills: they serve those who follow them already, and are not stored.
@@ -138,21 +150,25 @@ impl Storage for MemoryStore {
     /// The head after a 304. It is taken only for the version it was made for ([`Version`] in its extensions): a version that
     /// was replaced, purged or evicted meanwhile is left as it is, with `false`.
     async fn update_meta(&'static self, key: &CacheKey, meta: &CacheMeta, _trace: &SpanHandle) -> Result<bool> {
+        let stamp = Stamp::new(self.bans(), key, meta);
         let key = hash(key);
         let Some(Version(version)) = meta.extensions().get::<Version>().copied() else { return Ok(false) };
-        let Some(meta_charge) = self.reserve(meta::bytes(meta)) else { return Ok(false) };
-        let (meta, meta_charge) = (Arc::new(meta::copy(meta)), Arc::new(meta_charge));
+        let Some(meta_charge) = self.reserve(meta::bytes(meta) + stamp.bytes()) else { return Ok(false) };
+        let (meta, meta_charge) = (Arc::new(kept(meta)), Arc::new(meta_charge));
         let mut shard = self.shard(key).write();
         let Some(slot) = shard.get_mut(&key) else { return Ok(false) };
         if let Some(object) = slot.object.as_mut().filter(|object| object.body.version == version) {
-            *object = Object { meta, meta_charge, body: Arc::clone(&object.body) };
+            let stamp = Arc::new(stamp.revalidated(&object.stamp));
+            *object = Object { meta, meta_charge, body: Arc::clone(&object.body), stamp };
             self.resized(object);
             return Ok(true);
         }
         let Some(fill) = slot.fills.iter().find(|fill| fill.version == version && !fill.is_hidden()) else {
             return Ok(false);
         };
-        *fill.head.lock() = Head { meta, meta_charge, expired_at: None };
+        let mut head = fill.head.lock();
+        let stamp = Arc::new(stamp.revalidated(&head.stamp));
+        *head = Head { meta, meta_charge, stamp, expired_at: None };
         Ok(true)
     }
 
@@ -170,8 +186,26 @@ fn hash(key: &CacheKey) -> u128 {
 }
 
 fn hit_of_fill(fill: Arc<Fill>, owner: bool) -> (CacheMeta, HitHandler) {
-    let meta = Arc::clone(&fill.head.lock().meta);
-    (meta::copy_of_version(&meta, fill.version), Box::new(StoreHit::of_fill(fill, owner)))
+    let (meta, stamp) = {
+        let head = fill.head.lock();
+        (Arc::clone(&head.meta), Arc::clone(&head.stamp))
+    };
+    (meta::copy_of_version(&meta, fill.version), Box::new(StoreHit::of_fill(fill, stamp, owner)))
+}
+
+/// The head as it is kept: what the edge said of the fill is in its stamp.
+fn kept(meta: &CacheMeta) -> CacheMeta {
+    let mut kept = meta::copy(meta);
+    kept.extensions_mut().remove::<AskedFor>();
+    kept
+}
+
+/// A head as it is answered: stale from when it was softly purged.
+fn judged(mut meta: CacheMeta, verdict: Verdict) -> CacheMeta {
+    if let Verdict::Stale(at) = verdict {
+        meta.expire_at(at);
+    }
+    meta
 }
 
 fn matches(target: PurgeTarget<'_>, version: u64) -> bool {

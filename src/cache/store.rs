@@ -17,6 +17,7 @@ use pingora_cache::CacheMeta;
 use pingora_cache::key::{CacheHashKey, CompactCacheKey};
 use prometheus::{IntCounter, IntGauge};
 
+use super::bans::{Bans, Stamp, Verdict};
 use super::budget::{Budget, Charge};
 use super::eviction::S3Fifo;
 use super::fill::{Body, Fill};
@@ -61,6 +62,8 @@ pub struct ObjectInfo {
     pub stale_if_error_s: u32,
     /// Still being filled; `body_bytes` is what is there now.
     pub filling: bool,
+    /// What purges say of it. A version that is gone is told only where there is no other.
+    pub verdict: Verdict,
     /// The stored response's header fields.
     pub headers: http::HeaderMap,
 }
@@ -108,6 +111,7 @@ pub(super) struct Object {
     pub(super) meta: Arc<CacheMeta>,
     pub(super) meta_charge: Arc<Charge>,
     pub(super) body: Arc<Body>,
+    pub(super) stamp: Arc<Stamp>,
 }
 
 impl Object {
@@ -124,7 +128,7 @@ pub(super) struct Slot {
     pub(super) fills: Vec<Arc<Fill>>,
 }
 
-type Shard = RwLock<HashMap<u128, Slot, ahash::RandomState>>;
+pub(super) type Shard = RwLock<HashMap<u128, Slot, ahash::RandomState>>;
 
 /// Objects in memory behind Pingora's `Storage`. One per process, leaked: `Storage` wants `&'static self`.
 #[derive(Debug)]
@@ -136,6 +140,7 @@ pub struct MemoryStore {
     next_version: AtomicU64,
     fills_running: AtomicU64,
     too_large: Mutex<RecentKeys>,
+    bans: Bans,
     metrics: Arc<Metrics>,
     objects: IntGauge,
     evictions: IntCounter,
@@ -152,6 +157,7 @@ impl MemoryStore {
             next_version: AtomicU64::new(1),
             fills_running: AtomicU64::new(0),
             too_large: Mutex::default(),
+            bans: Bans::new(Arc::clone(&metrics)),
             objects: metrics.cache_objects.with_label_values(&[TIER]),
             evictions: metrics.cache_evictions.with_label_values(&[TIER]),
             metrics,
@@ -161,6 +167,11 @@ impl MemoryStore {
     /// Gives the store the life of the process.
     pub fn leak(self) -> &'static Self {
         Box::leak(Box::new(self))
+    }
+
+    /// Purges: what is put in force here is seen by every lookup.
+    pub fn bans(&self) -> &Bans {
+        &self.bans
     }
 
     pub fn stats(&self) -> StoreStats {
@@ -176,23 +187,25 @@ impl MemoryStore {
     /// How much is held of a key: complete, or filling and this far. Cheaper than [`Self::contains`].
     pub fn held(&self, key: &CompactCacheKey) -> Option<Held> {
         match self.find(u128::from_be_bytes(key.combined_bin()), SystemTime::now())? {
-            Found::Object(_) => Some(Held::Whole),
-            Found::Fill(fill) => Some(Held::Filling { body_bytes: fill.written() }),
+            Found::Object(..) => Some(Held::Whole),
+            Found::Fill(fill, _) => Some(Held::Filling { body_bytes: fill.written() }),
         }
     }
 
-    /// What is held of a key now; it counts as no visit.
+    /// What is held of a key now, also when a purge hides it; it counts as no visit.
     pub fn contains(&self, key: &CompactCacheKey) -> Option<ObjectInfo> {
         let key = u128::from_be_bytes(key.combined_bin());
-        match self.find(key, SystemTime::now())? {
-            Found::Object(object) => Some(info(&object.meta, object.body.bytes, object.bytes(), false)),
-            Found::Fill(fill) => {
+        match self.find(key, SystemTime::now()).or_else(|| self.find_gone(key))? {
+            Found::Object(object, verdict) => {
+                Some(info(&object.meta, object.body.bytes, object.bytes(), false, verdict))
+            }
+            Found::Fill(fill, verdict) => {
                 let (meta, meta_bytes) = {
                     let head = fill.head.lock();
                     (Arc::clone(&head.meta), head.meta_charge.bytes())
                 };
                 let written = fill.written();
-                Some(info(&meta, written, written + meta_bytes, true))
+                Some(info(&meta, written, written + meta_bytes, true, verdict))
             }
         }
     }
@@ -205,6 +218,11 @@ impl MemoryStore {
 
     pub(super) fn object_bytes_max(&self) -> u64 {
         self.object_bytes_max
+    }
+
+    /// For a pass over everything.
+    pub(super) fn shards(&self) -> &[Shard] {
+        &self.shards
     }
 
     pub(super) fn shard(&self, key: u128) -> &Shard {
@@ -223,18 +241,31 @@ impl MemoryStore {
         self.too_large.lock().keys.remove(&key);
     }
 
-    /// What a lookup gets: the object while it is fresh, else the newest running fill, else the stale object.
+    /// What a lookup gets: the object while it is fresh, else the newest running fill, else the stale object; nothing that a
+    /// purge has taken.
     pub(super) fn find(&self, key: u128, now: SystemTime) -> Option<Found> {
         let shard = self.shard(key).read();
         let slot = shard.get(&key)?;
-        let object = slot.object.as_ref();
-        if let Some(object) = object.filter(|object| object.meta.is_fresh(now)) {
-            return Some(Found::Object(object.clone()));
+        let object = slot.object.as_ref().map(|object| (object, self.bans.verdict(&object.stamp)));
+        let object = object.filter(|(_, verdict)| *verdict != Verdict::Gone);
+        if let Some((object, Verdict::Clear)) = object
+            && object.meta.is_fresh(now)
+        {
+            return Some(Found::Object(object.clone(), Verdict::Clear));
         }
-        match slot.fills.iter().rev().find(|fill| !fill.is_hidden()) {
-            Some(fill) => Some(Found::Fill(Arc::clone(fill))),
-            None => object.cloned().map(Found::Object),
+        let fills = slot.fills.iter().rev().filter(|fill| !fill.is_hidden());
+        let mut fills = fills.map(|fill| (fill, self.bans.verdict(&fill.head.lock().stamp)));
+        match fills.find(|(_, verdict)| *verdict != Verdict::Gone) {
+            Some((fill, verdict)) => Some(Found::Fill(Arc::clone(fill), verdict)),
+            None => object.map(|(object, verdict)| Found::Object(object.clone(), verdict)),
         }
+    }
+
+    /// The object that a hard purge hides until it is swept.
+    fn find_gone(&self, key: u128) -> Option<Found> {
+        let shard = self.shard(key).read();
+        let object = shard.get(&key)?.object.clone()?;
+        Some(Found::Object(object, Verdict::Gone))
     }
 
     /// Pays for `bytes` of objects, evicting what is needed; `None` when that much cannot be made free.
@@ -275,7 +306,7 @@ impl MemoryStore {
     pub(super) fn commit(&self, fill: &Arc<Fill>, body: Arc<Body>) -> Outcome {
         let mut shard = self.shard(fill.key).write();
         let slot = shard.entry(fill.key).or_default();
-        if fill.is_hidden() {
+        if fill.is_hidden() || self.bans.verdict(&fill.head.lock().stamp) == Verdict::Gone {
             return Outcome::Discarded;
         }
         // Older fills still running go to those who follow them, and are not stored: also not should this version be evicted
@@ -288,6 +319,7 @@ impl MemoryStore {
             meta: Arc::new(meta::complete(&head.meta, body.bytes, head.expired_at)),
             meta_charge: Arc::clone(&head.meta_charge),
             body: Arc::clone(&body),
+            stamp: Arc::clone(&head.stamp),
         };
         drop(head);
         let bytes = object.bytes();
@@ -332,7 +364,7 @@ impl MemoryStore {
     }
 
     /// Removes the object if it is still this version.
-    fn forget_object(&self, key: u128, version: u64) {
+    pub(super) fn forget_object(&self, key: u128, version: u64) {
         let mut shard = self.shard(key).write();
         let Some(slot) = shard.get_mut(&key) else { return };
         let object = slot.object.take_if(|object| object.body.version == version);
@@ -344,13 +376,13 @@ impl MemoryStore {
     }
 }
 
-/// What a lookup found.
+/// What a lookup found, and what purges say of it.
 pub(super) enum Found {
-    Object(Object),
-    Fill(Arc<Fill>),
+    Object(Object, Verdict),
+    Fill(Arc<Fill>, Verdict),
 }
 
-fn info(meta: &CacheMeta, body_bytes: u64, bytes: u64, filling: bool) -> ObjectInfo {
+fn info(meta: &CacheMeta, body_bytes: u64, bytes: u64, filling: bool, verdict: Verdict) -> ObjectInfo {
     ObjectInfo {
         body_bytes,
         bytes,
@@ -360,6 +392,7 @@ fn info(meta: &CacheMeta, body_bytes: u64, bytes: u64, filling: bool) -> ObjectI
         stale_while_revalidate_s: meta.stale_while_revalidate_sec(),
         stale_if_error_s: meta.stale_if_error_sec(),
         filling,
+        verdict,
         headers: meta.headers().clone(),
     }
 }

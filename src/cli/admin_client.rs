@@ -1,7 +1,7 @@
 //! Asking a running edge over its admin API. Plain HTTP, as the admin listener speaks it; the token never appears in a message.
 
 use crate::config::{Admin, Secret};
-use http_body_util::{BodyExt, Empty, Limited};
+use http_body_util::{BodyExt, Full, Limited};
 use hyper::body::Bytes;
 use hyper::{Request, StatusCode, Uri};
 use hyper_util::rt::TokioIo;
@@ -42,13 +42,19 @@ impl AdminClient {
     }
 
     pub fn explain(&self, url: &str) -> Result<serde_json::Value, String> {
-        self.get(&format!("/api/v1/explain?url={}", utf8_percent_encode(url, NON_ALPHANUMERIC)))
+        self.ask(&format!("/api/v1/explain?url={}", utf8_percent_encode(url, NON_ALPHANUMERIC)), None)
     }
 
-    fn get(&self, target: &str) -> Result<serde_json::Value, String> {
+    /// One purge, as the API takes it; returns when it is in force.
+    pub fn purge(&self, purge: &serde_json::Value) -> Result<serde_json::Value, String> {
+        self.ask("/api/v1/purge", Some(purge))
+    }
+
+    /// A GET, or with a body a POST.
+    fn ask(&self, target: &str, body: Option<&serde_json::Value>) -> Result<serde_json::Value, String> {
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
         let runtime = runtime.map_err(|error| error.to_string())?;
-        let exchange = async { tokio::time::timeout(TIMEOUT, self.exchange(target)).await };
+        let exchange = async { tokio::time::timeout(TIMEOUT, self.exchange(target, body)).await };
         match runtime.block_on(exchange) {
             Ok(answer) => answer.map_err(|error| format!("the edge at {} does not answer: {error}", self.authority))?,
             Err(_) => Err(format!("the edge at {} does not answer in time", self.authority)),
@@ -58,15 +64,22 @@ impl AdminClient {
     async fn exchange(
         &self,
         target: &str,
+        body: Option<&serde_json::Value>,
     ) -> Result<Result<serde_json::Value, String>, Box<dyn std::error::Error + Send + Sync>> {
         let stream = TcpStream::connect(&self.authority).await?;
         let (mut sender, connection) = hyper::client::conn::http1::handshake(TokioIo::new(stream)).await?;
         tokio::spawn(connection);
-        let mut request = Request::get(target).header("host", &self.authority).header("accept", "application/json");
+        let request = match body {
+            Some(_) => Request::post(target).header("content-type", "application/json"),
+            None => Request::get(target),
+        };
+        let mut request = request.header("host", &self.authority).header("accept", "application/json");
         if let Some(token) = &self.token {
             request = request.header("authorization", format!("Bearer {}", token.expose()));
         }
-        let response = sender.send_request(request.body(Empty::<Bytes>::new())?).await?;
+        let response = sender
+            .send_request(request.body(Full::new(Bytes::from(body.map(ToString::to_string).unwrap_or_default())))?)
+            .await?;
         let status = response.status();
         let body = Limited::new(response.into_body(), ANSWER_BYTES_MAX).collect().await?.to_bytes();
         let value: serde_json::Value = serde_json::from_slice(&body).unwrap_or_default();

@@ -6,6 +6,7 @@ mod admin_client;
 mod check;
 mod config;
 mod explain;
+mod purge;
 mod serve;
 
 use crate::config::{Diagnostics, Loaded};
@@ -38,6 +39,7 @@ enum Command {
     Check(check::Check),
     Config(config::ConfigCommand),
     Explain(explain::Explain),
+    Purge(purge::Purge),
     /// Print a completion script for a shell.
     #[command(after_help = "Example:
   reelgate completions bash > /etc/bash_completion.d/reelgate")]
@@ -62,6 +64,7 @@ pub fn main() -> ExitCode {
         Command::Check(check) => check.run(),
         Command::Config(config) => config.run(),
         Command::Explain(explain) => explain.run(),
+        Command::Purge(purge) => purge.run(),
         Command::Completions { shell } => {
             let mut script = Vec::new();
             clap_complete::generate(shell, &mut Arguments::command(), "reelgate", &mut script);

@@ -35,6 +35,8 @@ pub enum KeyError {
     TooLong,
     /// The URL does not start with `http://` or `https://`.
     Scheme,
+    /// The beginning of a URL ends within an escape.
+    CutEscape,
 }
 
 impl std::fmt::Display for KeyError {
@@ -42,6 +44,7 @@ impl std::fmt::Display for KeyError {
         match self {
             Self::Host(error) => error.fmt(f),
             Self::TooLong => write!(f, "longer than {KEY_BYTES_MAX} bytes"),
+            Self::CutEscape => f.write_str("it ends within an escape: write `%` and both digits, or stop before it"),
             Self::Scheme => f.write_str("not an absolute URL: write it as clients ask for it, `https://host/path`"),
         }
     }
@@ -103,6 +106,22 @@ pub fn normalise_url(url: &str) -> Result<NormalisedUrl, KeyError> {
         None => (normalised, None),
     };
     Ok(NormalisedUrl { host, path, query })
+}
+
+/// Normalises the beginning of an absolute URL, whose host is whole (without a path, all of the host is meant): what it gives
+/// begins the normalised form of every URL that begins so. The last segment is not complete yet, so it is no dot segment.
+pub fn normalise_url_prefix(prefix: &str) -> Result<NormalisedUrl, KeyError> {
+    let prefix = prefix.split('#').next().unwrap_or_default();
+    if prefix.bytes().rev().take(2).any(|byte| byte == b'%') {
+        return Err(KeyError::CutEscape);
+    }
+    let segment = prefix.rfind('/').map_or(prefix.len(), |slash| slash + 1);
+    let whole_segments = prefix.contains('?') || prefix[..segment].ends_with("://");
+    let mut url = normalise_url(if whole_segments { prefix } else { &prefix[..segment] })?;
+    if !whole_segments {
+        normalise_escapes(&prefix[segment..], &mut url.path);
+    }
+    Ok(url)
 }
 
 /// A host as it is compared: lower case, port and trailing dot dropped, IPv6 literals in their shortest form.

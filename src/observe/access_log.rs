@@ -11,7 +11,7 @@ mod format;
 mod tests;
 mod writer;
 
-pub use format::{human, json};
+pub use format::{human, json, timestamp};
 
 use super::Metrics;
 use crate::config;

@@ -129,3 +129,45 @@ proptest! {
         prop_assert_eq!(key(&a) == key(&b), parts(&a) == parts(&b));
     }
 }
+
+#[test]
+fn the_beginning_of_a_url_keeps_its_last_segment_open() {
+    for (prefix, host, begins) in [
+        ("https://Media.Example:8443", "media.example", "/"),
+        ("http://h/", "h", "/"),
+        ("http://h/a/../b/c", "h", "/b/c"),
+        ("http://h/a/..", "h", "/a/.."),
+        ("http://h/a/.", "h", "/a/."),
+        ("http://h/a/%2e", "h", "/a/."),
+        ("http://h/%7ea%c3%a9", "h", "/~a%C3%A9"),
+        ("http://h/a/..?x=/..", "h", "/?x=/.."),
+        ("http://h/a?", "h", "/a?"),
+        ("http://h/a?x=1#f", "h", "/a?x=1"),
+    ] {
+        let url = normalise_url_prefix(prefix).unwrap_or_else(|error| panic!("{prefix}: {error}"));
+        assert_eq!((url.host.as_str(), url.path_and_query().as_str()), (host, begins), "{prefix}");
+    }
+    for (prefix, error) in [
+        ("http://h/a%", KeyError::CutEscape),
+        ("http://h/a%4", KeyError::CutEscape),
+        ("/a", KeyError::Scheme),
+        ("http://", KeyError::Host(HostError)),
+        ("", KeyError::Scheme),
+    ] {
+        assert_eq!(normalise_url_prefix(prefix), Err(error), "{prefix}");
+    }
+}
+
+proptest! {
+    #[test]
+    fn what_begins_a_url_begins_its_normalised_form(path in "(/[a.%2e~]{0,4}){1,4}(\\?[a/%2e]{0,5})?", cut in 0..30usize) {
+        let url = format!("http://h{path}");
+        let prefix = &url[..url.len().min(cut + "http://h".len())];
+        let Ok(begins) = normalise_url_prefix(prefix) else { return Ok(()) };
+        // A later `..` may take back any segment but the open one, and a later `%` or digit may change the escape it cuts.
+        let Some(rest) = url.strip_prefix(prefix) else { return Ok(()) };
+        prop_assume!(!rest.contains("..") && !rest.contains("%2e") && !rest.contains('%') && !prefix.ends_with('.'));
+        let whole = normalise_url(&url).expect("a URL");
+        prop_assert!(whole.path_and_query().starts_with(&begins.path_and_query()), "{} of {}", prefix, url);
+    }
+}

@@ -179,7 +179,7 @@ fn word(text: &str) -> Cow<'_, str> {
 }
 
 /// RFC 3339, UTC, milliseconds.
-fn timestamp(time: SystemTime) -> String {
+pub fn timestamp(time: SystemTime) -> String {
     let t = time::OffsetDateTime::from(time);
     format!(
         "{:04}-{:02}-{:02}T{:02}:{:02}:{:02}.{:03}Z",
