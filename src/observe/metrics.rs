@@ -194,7 +194,7 @@ impl Metrics {
                 &["site"],
             ),
             purges: counters(&r, "purges_total", "Purges put in force.", &["selector", "soft"]),
-            bans: gauge(&r, "bans", "Purges kept because an object older than them may be left."),
+            bans: gauge(&r, "bans", "Purges kept because an object older than they are may be left."),
             config_reload_success: gauge(
                 &r,
                 "config_reload_success",

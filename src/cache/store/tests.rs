@@ -3,6 +3,7 @@
 mod concurrent;
 mod model;
 mod proxied;
+mod purged;
 
 use std::time::Duration;
 

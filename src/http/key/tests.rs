@@ -166,7 +166,7 @@ proptest! {
         let Ok(begins) = normalise_url_prefix(prefix) else { return Ok(()) };
         // A later `..` may take back any segment but the open one, and a later `%` or digit may change the escape it cuts.
         let Some(rest) = url.strip_prefix(prefix) else { return Ok(()) };
-        prop_assume!(!rest.contains("..") && !rest.contains("%2e") && !rest.contains('%') && !prefix.ends_with('.'));
+        prop_assume!(!rest.contains("..") && !rest.contains('%') && !prefix.ends_with('.') && !prefix.ends_with("%2e"));
         let whole = normalise_url(&url).expect("a URL");
         prop_assert!(whole.path_and_query().starts_with(&begins.path_and_query()), "{} of {}", prefix, url);
     }
