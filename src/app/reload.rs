@@ -89,7 +89,7 @@ impl Reloader {
         let origins = Arc::new(origins);
         let config = Arc::new(new.config.clone());
         self.shared.apply(config.limits.clone(), config.trusted_proxies.clone());
-        self.generation.store(Arc::new(Generation::new(config, origins.clone())));
+        self.generation.store(Arc::new(Generation::new(config, origins.clone(), &self.metrics)));
         origins.start(Some(&old.origins), &self.all_ends);
         if let Some(access_log) = access_log {
             self.access_log.store(access_log.map(Arc::new));

@@ -74,10 +74,11 @@ impl Edge {
     pub(super) async fn admit(&self, session: &mut Session, ctx: &mut Context) -> Result<bool> {
         let generation = ctx.generation.clone();
         let path = session.req_header().uri.path().to_owned();
-        let Some((site, limiter)) = generation.route(ctx.host.as_deref(), &path) else {
+        let Some(index) = generation.route(ctx.host.as_deref(), &path) else {
             return Err(refusal(ctx, 421, "No site of this server has that host and path."));
         };
-        ctx.site = Some(site.clone());
+        let (site, limiter) = generation.site(index);
+        (ctx.site_index, ctx.site) = (Some(index), Some(site.clone()));
 
         if site.deny.iter().any(|net| net.contains(&ctx.client.address))
             || (!site.allow.is_empty() && !site.allow.iter().any(|net| net.contains(&ctx.client.address)))
@@ -185,7 +186,7 @@ fn normalise_target(request: &mut RequestHeader, ctx: &mut Context) -> Result<()
     let Ok(target) = key::normalise_path_and_query(&ctx.target) else {
         return Err(refusal(ctx, 414, "The request target is too long."));
     };
-    if target != ctx.target || request.uri.authority().is_some() {
+    if target != ctx.target.as_str() || request.uri.authority().is_some() {
         let Ok(uri) = target.parse() else { return Err(refusal(ctx, 400, "The request target is not a path.")) };
         // HTTP/2 names the host in the target only; what follows reads it from the field.
         if let Some(authority) = request.uri.authority().map(|authority| authority.as_str().to_owned())

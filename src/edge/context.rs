@@ -8,6 +8,7 @@ use crate::media::class::Class;
 use crate::observe::Metrics;
 use crate::origin::{Failure, Pick, Pool, Tried};
 use crate::transport::Connection;
+use pingora_cache::CacheKey;
 use std::net::{IpAddr, Ipv4Addr};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -31,6 +32,8 @@ pub struct Context {
     /// Path and query as asked for, before rewriting; for the log.
     pub target: String,
     pub site: Option<Arc<Site>>,
+    /// Its place in the configuration's `sites`.
+    pub site_index: Option<usize>,
     pub class: Class,
     /// An upgrade or an event stream: no read deadline, long idle time.
     pub long_lived: bool,
@@ -58,6 +61,8 @@ pub struct CacheNotes {
     /// The origin's answer goes into the store.
     pub stored: bool,
     pub ttl_s: Option<i64>,
+    /// The request's key, with its hash.
+    pub key: Option<CacheKey>,
     /// There was an object, but not this variant of it.
     pub vary_miss: bool,
 }
@@ -107,6 +112,7 @@ impl Context {
             authority: None,
             target: String::new(),
             site: None,
+            site_index: None,
             class: Class::Other,
             long_lived: false,
             cache: CacheNotes::default(),

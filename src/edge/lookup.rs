@@ -10,7 +10,7 @@ use crate::http::{freshness, key};
 use http::header::{ACCEPT, AUTHORIZATION, CONTENT_LENGTH, IF_RANGE, RANGE};
 use http::{HeaderMap, Method};
 use pingora_cache::RespCacheable::{self, Cacheable, Uncacheable};
-use pingora_cache::key::{CompactCacheKey, HashBinary};
+use pingora_cache::key::{CacheHashKey, CompactCacheKey, HashBinary};
 use pingora_cache::{CacheKey, CacheMeta, ForcedFreshness, HitHandler, NoCacheReason, VarianceBuilder};
 use pingora_error::{Error, ErrorSource, ErrorType, OrErr, Result};
 use pingora_http::{RequestHeader, ResponseHeader};
@@ -49,13 +49,14 @@ impl Edge {
             return refuse(ctx, Fwd::Request, Some("no-store"));
         }
         let Ok(key) = self.cache_key(session, ctx) else { return refuse(ctx, Fwd::Bypass, Some("key-too-long")) };
-        let key = key.to_compact();
-        if self.store.is_too_large(&key) {
+        let compact = key.to_compact();
+        if self.store.is_too_large(&compact) {
             return refuse(ctx, Fwd::Bypass, Some("too-large"));
         }
-        if request.headers.contains_key(RANGE) && self.is_far(&request.headers, &key) {
+        if request.headers.contains_key(RANGE) && self.is_far(&request.headers, &compact) {
             return refuse(ctx, Fwd::Partial, Some("range"));
         }
+        ctx.cache.key = Some(key);
         let waiting = collapse::overrides(ctx.generation.config.cache.collapse_timeout);
         session.cache.enable(self.store, None, None, Some(self.lock), Some(waiting));
     }
@@ -80,7 +81,10 @@ impl Edge {
         let host = ctx.host.as_deref().filter(|_| site.is_some_and(|site| site.host_in_key));
         let name = site.map_or("", |site| site.name.as_str());
         let key = key::content_key(name, host, target_of(session.req_header()));
-        Ok(CacheKey::new(key.or_err(ErrorType::InternalError, "a cache key")?, ""))
+        let mut key = CacheKey::new(key.or_err(ErrorType::InternalError, "a cache key")?, "");
+        // Pingora would hash the text again at every use.
+        key.set_primary_bin_override(key.primary_bin());
+        Ok(key)
     }
 
     /// The variant a request selects (RFC 9111 §4.1): a hash of the fields the stored response named.
@@ -130,7 +134,7 @@ impl Edge {
                 ctx.cache.ttl_s = Some(kept.fresh_for.as_secs_f64().round() as i64);
                 let created = now.checked_sub(kept.age_at_receipt).unwrap_or(now);
                 let stale_if_error_s = u32::try_from(kept.stale_if_error.as_secs()).unwrap_or(u32::MAX);
-                Cacheable(CacheMeta::new(now + kept.fresh_for, created, 0, stale_if_error_s, response.clone()))
+                Cacheable(CacheMeta::new(now + kept.fresh_for, created, 0, stale_if_error_s, without_case(response)))
             }
             Err(reason) => {
                 ctx.cache.detail = Some(reason.as_str());
@@ -150,6 +154,12 @@ fn combined(headers: &HeaderMap, name: &str) -> Vec<u8> {
         all.extend(value.as_bytes().iter().filter(|byte| name != ACCEPT.as_str() || **byte != b' '));
     }
     all
+}
+
+/// A copy without the letter case of the field names, which mean the same in any (RFC 9110 §5.1). Pingora keeps the case in a
+/// second map, that every hit would copy and change beside the first.
+fn without_case(response: &ResponseHeader) -> ResponseHeader {
+    http::response::Parts::from(response.clone()).into()
 }
 
 fn content_length(headers: &HeaderMap) -> Option<u64> {

@@ -72,7 +72,10 @@ impl ProxyHttp for Edge {
     }
 
     fn cache_key_callback(&self, session: &Session, ctx: &mut Context) -> Result<CacheKey> {
-        self.cache_key(session, ctx)
+        match ctx.cache.key.take() {
+            Some(key) => Ok(key),
+            None => self.cache_key(session, ctx),
+        }
     }
 
     fn cache_vary_filter(&self, meta: &CacheMeta, ctx: &mut Context, request: &RequestHeader) -> Option<HashBinary> {

@@ -60,6 +60,8 @@ struct Head {
     number: u64,
     bytes: usize,
     timer: Pin<Box<Sleep>>,
+    /// HTTP/1: when what is awaited (the head, or the rest of it) is too late; set when it is first waited for.
+    due: Option<Instant>,
     /// HTTP/2: when a byte last went either way.
     active: Instant,
 }
@@ -82,7 +84,7 @@ impl<S: IO> Guarded<S> {
             closing: Box::pin(closing.cancelled_owned()),
             connection: None,
             replay: Vec::new(),
-            head: Head { number: 0, bytes: 0, timer, active: Instant::now() },
+            head: Head { number: 0, bytes: 0, timer, due: None, active: Instant::now() },
             end: End::Open,
             write_stall: Stall::default(),
         }
@@ -129,7 +131,7 @@ impl<S: IO> Guarded<S> {
         if self.head.number != number {
             self.head.number = number;
             self.head.bytes = 0;
-            self.head.timer.as_mut().reset(Instant::now() + self.limits.idle_timeout);
+            self.head.due = None;
         }
         let left = self.limits.header_bytes_max.saturating_sub(self.head.bytes);
         if left == 0 {
@@ -137,8 +139,8 @@ impl<S: IO> Guarded<S> {
         }
         match poll_read_at_most(&mut self.inner, cx, buf, left) {
             Poll::Ready(Ok(read)) => {
-                if self.head.bytes == 0 && read > 0 {
-                    self.head.timer.as_mut().reset(Instant::now() + self.limits.header_timeout);
+                if self.head.bytes == 0 {
+                    self.head.due = None;
                 }
                 self.head.bytes += read;
                 return Poll::Ready(Ok(()));
@@ -147,10 +149,10 @@ impl<S: IO> Guarded<S> {
             Poll::Pending => {}
         }
         if self.head.bytes == 0 {
-            if self.closing.as_mut().poll(cx).is_ready() || self.head.timer.as_mut().poll(cx).is_ready() {
+            if self.closing.as_mut().poll(cx).is_ready() || self.head.is_late(cx, self.limits.idle_timeout) {
                 return self.close(cx);
             }
-        } else if self.head.timer.as_mut().poll(cx).is_ready() {
+        } else if self.head.is_late(cx, self.limits.header_timeout) {
             return self.refuse(cx, Refusal::timed_out(), "header_timeout");
         }
         Poll::Pending
@@ -229,6 +231,24 @@ impl<S: IO> Guarded<S> {
         ready!(self.write_stall.poll(cx, self.limits.stall_timeout));
         self.metrics.limits_reached.with_label_values(&["stall_timeout"]).inc();
         Poll::Ready(Err(io::Error::new(io::ErrorKind::TimedOut, "the client takes no more of the response")))
+    }
+}
+
+impl Head {
+    /// Whether `limit` has passed since this was first waited for. The timer is set back only where it would fire too late; where
+    /// it fires too early it is set on. So a connection that is busy moves no timer at all.
+    fn is_late(&mut self, cx: &mut Context<'_>, limit: Duration) -> bool {
+        let due = *self.due.get_or_insert_with(|| Instant::now() + limit);
+        if self.timer.deadline() > due {
+            self.timer.as_mut().reset(due);
+        }
+        while self.timer.as_mut().poll(cx).is_ready() {
+            if self.timer.deadline() >= due {
+                return true;
+            }
+            self.timer.as_mut().reset(due);
+        }
+        false
     }
 }
 
