@@ -83,6 +83,9 @@ impl Edge {
             request.remove_header(&name);
         }
         let received = &session.req_header().headers;
+        for name in forwarded::claims_to_drop(&ctx.client, &session.req_header().method, received) {
+            request.remove_header(&name);
+        }
         let connection = ctx.connection.as_deref();
         let peer = connection.and_then(|connection| connection.client).map_or(UNIX_CLIENT, |client| client.ip());
         let host = ctx.authority.as_deref();

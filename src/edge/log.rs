@@ -2,7 +2,7 @@
 
 use super::context::Context;
 use super::{Edge, failure};
-use crate::observe::{AccessRecord, OriginExchange};
+use crate::observe::{AccessRecord, OriginExchange, status_label};
 use http::header::{REFERER, USER_AGENT};
 use http::{HeaderMap, Version};
 use pingora_cache::CachePhase;
@@ -29,7 +29,7 @@ impl Edge {
         let received = session.body_bytes_read() as u64;
 
         let m = &self.metrics;
-        m.requests.with_label_values(&[site, protocol, class, cache, &status.to_string()]).inc();
+        m.requests.with_label_values(&[site, protocol, class, cache, &status_label(status)]).inc();
         m.response_body_bytes.with_label_values(&[site, cache]).inc_by(sent);
         m.request_body_bytes.with_label_values(&[site]).inc_by(received);
         m.request_seconds.with_label_values(&[class, cache]).observe(duration.as_secs_f64());

@@ -125,6 +125,9 @@ fn check_target(method: &Method, uri: &Uri) -> Result<(), BadRequest> {
     if uri.path().contains("%00") {
         return Err(bad("NUL in the path"));
     }
+    if uri.path().split('/').any(is_hidden_dot_segment) {
+        return Err(bad("a dot segment hidden from the normalised path"));
+    }
     let asterisk = *method == Method::OPTIONS && uri.path() == "*";
     if !asterisk && !uri.path().starts_with('/') {
         return Err(bad("the request target is not a path"));
@@ -133,6 +136,19 @@ fn check_target(method: &Method, uri: &Uri) -> Result<(), BadRequest> {
         None | Some("http" | "https") => Ok(()),
         Some(_) => Err(bad("the scheme is neither http nor https")),
     }
+}
+
+/// Segments that are none here and lead upwards for an origin that decodes first (`..%2Fadmin`, `..\\`) or cuts off parameters
+/// (`..;x`): routed and kept by one path, answered by another.
+fn is_hidden_dot_segment(segment: &str) -> bool {
+    if !segment.contains(['%', '\\', ';']) {
+        return false;
+    }
+    let decoded =
+        segment.to_ascii_lowercase().replace("%2e", ".").replace("%2f", "/").replace("%5c", "/").replace("%3b", ";");
+    let parts: Vec<&str> = decoded.split(['/', '\\']).map(|part| part.split(';').next().unwrap_or("")).collect();
+    let plain = parts.len() == 1 && !decoded.contains(';');
+    !plain && parts.iter().any(|part| matches!(*part, "." | ".."))
 }
 
 /// RFC 9110 §5.5: no control characters but tab.
