@@ -6,7 +6,7 @@
 
 use super::fields::{HeaderView, is_token, list};
 use super::key::normalise_host;
-use http::{HeaderMap, HeaderName, Method, StatusCode, Uri, Version};
+use http::{HeaderMap, HeaderName, HeaderValue, Method, StatusCode, Uri, Version};
 
 /// Fields of one connection, lower case. `transfer-encoding` among them: an answer is stored without it.
 pub const HOP_BY_HOP: [&str; 10] = [
@@ -77,6 +77,16 @@ pub fn names_to_drop(headers: &HeaderMap, upgrade: bool) -> Vec<HeaderName> {
         }
     }
     names
+}
+
+/// RFC 9113 §8.2.3: cookies that came in several fields go on in one; an HTTP/1.1 origin may read the first only. None: they
+/// are as they must be.
+pub fn one_cookie_field(headers: &HeaderMap) -> Option<HeaderValue> {
+    let fields: Vec<&[u8]> = headers.all("cookie").collect();
+    if fields.len() < 2 {
+        return None;
+    }
+    HeaderValue::from_bytes(&fields.join(&b"; "[..])).ok()
 }
 
 fn is_look_alike(name: &str) -> bool {
