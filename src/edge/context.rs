@@ -76,6 +76,8 @@ pub struct OriginNotes {
     /// How the last try failed: what the client is told when no other server is left.
     pub failure: Option<Failure>,
     pub asked: Option<Instant>,
+    /// Informational answers so far.
+    pub informational: u32,
     pub status: Option<u16>,
     pub elapsed: Option<Duration>,
     pub server: Option<String>,

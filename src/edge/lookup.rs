@@ -6,8 +6,8 @@ use super::context::Context;
 use crate::cache::{Held, collapse, follows_fill};
 use crate::http::byte_range::{self, Selection};
 use crate::http::cache_status::Fwd;
-use crate::http::{freshness, key};
-use http::header::{ACCEPT, AUTHORIZATION, CONTENT_LENGTH, IF_RANGE, RANGE};
+use crate::http::{answer, freshness, key};
+use http::header::{ACCEPT, AUTHORIZATION, CONTENT_LENGTH, IF_RANGE, LOCATION, RANGE};
 use http::{HeaderMap, Method};
 use pingora_cache::RespCacheable::{self, Cacheable, Uncacheable};
 use pingora_cache::key::{CacheHashKey, CompactCacheKey, HashBinary};
@@ -45,6 +45,11 @@ impl Edge {
         if ctx.long_lived {
             return refuse(ctx, Fwd::Bypass, Some("long-lived"));
         }
+        // An origin may answer by it, and the key does not know it (RFC 9110 §9.3.1: "might enable request smuggling").
+        if !session.is_body_empty() {
+            return refuse(ctx, Fwd::Bypass, Some("request-body"));
+        }
+        let request = session.req_header();
         if freshness::request_policy(&request.headers).no_store {
             return refuse(ctx, Fwd::Request, Some("no-store"));
         }
@@ -118,6 +123,17 @@ impl Edge {
         }
         let now = SystemTime::now();
         let request = session.req_header();
+        let location = response.headers.get(LOCATION).and_then(|location| location.to_str().ok());
+        let port = ctx.connection.as_ref().and_then(|connection| connection.local_port());
+        let unkeyed = |target| {
+            let asked = answer::Asked { authority: ctx.authority.as_deref(), target, port };
+            location.is_some_and(|location| answer::redirect_is_unkeyed(location, asked))
+        };
+        let as_asked = key::normalise_path_and_query(&ctx.target).unwrap_or_default();
+        if unkeyed(&as_asked) || unkeyed(target_of(request)) {
+            ctx.cache.detail = Some("redirect-to-itself");
+            return Uncacheable(NoCacheReason::OriginNotCache);
+        }
         let exchange = freshness::Exchange {
             method: &request.method,
             request_authorized: request.headers.contains_key(AUTHORIZATION),

@@ -3,7 +3,7 @@
 //!
 //! Bound: the combinations that occurred, each of which the metrics themselves keep as well.
 
-use super::Metrics;
+use super::{Metrics, status_label};
 use parking_lot::RwLock;
 use prometheus::{Histogram, IntCounter};
 use std::collections::HashMap;
@@ -63,7 +63,7 @@ impl Answers {
     fn children(&self, AnswerLabels { protocol, class, cache, status }: AnswerLabels) -> Children {
         let (m, site) = (&self.metrics, self.site.as_str());
         Children {
-            requests: m.requests.with_label_values(&[site, protocol, class, cache, &status.to_string()]),
+            requests: m.requests.with_label_values(&[site, protocol, class, cache, &status_label(status)]),
             response_body_bytes: m.response_body_bytes.with_label_values(&[site, cache]),
             request_body_bytes: m.request_body_bytes.with_label_values(&[site]),
             seconds: m.request_seconds.with_label_values(&[class, cache]),

@@ -12,5 +12,5 @@ pub mod status;
 pub use access_log::{AccessLog, AccessRecord, OriginExchange};
 pub use answers::{Answer, AnswerLabels, Answers};
 pub use lifecycle::{InFlight, Lifecycle, Phase};
-pub use metrics::{Family, Metrics};
+pub use metrics::{Family, Metrics, status_label};
 pub use status::Stats;
