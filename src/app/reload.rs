@@ -44,7 +44,17 @@ impl Reloader {
         note_time(&metrics);
         let path = loaded.config.file.clone();
         let started = loaded.config.clone();
-        Self { path, started, loaded: Mutex::new(loaded), generation, shared, metrics, access_log, runtime_folder, all_ends }
+        Self {
+            path,
+            started,
+            loaded: Mutex::new(loaded),
+            generation,
+            shared,
+            metrics,
+            access_log,
+            runtime_folder,
+            all_ends,
+        }
     }
 
     /// The configuration in force as YAML, secrets masked.
