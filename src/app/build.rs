@@ -62,8 +62,8 @@ pub(super) async fn start(loaded: Loaded) -> Result<Running, Box<dyn Error>> {
         metrics.clone(),
     )
     .leak();
-    let access_log = AccessLog::start(&config.log.access, metrics.clone())
-        .map_err(|error| format!("log.access: cannot open the file: {error}; check its folder and rights"))?;
+    let access_log =
+        AccessLog::start(&config.log.access, metrics.clone()).map_err(|error| format!("log.access: {error}"))?;
     let access_log = Arc::new(ArcSwapOption::from(access_log.map(Arc::new)));
     let origins = Arc::new(Origins::build(&config.origins, None, &metrics, runtime_folder.path())?);
     origins.start(None, &all_ends);
