@@ -19,4 +19,5 @@ mod logs;
 mod proxying;
 mod reload;
 mod smuggling;
+mod stalls;
 mod stopping;

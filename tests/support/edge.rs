@@ -93,6 +93,12 @@ impl Edge {
         self.listener(0)
     }
 
+    /// Where a client that speaks so connects.
+    #[track_caller]
+    pub fn speaks(&self, speech: super::Speech) -> SocketAddr {
+        if speech.is_tls() { self.https() } else { self.http() }
+    }
+
     /// The first listener with TLS.
     #[track_caller]
     pub fn https(&self) -> SocketAddr {
