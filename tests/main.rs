@@ -9,6 +9,7 @@ mod admin;
 mod architecture;
 mod browser;
 mod cache;
+mod chaos;
 mod cli;
 mod faults;
 mod harness;

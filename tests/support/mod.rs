@@ -20,7 +20,7 @@ pub use curl::{Curl, certificate, h2load};
 pub use edge::{Edge, EdgeBuilder, reelgate};
 pub use metrics::Samples;
 pub use nginx::Nginx;
-pub use origin::Origin;
+pub use origin::{Origin, Received};
 pub use patience::{Gate, eventually, free_port, patience, pause, wait_for};
 pub use player::{Answer, Player, Speech, runtime};
 pub use reply::{Reply, Step};

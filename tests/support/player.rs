@@ -10,7 +10,6 @@ use hyper_util::rt::{TokioExecutor, TokioIo};
 use rustls::pki_types::{CertificateDer, ServerName, UnixTime};
 use std::net::SocketAddr;
 use std::sync::{Arc, OnceLock};
-use std::time::Duration;
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::TcpSocket;
 use tokio::runtime::Runtime;
@@ -192,18 +191,6 @@ impl Answer {
             all.extend_from_slice(&data);
         }
         Ok(all)
-    }
-
-    /// Whether nothing more comes for `time`.
-    pub async fn is_silent_for(&mut self, time: Duration) -> bool {
-        match tokio::time::timeout(time, self.next()).await {
-            Err(_) => true,
-            Ok(Ok(Some(data))) => {
-                self.unread = data;
-                false
-            }
-            Ok(_) => false,
-        }
     }
 }
 
