@@ -194,13 +194,6 @@ async fn ask(
     Ok(())
 }
 
-/// Resident bytes of a process that are its own, not a file's (Linux).
-fn resident_bytes(pid: u32) -> u64 {
-    let status = std::fs::read_to_string(format!("/proc/{pid}/status")).expect("the process lives");
-    let line = status.lines().find_map(|l| l.strip_prefix("RssAnon:")).expect("a resident size");
-    line.trim().trim_end_matches(" kB").trim().parse::<u64>().expect("kB") << 10
-}
-
 fn descriptors(pid: u32) -> usize {
     std::fs::read_dir(format!("/proc/{pid}/fd")).expect("the process lives").count()
 }
@@ -255,7 +248,7 @@ fn chaos_breaks_nothing() {
     let mut reloads = 0u8;
     while Instant::now() < until {
         pause(Duration::from_millis(250));
-        resident_max = resident_max.max(resident_bytes(edge.pid()));
+        resident_max = resident_max.max(edge.resident_bytes());
         assert!(edge.metrics().value("reelgate_cache_bytes", &[("tier", "memory")]) <= CACHE_BYTES as f64);
         reloads += 1;
         match reloads % 8 {

@@ -22,3 +22,4 @@ mod reload;
 mod smuggling;
 mod stalls;
 mod stopping;
+mod upstream;

@@ -184,6 +184,13 @@ impl Edge {
         self.child.lock().id()
     }
 
+    /// Resident bytes that are the process's own, not a file's (Linux).
+    pub fn resident_bytes(&self) -> u64 {
+        let status = std::fs::read_to_string(format!("/proc/{}/status", self.pid())).expect("the process lives");
+        let line = status.lines().find_map(|l| l.strip_prefix("RssAnon:")).expect("a resident size");
+        line.trim().trim_end_matches(" kB").trim().parse::<u64>().expect("kB") << 10
+    }
+
     pub fn signal(&self, name: &str) {
         let status = Command::new("kill").arg(format!("-{name}")).arg(self.pid().to_string()).status();
         assert!(status.is_ok_and(|s| s.success()), "kill -{name}");

@@ -74,7 +74,7 @@ impl Player {
             if !speech.is_tls() {
                 return Self::handshake(speech, stream).await;
             }
-            let connector = tokio_rustls::TlsConnector::from(tls(speech));
+            let connector = tokio_rustls::TlsConnector::from(tls(speech.is_http2()));
             let name = ServerName::try_from("localhost").expect("a name");
             let stream = connector.connect(name, stream).await.map_err(|e| e.to_string())?;
             Self::handshake(speech, stream).await
@@ -195,7 +195,7 @@ impl Answer {
 }
 
 /// Accepts every certificate, as `curl -k`.
-fn tls(speech: Speech) -> Arc<rustls::ClientConfig> {
+pub(super) fn tls(http2: bool) -> Arc<rustls::ClientConfig> {
     let provider = Arc::new(rustls::crypto::ring::default_provider());
     let mut config = rustls::ClientConfig::builder_with_provider(Arc::clone(&provider))
         .with_safe_default_protocol_versions()
@@ -203,7 +203,7 @@ fn tls(speech: Speech) -> Arc<rustls::ClientConfig> {
         .dangerous()
         .with_custom_certificate_verifier(Arc::new(Anyone(provider)))
         .with_no_client_auth();
-    config.alpn_protocols = vec![if speech.is_http2() { b"h2".to_vec() } else { b"http/1.1".to_vec() }];
+    config.alpn_protocols = vec![if http2 { b"h2".to_vec() } else { b"http/1.1".to_vec() }];
     Arc::new(config)
 }
 
