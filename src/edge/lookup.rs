@@ -110,6 +110,9 @@ impl Edge {
     pub(super) fn found(&self, meta: &CacheMeta, hit: &HitHandler, ctx: &mut Context) -> Option<ForcedFreshness> {
         ctx.cache.ttl_s = Some(seconds_until(meta.fresh_until()));
         ctx.cache.collapsed = follows_fill(hit);
+        if let (true, Some(connection)) = (ctx.cache.collapsed, &ctx.connection) {
+            connection.answer_may_pause();
+        }
         None
     }
 

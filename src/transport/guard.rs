@@ -7,6 +7,9 @@
 //! - HTTP/2: the connection's first frames, then silence in both directions.
 //! - Both: a write that makes no progress for `stall_timeout`.
 //!
+//! It also sends each write of an answer that may pause on its way at once ([`Connection::answer_may_pause`]), through TLS and the
+//! socket's buffer. Where the client's socket is full just then, the rest of it leaves with the next write.
+//!
 //! Reads of a head stop at `header_bytes_max`. If HTTP asks for more, the head was not whole by then, so the limit is exact;
 //! body bytes read along with a head are never counted against it. Bytes of a next request read along with a body are HTTP's
 //! affair: Pingora then does not keep the connection, and the guard never sees them again.
@@ -29,6 +32,7 @@ use refusal::Refusal;
 use std::io::{self, IoSlice};
 use std::pin::Pin;
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 use std::task::{Context, Poll, ready};
 use std::time::Duration;
 use tokio::io::{AsyncRead, AsyncWrite, AsyncWriteExt, ReadBuf};
@@ -219,6 +223,14 @@ impl<S: IO> Guarded<S> {
         Poll::Ready(Ok(()))
     }
 
+    /// After a write was taken.
+    fn send_if_unbuffered(&mut self, cx: &mut Context<'_>) {
+        if self.connection.as_ref().is_some_and(|(c, _)| c.unbuffered.load(Ordering::Relaxed)) {
+            // An error meets the next write too.
+            let _ = Pin::new(&mut self.inner).poll_flush(cx);
+        }
+    }
+
     /// Turns a write that stays pending for too long into an error.
     fn watch<T>(&mut self, cx: &mut Context<'_>, written: Poll<io::Result<T>>) -> Poll<io::Result<T>> {
         if written.is_ready() {
@@ -306,6 +318,9 @@ impl<S: IO> AsyncWrite for Guarded<S> {
     fn poll_write(self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &[u8]) -> Poll<io::Result<usize>> {
         let this = self.get_mut();
         let written = Pin::new(&mut this.inner).poll_write(cx, buf);
+        if matches!(written, Poll::Ready(Ok(1..))) {
+            this.send_if_unbuffered(cx);
+        }
         this.watch(cx, written)
     }
 
@@ -328,6 +343,9 @@ impl<S: IO> AsyncWrite for Guarded<S> {
     ) -> Poll<io::Result<usize>> {
         let this = self.get_mut();
         let written = Pin::new(&mut this.inner).poll_write_vectored(cx, bufs);
+        if matches!(written, Poll::Ready(Ok(1..))) {
+            this.send_if_unbuffered(cx);
+        }
         this.watch(cx, written)
     }
 

@@ -129,6 +129,7 @@ pub(super) async fn serve<A>(
         peer,
         local,
         head: connection::HeaderWatch::default(),
+        unbuffered: AtomicBool::new(false),
     };
     let identified =
         tokio::time::timeout_at(deadline, identify(&context, Socket::new(raw), facts, &limits, &mut slots));
