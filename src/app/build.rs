@@ -9,7 +9,7 @@ use crate::edge::{Edge, Generation};
 use crate::http::loop_detection::LoopId;
 use crate::observe::{AccessLog, Lifecycle, Metrics};
 use crate::origin::Origins;
-use crate::transport::{Listener, Shared};
+use crate::transport::{Listener, Shared, Workers};
 use arc_swap::{ArcSwap, ArcSwapOption};
 use pingora_core::server::configuration::ServerConf;
 use pingora_proxy::http_proxy;
@@ -63,18 +63,19 @@ pub(super) async fn start(loaded: Loaded) -> Result<Running, Box<dyn Error>> {
     )
     .leak();
     tokio::spawn(store.keep_sweeping());
-    let access_log = AccessLog::start(&config.log.access, metrics.clone())
-        .map_err(|error| format!("log.access: cannot open the file: {error}; check its folder and rights"))?;
+    let access_log =
+        AccessLog::start(&config.log.access, metrics.clone()).map_err(|error| format!("log.access: {error}"))?;
     let access_log = Arc::new(ArcSwapOption::from(access_log.map(Arc::new)));
     let origins = Arc::new(Origins::build(&config.origins, None, &metrics, runtime_folder.path())?);
     origins.start(None, &all_ends);
-    let generation = Arc::new(ArcSwap::from_pointee(Generation::new(config.clone(), origins)));
+    let generation = Arc::new(ArcSwap::from_pointee(Generation::new(config.clone(), origins, &metrics)));
     let shared = Shared::new(
         config.limits.clone(),
         config.trusted_proxies.clone(),
         host_names(&config),
         metrics.clone(),
         lifecycle.clone(),
+        Workers::start(config.worker_threads)?,
     );
     let proxy = Arc::new(http_proxy(
         &Arc::new(ServerConf { upstream_keepalive_pool_size: ORIGIN_CONNECTIONS_KEPT_MAX, ..ServerConf::default() }),

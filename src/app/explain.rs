@@ -15,8 +15,7 @@ use std::time::{Duration, SystemTime};
 /// # Errors
 /// The URL is not absolute or cannot be read.
 pub fn explain(config: &Config, store: Option<&'static MemoryStore>, url: &str) -> Result<Value, String> {
-    let asked =
-        key::normalise_url(url).map_err(|error| format!("{error}; give a whole URL: http://host/path?query"))?;
+    let asked = key::normalise_url(url).map_err(|error| error.to_string())?;
     let Some(index) = config.routes.find(Some(&asked.host), &asked.path) else {
         return Ok(json!({
             "url": url,

@@ -142,6 +142,11 @@ impl Bans {
         self.added.notify_one();
     }
 
+    /// Whether any ban is of a prefix.
+    pub fn has_prefixes(&self) -> bool {
+        self.state.read().table.has_prefixes()
+    }
+
     /// What the bans say of an object or a running fill.
     pub(super) fn verdict(&self, stamp: &Stamp) -> Verdict {
         if stamp.cleared_through() >= self.latest.load(Ordering::Acquire) {

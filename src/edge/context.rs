@@ -1,6 +1,7 @@
 //! What the edge remembers of one request while it walks through the phases. It holds no bodies and no credentials.
 
 use super::generation::Generation;
+use crate::cache::FillTime;
 use crate::config::Site;
 use crate::http::forwarded::Client;
 use crate::http::traceparent::Trace;
@@ -8,6 +9,7 @@ use crate::media::class::Class;
 use crate::observe::Metrics;
 use crate::origin::{Failure, Pick, Pool, Tried};
 use crate::transport::Connection;
+use pingora_cache::CacheKey;
 use std::net::{IpAddr, Ipv4Addr};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -31,6 +33,8 @@ pub struct Context {
     /// Path and query as asked for, before rewriting; for the log.
     pub target: String,
     pub site: Option<Arc<Site>>,
+    /// Its place in the configuration's `sites`.
+    pub site_index: Option<usize>,
     pub class: Class,
     /// An upgrade or an event stream: no read deadline, long idle time.
     pub long_lived: bool,
@@ -58,6 +62,8 @@ pub struct CacheNotes {
     /// The origin's answer goes into the store.
     pub stored: bool,
     pub ttl_s: Option<i64>,
+    /// The request's key, with its hash.
+    pub key: Option<CacheKey>,
     /// There was an object, but not this variant of it.
     pub vary_miss: bool,
 }
@@ -71,6 +77,10 @@ pub struct OriginNotes {
     /// How the last try failed: what the client is told when no other server is left.
     pub failure: Option<Failure>,
     pub asked: Option<Instant>,
+    /// When that was, for purges; held until the answer is stored.
+    pub time: Option<FillTime>,
+    /// Informational answers so far.
+    pub informational: u32,
     pub status: Option<u16>,
     pub elapsed: Option<Duration>,
     pub server: Option<String>,
@@ -107,6 +117,7 @@ impl Context {
             authority: None,
             target: String::new(),
             site: None,
+            site_index: None,
             class: Class::Other,
             long_lived: false,
             cache: CacheNotes::default(),

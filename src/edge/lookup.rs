@@ -6,11 +6,11 @@ use super::context::Context;
 use crate::cache::{Held, collapse, follows_fill};
 use crate::http::byte_range::{self, Selection};
 use crate::http::cache_status::Fwd;
-use crate::http::{freshness, key};
-use http::header::{ACCEPT, AUTHORIZATION, CONTENT_LENGTH, IF_RANGE, RANGE};
+use crate::http::{answer, freshness, key};
+use http::header::{ACCEPT, AUTHORIZATION, CONTENT_LENGTH, IF_RANGE, LOCATION, RANGE};
 use http::{HeaderMap, Method};
 use pingora_cache::RespCacheable::{self, Cacheable, Uncacheable};
-use pingora_cache::key::{CompactCacheKey, HashBinary};
+use pingora_cache::key::{CacheHashKey, CompactCacheKey, HashBinary};
 use pingora_cache::{CacheKey, CacheMeta, ForcedFreshness, HitHandler, NoCacheReason, VarianceBuilder};
 use pingora_error::{Error, ErrorSource, ErrorType, OrErr, Result};
 use pingora_http::{RequestHeader, ResponseHeader};
@@ -45,17 +45,23 @@ impl Edge {
         if ctx.long_lived {
             return refuse(ctx, Fwd::Bypass, Some("long-lived"));
         }
+        // An origin may answer by it, and the key does not know it (RFC 9110 §9.3.1: "might enable request smuggling").
+        if !session.is_body_empty() {
+            return refuse(ctx, Fwd::Bypass, Some("request-body"));
+        }
+        let request = session.req_header();
         if freshness::request_policy(&request.headers).no_store {
             return refuse(ctx, Fwd::Request, Some("no-store"));
         }
         let Ok(key) = self.cache_key(session, ctx) else { return refuse(ctx, Fwd::Bypass, Some("key-too-long")) };
-        let key = key.to_compact();
-        if self.store.is_too_large(&key) {
+        let compact = key.to_compact();
+        if self.store.is_too_large(&compact) {
             return refuse(ctx, Fwd::Bypass, Some("too-large"));
         }
-        if request.headers.contains_key(RANGE) && self.is_far(&request.headers, &key) {
+        if request.headers.contains_key(RANGE) && self.is_far(&request.headers, &compact) {
             return refuse(ctx, Fwd::Partial, Some("range"));
         }
+        ctx.cache.key = Some(key);
         let waiting = collapse::overrides(ctx.generation.config.cache.collapse_timeout);
         session.cache.enable(self.store, None, None, Some(self.lock), Some(waiting));
     }
@@ -80,7 +86,10 @@ impl Edge {
         let host = ctx.host.as_deref().filter(|_| site.is_some_and(|site| site.host_in_key));
         let name = site.map_or("", |site| site.name.as_str());
         let key = key::content_key(name, host, target_of(session.req_header()));
-        Ok(CacheKey::new(key.or_err(ErrorType::InternalError, "a cache key")?, ""))
+        let mut key = CacheKey::new(key.or_err(ErrorType::InternalError, "a cache key")?, "");
+        // Pingora would hash the text again at every use.
+        key.set_primary_bin_override(key.primary_bin());
+        Ok(key)
     }
 
     /// The variant a request selects (RFC 9111 §4.1): a hash of the fields the stored response named.
@@ -101,7 +110,10 @@ impl Edge {
     pub(super) fn found(&self, meta: &CacheMeta, hit: &HitHandler, ctx: &mut Context) -> Option<ForcedFreshness> {
         ctx.cache.ttl_s = Some(seconds_until(meta.fresh_until()));
         ctx.cache.collapsed = follows_fill(hit);
-        None
+        if let (true, Some(connection)) = (ctx.cache.collapsed, &ctx.connection) {
+            connection.answer_may_pause();
+        }
+        self.purged_for_url(hit, ctx)
     }
 
     /// Whether the origin's answer is kept, and for how long.
@@ -114,6 +126,17 @@ impl Edge {
         }
         let now = SystemTime::now();
         let request = session.req_header();
+        let location = response.headers.get(LOCATION).and_then(|location| location.to_str().ok());
+        let port = ctx.connection.as_ref().and_then(|connection| connection.local_port());
+        let unkeyed = |target| {
+            let asked = answer::Asked { authority: ctx.authority.as_deref(), target, port };
+            location.is_some_and(|location| answer::redirect_is_unkeyed(location, asked))
+        };
+        let as_asked = key::normalise_path_and_query(&ctx.target).unwrap_or_default();
+        if unkeyed(&as_asked) || unkeyed(target_of(request)) {
+            ctx.cache.detail = Some("redirect-to-itself");
+            return Uncacheable(NoCacheReason::OriginNotCache);
+        }
         let exchange = freshness::Exchange {
             method: &request.method,
             request_authorized: request.headers.contains_key(AUTHORIZATION),
@@ -130,7 +153,10 @@ impl Edge {
                 ctx.cache.ttl_s = Some(kept.fresh_for.as_secs_f64().round() as i64);
                 let created = now.checked_sub(kept.age_at_receipt).unwrap_or(now);
                 let stale_if_error_s = u32::try_from(kept.stale_if_error.as_secs()).unwrap_or(u32::MAX);
-                Cacheable(CacheMeta::new(now + kept.fresh_for, created, 0, stale_if_error_s, response.clone()))
+                let mut meta =
+                    CacheMeta::new(now + kept.fresh_for, created, 0, stale_if_error_s, without_case(response));
+                self.stamp(&mut meta, ctx);
+                Cacheable(meta)
             }
             Err(reason) => {
                 ctx.cache.detail = Some(reason.as_str());
@@ -150,6 +176,12 @@ fn combined(headers: &HeaderMap, name: &str) -> Vec<u8> {
         all.extend(value.as_bytes().iter().filter(|byte| name != ACCEPT.as_str() || **byte != b' '));
     }
     all
+}
+
+/// A copy without the letter case of the field names, which mean the same in any (RFC 9110 §5.1). Pingora keeps the case in a
+/// second map, that every hit would copy and change beside the first.
+fn without_case(response: &ResponseHeader) -> ResponseHeader {
+    http::response::Parts::from(response.clone()).into()
 }
 
 fn content_length(headers: &HeaderMap) -> Option<u64> {

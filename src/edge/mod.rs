@@ -12,6 +12,7 @@ mod generation;
 mod limiter;
 mod log;
 mod lookup;
+mod purge;
 mod respond;
 
 pub use generation::Generation;
@@ -72,7 +73,10 @@ impl ProxyHttp for Edge {
     }
 
     fn cache_key_callback(&self, session: &Session, ctx: &mut Context) -> Result<CacheKey> {
-        self.cache_key(session, ctx)
+        match ctx.cache.key.take() {
+            Some(key) => Ok(key),
+            None => self.cache_key(session, ctx),
+        }
     }
 
     fn cache_vary_filter(&self, meta: &CacheMeta, ctx: &mut Context, request: &RequestHeader) -> Option<HashBinary> {

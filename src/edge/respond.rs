@@ -5,12 +5,12 @@ use super::answer::CACHE_STATUS;
 use super::context::Context;
 use crate::http::cache_status::{CacheStatus, Fwd};
 use crate::http::rules::HeaderSink;
-use crate::http::{cors, headers};
+use crate::http::{answer, cors, headers};
 use crate::media::class;
-use http::header::{CONTENT_TYPE, SET_COOKIE, VARY, VIA};
-use http::{HeaderName, HeaderValue, StatusCode};
+use http::header::{CONTENT_LENGTH, CONTENT_TYPE, SET_COOKIE, TRANSFER_ENCODING, VARY, VIA};
+use http::{HeaderName, HeaderValue, StatusCode, Version};
 use pingora_cache::CachePhase;
-use pingora_error::Result;
+use pingora_error::{Error, ErrorType, Result};
 use pingora_http::{RequestHeader, ResponseHeader};
 use pingora_proxy::Session;
 
@@ -23,7 +23,15 @@ impl Edge {
         ctx: &mut Context,
     ) -> Result<()> {
         let status = response.status.as_u16();
+        if let Err(reason) = answer::check_answer(response.status, session.is_upgrade_req(), &response.headers) {
+            tracing::debug!(reason, "an origin's answer refused");
+            return Err(Error::explain(ErrorType::InvalidHTTPHeader, reason).into_up());
+        }
         if response.status.is_informational() && response.status != StatusCode::SWITCHING_PROTOCOLS {
+            ctx.origin.informational += 1;
+            if ctx.origin.informational > answer::INFORMATIONAL_MAX {
+                return Err(Error::explain(ErrorType::InvalidHTTPHeader, "endless informational answers").into_up());
+            }
             return Ok(());
         }
         if ctx.origin.status.is_none() {
@@ -37,6 +45,9 @@ impl Edge {
         let upgrade = response.status == StatusCode::SWITCHING_PROTOCOLS;
         for name in headers::names_to_drop(&response.headers, upgrade) {
             response.remove_header(&name);
+        }
+        if response.status == StatusCode::NO_CONTENT {
+            response.remove_header(&CONTENT_LENGTH); // RFC 9110 §8.6
         }
         let content_type = response.headers.get(CONTENT_TYPE).and_then(|value| value.to_str().ok());
         ctx.class = class::classify(session.req_header().uri.path(), content_type);
@@ -57,6 +68,11 @@ impl Edge {
             return Ok(());
         }
         ctx.first_byte = Some(ctx.started.elapsed());
+        // RFC 9112 §6.1: HTTP/1.0 knows no chunks; there the end of the connection ends the body.
+        if session.req_header().version < Version::HTTP_11 && response.headers.contains_key(TRANSFER_ENCODING) {
+            response.remove_header(&TRANSFER_ENCODING);
+            session.set_keepalive(None);
+        }
         if ctx.class == class::Class::Other {
             let content_type = response.headers.get(CONTENT_TYPE).and_then(|value| value.to_str().ok());
             ctx.class = class::classify(session.req_header().uri.path(), content_type);

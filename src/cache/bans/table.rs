@@ -114,6 +114,10 @@ impl Table {
         self.keys.len() + self.tags.len() + self.prefixes.len() + usize::from(self.all.latest() > 0)
     }
 
+    pub(super) fn has_prefixes(&self) -> bool {
+        !self.prefixes.is_empty()
+    }
+
     /// Adds ban number `number`, greater than all before. True: the table was full and its oldest bans were widened.
     pub(super) fn add(&mut self, reach: Reach, number: u64, soft: bool, at: SystemTime) -> bool {
         let marks = if soft {

@@ -1,0 +1,45 @@
+//! What a request has to do with purges: when its fill began, for which URL, and whether a purge hides what it found.
+
+use super::Edge;
+use super::context::Context;
+use crate::cache::{AskedFor, Verdict, verdict_on_alias};
+use crate::http::key;
+use pingora_cache::{CacheMeta, ForcedFreshness, HitHandler};
+
+impl Edge {
+    /// Just before the origin is asked: a purge from now on reaches the answer.
+    pub(super) fn asking_origin(&self, ctx: &mut Context) {
+        ctx.origin.time = Some(self.store.bans().now());
+    }
+
+    /// Says of an answer that will be stored when and for which URL it was asked for.
+    pub(super) fn stamp(&self, meta: &mut CacheMeta, ctx: &Context) {
+        let Some(time) = ctx.origin.time.clone() else { return };
+        let url = url_as_asked(ctx).unwrap_or_default().into();
+        meta.extensions_mut().insert(AskedFor { time, url, has_aliases: has_aliases(ctx) });
+    }
+
+    /// The store knows purges by the URL an object was filled for; where a site's rewrites lead several URLs to it, a prefix may
+    /// have been purged that only this one has.
+    pub(super) fn purged_for_url(&self, hit: &HitHandler, ctx: &Context) -> Option<ForcedFreshness> {
+        if !has_aliases(ctx) || !self.store.bans().has_prefixes() {
+            return None;
+        }
+        match verdict_on_alias(self.store.bans(), hit, &url_as_asked(ctx)?) {
+            Verdict::Clear => None,
+            Verdict::Stale(at) => Some(ForcedFreshness::ForceExpiredServeStale { expired_at: Some(at) }),
+            Verdict::Gone => Some(ForcedFreshness::ForceMiss),
+        }
+    }
+}
+
+fn has_aliases(ctx: &Context) -> bool {
+    ctx.site.as_ref().is_some_and(|site| !site.rewrites.is_empty())
+}
+
+/// A content key before rewriting. None: too long to be one.
+fn url_as_asked(ctx: &Context) -> Option<String> {
+    let site = ctx.site.as_ref()?;
+    let host = ctx.host.as_deref().filter(|_| site.host_in_key);
+    key::content_key(&site.name, host, &ctx.target).ok()
+}
