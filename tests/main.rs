@@ -22,6 +22,7 @@ mod load;
 mod logs;
 mod poisoning;
 mod proxying;
+mod purge;
 mod reload;
 mod smuggling;
 mod stalls;
