@@ -211,6 +211,30 @@ fn a_refused_connection_is_closed() {
 }
 
 #[test]
+fn every_refused_head_is_counted() {
+    let origin = origin();
+    let edge = Edge::of(&origin).set("limits.header_timeout", "1s").run();
+    let many = format!("GET / HTTP/1.1\r\nHost: localhost\r\nX: {}\r\n\r\n", "y".repeat(200_000));
+    for (status, bytes) in [
+        ("400", "GET /a HTTP/1.1\r\nX-A : b\r\n\r\n".to_owned()),
+        ("400", "GET /a HTTP/1.1\r\nHost: one test\r\n\r\n".into()),
+        ("400", "\u{16}\u{3}\u{1}no TLS here\r\n\r\n".into()),
+        ("400", "GET /a%00 HTTP/1.1\r\nHost: localhost\r\n\r\n".into()),
+        ("408", "GET /a HTTP/1.1\r\nHost: loc".into()),
+        ("431", many),
+        ("405", "TRACE /a HTTP/1.1\r\nHost: localhost\r\n\r\n".into()),
+        ("417", "GET /a HTTP/1.1\r\nHost: localhost\r\nExpect: more\r\n\r\n".into()),
+    ] {
+        let labels = [("site", "none"), ("cache", "none"), ("status", status)];
+        let before = edge.metrics().value("reelgate_requests_total", &labels);
+        let mut connection = Connection::open(edge.http());
+        let answer = connection.send(&bytes).response("GET").map(|answer| answer.status.to_string());
+        assert_eq!(answer.as_deref(), Some(status), "{}", &bytes[..bytes.len().min(60)]);
+        edge.expect_metric("reelgate_requests_total", &labels, before + 1.0);
+    }
+}
+
+#[test]
 fn hop_by_hop_fields_are_not_passed_on() {
     let origin = origin();
     let edge = Edge::of(&origin).run();

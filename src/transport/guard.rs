@@ -63,6 +63,8 @@ pub(super) struct Guarded<S> {
 struct Head {
     number: u64,
     bytes: usize,
+    /// The head that was answered without having been one.
+    unparsed: Option<u64>,
     timer: Pin<Box<Sleep>>,
     /// HTTP/1: when what is awaited (the head, or the rest of it) is too late; set when it is first waited for.
     due: Option<Instant>,
@@ -88,7 +90,7 @@ impl<S: IO> Guarded<S> {
             closing: Box::pin(closing.cancelled_owned()),
             connection: None,
             replay: Vec::new(),
-            head: Head { number: 0, bytes: 0, timer, due: None, active: Instant::now() },
+            head: Head { number: 0, bytes: 0, unparsed: None, timer, due: None, active: Instant::now() },
             end: End::Open,
             write_stall: Stall::default(),
         }
@@ -211,9 +213,26 @@ impl<S: IO> Guarded<S> {
 
     fn refuse(&mut self, cx: &mut Context<'_>, refusal: Refusal, limit: &str) -> Poll<io::Result<()>> {
         self.metrics.limits_reached.with_label_values(&[limit]).inc();
+        self.count_refused(refusal.status());
         tracing::debug!(connection = self.connection.as_ref().map(|(c, _)| c.id), limit, "request refused");
         self.end = End::Refusing(refusal);
         self.poll_end(cx).expect("it was just set").map(Ok)
+    }
+
+    /// A request that never reached the edge's phases, and so is in no access log: it has no target to speak of.
+    fn count_refused(&self, status: &str) {
+        self.metrics.requests.with_label_values(&["none", "h1", "other", "none", status]).inc();
+    }
+
+    /// HTTP/1: an answer while a head is still awaited is Pingora's own 400 to bytes that are no request.
+    fn note_unparsed(&mut self) {
+        let Some((connection, _)) = &self.connection else { return };
+        let awaited = connection.head.awaited().filter(|_| connection.protocol == Protocol::Http1);
+        if awaited.is_some_and(|number| self.head.unparsed != Some(number)) {
+            self.head.unparsed = awaited;
+            tracing::debug!(connection = connection.id, "what a client sent is no request; answered with 400");
+            self.count_refused("400");
+        }
     }
 
     /// The end of an idle connection; the client is told where the socket takes it at once.
@@ -317,6 +336,7 @@ impl<S: IO> AsyncRead for Guarded<S> {
 impl<S: IO> AsyncWrite for Guarded<S> {
     fn poll_write(self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &[u8]) -> Poll<io::Result<usize>> {
         let this = self.get_mut();
+        this.note_unparsed();
         let written = Pin::new(&mut this.inner).poll_write(cx, buf);
         if matches!(written, Poll::Ready(Ok(1..))) {
             this.send_if_unbuffered(cx);
