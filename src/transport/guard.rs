@@ -5,6 +5,8 @@
 //!   orderly way and then reports the end of the stream. Without a byte of it, the connection is idle: closed in silence after
 //!   `idle_timeout`, or at once when the process stops.
 //! - HTTP/2: the connection's first frames, then silence in both directions.
+//! - Both: small writes are gathered (`write_buffer`). HTTP/2 flushes after every frame of data: there a flush waits for the
+//!   connection's next turn, so that responses which are ready together leave together.
 //! - Both: a write that makes no progress for `stall_timeout`.
 //!
 //! Reads of a head stop at `header_bytes_max`. If HTTP asks for more, the head was not whole by then, so the limit is exact;
@@ -16,6 +18,7 @@
 mod refusal;
 
 use super::connection::{Connection, Protocol, digest_of};
+use super::write_buffer::WriteBuffer;
 use crate::config::Limits;
 use crate::observe::Metrics;
 use async_trait::async_trait;
@@ -29,7 +32,7 @@ use refusal::Refusal;
 use std::io::{self, IoSlice};
 use std::pin::Pin;
 use std::sync::Arc;
-use std::task::{Context, Poll, ready};
+use std::task::{Context, Poll, Waker, ready};
 use std::time::Duration;
 use tokio::io::{AsyncRead, AsyncWrite, AsyncWriteExt, ReadBuf};
 use tokio::time::{Instant, Sleep, sleep};
@@ -40,8 +43,9 @@ pub(super) const H2_PREFACE: &[u8; 24] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
 
 /// See the module. One per connection.
 #[derive(Debug)]
-pub(super) struct Guarded<S> {
+pub(super) struct Guarded<S: IO> {
     inner: S,
+    out: WriteBuffer,
     limits: Arc<Limits>,
     metrics: Arc<Metrics>,
     closing: Pin<Box<WaitForCancellationFutureOwned>>,
@@ -79,6 +83,7 @@ impl<S: IO> Guarded<S> {
         let timer = Box::pin(sleep(limits.idle_timeout));
         Self {
             inner,
+            out: WriteBuffer::default(),
             limits,
             metrics,
             closing: Box::pin(closing.cancelled_owned()),
@@ -219,11 +224,20 @@ impl<S: IO> Guarded<S> {
         Poll::Ready(Ok(()))
     }
 
+    fn is_http2(&self) -> bool {
+        self.connection.as_ref().is_some_and(|(connection, _)| connection.protocol == Protocol::Http2)
+    }
+
+    fn poll_flush_now(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        let flushed = self.out.poll_flush(&mut self.inner, cx);
+        self.watch(cx, flushed)
+    }
+
     /// Turns a write that stays pending for too long into an error.
     fn watch<T>(&mut self, cx: &mut Context<'_>, written: Poll<io::Result<T>>) -> Poll<io::Result<T>> {
         if written.is_ready() {
             self.write_stall.armed = false;
-            if self.connection.as_ref().is_some_and(|(c, _)| c.protocol == Protocol::Http2) {
+            if self.is_http2() {
                 self.head.active = Instant::now();
             }
             return written;
@@ -287,6 +301,13 @@ fn poll_read_at_most<S: AsyncRead + Unpin>(
 impl<S: IO> AsyncRead for Guarded<S> {
     fn poll_read(self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
         let this = self.get_mut();
+        // Whoever reads has nothing more to write for now: an origin that pauses must not hold back the head of its answer.
+        // Not yet flushed is no reason not to read.
+        if !this.out.is_empty()
+            && let Poll::Ready(Err(error)) = this.poll_flush_now(cx)
+        {
+            return Poll::Ready(Err(error));
+        }
         if !this.replay.is_empty() {
             let again = this.replay.len().min(buf.remaining());
             buf.put_slice(&this.replay[..again]);
@@ -305,18 +326,23 @@ impl<S: IO> AsyncRead for Guarded<S> {
 impl<S: IO> AsyncWrite for Guarded<S> {
     fn poll_write(self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &[u8]) -> Poll<io::Result<usize>> {
         let this = self.get_mut();
-        let written = Pin::new(&mut this.inner).poll_write(cx, buf);
+        let written = this.out.poll_write(&mut this.inner, cx, &[IoSlice::new(buf)]);
         this.watch(cx, written)
     }
 
     fn poll_flush(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         let this = self.get_mut();
-        let flushed = Pin::new(&mut this.inner).poll_flush(cx);
-        this.watch(cx, flushed)
+        if this.is_http2() && !this.out.is_empty() {
+            // The next turn begins with a read, which flushes.
+            cx.waker().wake_by_ref();
+            return Poll::Ready(Ok(()));
+        }
+        this.poll_flush_now(cx)
     }
 
     fn poll_shutdown(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         let this = self.get_mut();
+        ready!(this.poll_flush_now(cx))?;
         let closed = Pin::new(&mut this.inner).poll_shutdown(cx);
         this.watch(cx, closed)
     }
@@ -327,12 +353,21 @@ impl<S: IO> AsyncWrite for Guarded<S> {
         bufs: &[IoSlice<'_>],
     ) -> Poll<io::Result<usize>> {
         let this = self.get_mut();
-        let written = Pin::new(&mut this.inner).poll_write_vectored(cx, bufs);
+        let written = this.out.poll_write(&mut this.inner, cx, bufs);
         this.watch(cx, written)
     }
 
     fn is_write_vectored(&self) -> bool {
-        self.inner.is_write_vectored()
+        true
+    }
+}
+
+impl<S: IO> Drop for Guarded<S> {
+    /// What was written but not flushed leaves if the socket takes it at once; nobody waits for it.
+    fn drop(&mut self) {
+        if !self.out.is_empty() {
+            let _ = self.out.poll_flush(&mut self.inner, &mut Context::from_waker(Waker::noop()));
+        }
     }
 }
 
