@@ -95,6 +95,24 @@ fn http2_to_the_origin_in_clear() {
 }
 
 #[test]
+fn a_client_that_stops_reading_holds_nobody_up_over_http2_to_the_origin() {
+    const BYTES: usize = 16 << 20;
+    let port = free_port();
+    let server = format!("listen 127.0.0.1:{port} http2; location / {{ add_header Cache-Control max-age=60; }}");
+    let nginx = Nginx::with(&server).file("a.mp4", pattern(BYTES));
+    let edge = Edge::of_url(&format!("http://127.0.0.1:{port}")).set("origins.main.protocol", "http2").run();
+    let mut stalled = Connection::open_narrow(edge.http());
+    stalled.send(Request::get("/a.mp4").to_bytes());
+    assert_eq!(stalled.head().map(|h| h.status), Some(200));
+    let began = Instant::now();
+    let other = edge.get("/a.mp4").expect_status(200);
+    assert!(other.complete && other.body == pattern(BYTES));
+    assert!(began.elapsed() < Duration::from_secs(10), "{:?}", began.elapsed());
+    assert!(stalled.read(BYTES) == pattern(BYTES), "the first goes on where it stopped");
+    assert_eq!(nginx.requests(), 1);
+}
+
+#[test]
 fn a_certificate_that_is_not_accepted_is_502() {
     let folder = tempfile::tempdir().expect("a temporary folder");
     let authority = authority(folder.path(), "media.test");
