@@ -60,7 +60,8 @@ fn expect_kept(edge: &Edge, targets: &[&str]) {
 
 #[test]
 fn a_url_is_purged_alone() {
-    let edge = Edge::of(&counting()).run();
+    let origin = counting();
+    let edge = Edge::of(&origin).run();
     let all = ["/a", "/a?x=1", "/a?x=2", "/a/", "/a/b", "/"];
     for url in ["http://localhost/a?x=1", "https://LOCALHOST:8443/a?x=1#top", "http://localhost/b/../%61?x=1"] {
         fill(&edge, &all);
@@ -73,7 +74,8 @@ fn a_url_is_purged_alone() {
 
 #[test]
 fn a_prefix_is_bytes_of_the_normalised_url() {
-    let edge = Edge::of(&counting()).run();
+    let origin = counting();
+    let edge = Edge::of(&origin).run();
     let all = ["/a", "/ab", "/a/b", "/a/b?x", "/b", "/~c/d"];
     for (prefix, purged) in [
         ("http://localhost/a", &["/a", "/ab", "/a/b", "/a/b?x"][..]),
@@ -122,7 +124,8 @@ fn a_tag_reaches_all_answers_that_carried_it() {
 
 #[test]
 fn all_is_all_and_the_bytes_are_given_back() {
-    let edge = Edge::of(&counting()).run();
+    let origin = counting();
+    let edge = Edge::of(&origin).run();
     let all = ["/a", "/b", "/c/d?e"];
     fill(&edge, &all);
     purge(&edge, &json!({ "all": true }));
@@ -182,7 +185,8 @@ fn every_variant_of_a_url_goes() {
 
 #[test]
 fn the_host_counts_only_where_the_key_has_it() {
-    let edge = Edge::of(&counting()).set("sites.0.hosts", json!(["one.test", "two.test"])).run();
+    let origin = counting();
+    let edge = Edge::of(&origin).set("sites.0.hosts", json!(["one.test", "two.test"])).run();
     let get = |host: &str| edge.send(&Request::get("/a").host(host)).expect_status(200);
     for host in ["one.test", "two.test"] {
         get(host);
@@ -199,7 +203,8 @@ fn the_host_counts_only_where_the_key_has_it() {
 
 #[test]
 fn a_prefix_reaches_every_site_below_it_and_no_other() {
-    let edge = Edge::of(&counting())
+    let origin = counting();
+    let edge = Edge::of(&origin)
         .set(
             "sites",
             json!([
@@ -299,7 +304,8 @@ fn an_answer_the_origin_was_asked_for_before_the_purge_is_never_fresh() {
 
 #[test]
 fn purges_that_can_mean_nothing_are_refused() {
-    let edge = Edge::of(&counting()).set("admin.token", "correct-horse-battery").run();
+    let origin = counting();
+    let edge = Edge::of(&origin).set("admin.token", "correct-horse-battery").run();
     let send = |token: &str, body: &Value| {
         Request::new("POST", "/api/v1/purge")
             .header("Connection", "close")
@@ -332,7 +338,8 @@ fn purges_that_can_mean_nothing_are_refused() {
 
 #[test]
 fn the_command_purges_and_says_so() {
-    let edge = Edge::of(&counting()).set("admin.token", "correct-horse-battery").run();
+    let origin = counting();
+    let edge = Edge::of(&origin).set("admin.token", "correct-horse-battery").run();
     let file = edge.config_file();
     let file = file.to_str().expect("a temporary path is UTF-8");
     let run = |arguments: &[&str]| {

@@ -12,8 +12,8 @@
 //! (`sweep`) lets go of what was purged, and of the bans that reach nothing any more: those no newer than a whole pass over the
 //! store and than every fill still running when it began ([`FillTime`] counts them).
 //!
-//! Invariants: once [`Bans::add`] has returned, no lookup finds what it purged (hard), or finds it fresh (soft), whoever is
-//! filling; a table at its bounds purges more, never less. Absences: it holds no object, and nothing lives longer than the
+//! Invariants: once [`Bans::add`] has returned, no request that begins finds what it purged (hard), or finds it fresh (soft),
+//! whoever is filling; a table at its bounds purges more, never less. Absences: it holds no object, and nothing lives longer than the
 //! process. A durable log goes between a purge and [`Bans::add`]: append the [`Ban`], which is plain data, then add it, then
 //! acknowledge; after a restart, add what the log holds.
 
@@ -63,6 +63,12 @@ pub enum Selector {
 /// The number of the latest ban when a fill began to be asked for; as long as one of a number lives, the bans after it are kept.
 #[derive(Debug, Clone)]
 pub struct FillTime(Arc<u64>);
+
+/// The number of the latest ban when a request began, in the extensions of its `CacheKey`. To such a request even a purged
+/// object is good that was asked for after it began: so a burst of purges does not make those who wait for a fill ask the
+/// origin each for itself.
+#[derive(Debug, Clone, Copy)]
+pub struct Begun(u64);
 
 /// What the edge says of a fill, in the extensions of its `CacheMeta`.
 #[derive(Debug, Clone)]
@@ -115,6 +121,12 @@ impl Bans {
         FillTime(Arc::clone(&self.state.read().now))
     }
 
+    /// For a request that begins now. None: nothing was purged yet.
+    pub fn begun(&self) -> Option<Begun> {
+        let latest = self.latest.load(Ordering::Acquire);
+        (latest > 0).then_some(Begun(latest))
+    }
+
     /// Puts a ban in force. When it returns, every lookup sees it.
     pub fn add(&self, ban: &Ban) {
         let mut state = self.state.write();
@@ -147,7 +159,15 @@ impl Bans {
         self.state.read().table.has_prefixes()
     }
 
-    /// What the bans say of an object or a running fill.
+    /// What the bans say of an object or a running fill to this request.
+    pub(super) fn verdict_for(&self, begun: Option<Begun>, stamp: &Stamp) -> Verdict {
+        match (self.verdict(stamp), begun) {
+            (Verdict::Gone | Verdict::Stale(_), Some(Begun(begun))) if stamp.is_from(begun) => Verdict::Clear,
+            (verdict, _) => verdict,
+        }
+    }
+
+    /// What the bans say of an object or a running fill to a request that begins now.
     pub(super) fn verdict(&self, stamp: &Stamp) -> Verdict {
         if stamp.cleared_through() >= self.latest.load(Ordering::Acquire) {
             return Verdict::Clear;

@@ -15,7 +15,7 @@ use pingora_cache::{
 };
 use pingora_error::{Error, ErrorType, Result};
 
-use super::bans::{AskedFor, Stamp, Verdict};
+use super::bans::{AskedFor, Begun, Stamp, Verdict};
 use super::fill::{Fill, Head};
 use super::hit::StoreHit;
 use super::meta::{self, Version};
@@ -28,7 +28,8 @@ pub const FILL_REFUSED: ErrorType = ErrorType::Custom("cache fill refused");
 #[async_trait]
 impl Storage for MemoryStore {
     async fn lookup(&'static self, key: &CacheKey, _trace: &SpanHandle) -> Result<Option<(CacheMeta, HitHandler)>> {
-        Ok(self.find(hash(key), SystemTime::now()).map(|found| match found {
+        let begun = key.extensions.get::<Begun>().copied();
+        Ok(self.find(hash(key), begun, SystemTime::now()).map(|found| match found {
             Found::Object(object, verdict) => {
                 object.body.visits.count();
                 let meta = judged(meta::copy_of_version(&object.meta, object.body.version), verdict);

@@ -17,7 +17,7 @@ use pingora_cache::CacheMeta;
 use pingora_cache::key::{CacheHashKey, CompactCacheKey};
 use prometheus::{IntCounter, IntGauge};
 
-use super::bans::{Bans, Stamp, Verdict};
+use super::bans::{Bans, Begun, Stamp, Verdict};
 use super::budget::{Budget, Charge};
 use super::eviction::S3Fifo;
 use super::fill::{Body, Fill};
@@ -186,7 +186,7 @@ impl MemoryStore {
 
     /// How much is held of a key: complete, or filling and this far. Cheaper than [`Self::contains`].
     pub fn held(&self, key: &CompactCacheKey) -> Option<Held> {
-        match self.find(u128::from_be_bytes(key.combined_bin()), SystemTime::now())? {
+        match self.find(u128::from_be_bytes(key.combined_bin()), None, SystemTime::now())? {
             Found::Object(..) => Some(Held::Whole),
             Found::Fill(fill, _) => Some(Held::Filling { body_bytes: fill.written() }),
         }
@@ -195,7 +195,7 @@ impl MemoryStore {
     /// What is held of a key now, also when a purge hides it; it counts as no visit.
     pub fn contains(&self, key: &CompactCacheKey) -> Option<ObjectInfo> {
         let key = u128::from_be_bytes(key.combined_bin());
-        match self.find(key, SystemTime::now()).or_else(|| self.find_gone(key))? {
+        match self.find(key, None, SystemTime::now()).or_else(|| self.find_gone(key))? {
             Found::Object(object, verdict) => {
                 Some(info(&object.meta, object.body.bytes, object.bytes(), false, verdict))
             }
@@ -242,11 +242,11 @@ impl MemoryStore {
     }
 
     /// What a lookup gets: the object while it is fresh, else the newest running fill, else the stale object; nothing that a
-    /// purge has taken.
-    pub(super) fn find(&self, key: u128, now: SystemTime) -> Option<Found> {
+    /// purge has taken from this request.
+    pub(super) fn find(&self, key: u128, begun: Option<Begun>, now: SystemTime) -> Option<Found> {
         let shard = self.shard(key).read();
         let slot = shard.get(&key)?;
-        let object = slot.object.as_ref().map(|object| (object, self.bans.verdict(&object.stamp)));
+        let object = slot.object.as_ref().map(|object| (object, self.bans.verdict_for(begun, &object.stamp)));
         let object = object.filter(|(_, verdict)| *verdict != Verdict::Gone);
         if let Some((object, Verdict::Clear)) = object
             && object.meta.is_fresh(now)
@@ -254,7 +254,7 @@ impl MemoryStore {
             return Some(Found::Object(object.clone(), Verdict::Clear));
         }
         let fills = slot.fills.iter().rev().filter(|fill| !fill.is_hidden());
-        let mut fills = fills.map(|fill| (fill, self.bans.verdict(&fill.head.lock().stamp)));
+        let mut fills = fills.map(|fill| (fill, self.bans.verdict_for(begun, &fill.head.lock().stamp)));
         match fills.find(|(_, verdict)| *verdict != Verdict::Gone) {
             Some((fill, verdict)) => Some(Found::Fill(Arc::clone(fill), verdict)),
             None => object.map(|(object, verdict)| Found::Object(object.clone(), verdict)),
@@ -302,11 +302,11 @@ impl MemoryStore {
         fill
     }
 
-    /// A whole body takes its place, unless its key was purged or a newer version was stored meanwhile.
+    /// A whole body takes its place, unless its key was removed or a newer version was stored meanwhile.
     pub(super) fn commit(&self, fill: &Arc<Fill>, body: Arc<Body>) -> Outcome {
         let mut shard = self.shard(fill.key).write();
         let slot = shard.entry(fill.key).or_default();
-        if fill.is_hidden() || self.bans.verdict(&fill.head.lock().stamp) == Verdict::Gone {
+        if fill.is_hidden() {
             return Outcome::Discarded;
         }
         // Older fills still running go to those who follow them, and are not stored: also not should this version be evicted

@@ -89,6 +89,7 @@ impl Edge {
         let mut key = CacheKey::new(key.or_err(ErrorType::InternalError, "a cache key")?, "");
         // Pingora would hash the text again at every use.
         key.set_primary_bin_override(key.primary_bin());
+        self.note_begin(&mut key);
         Ok(key)
     }
 

@@ -64,6 +64,11 @@ impl Stamp {
         }
     }
 
+    /// Both its bytes and its head were asked for after this ban.
+    pub(super) fn is_from(&self, number: u64) -> bool {
+        self.hard_from.min(self.soft_from) >= number
+    }
+
     /// In memory.
     pub(in crate::cache) fn bytes(&self) -> u64 {
         STAMP_OVERHEAD_BYTES + self.url.as_ref().map_or(0, |url| url.len() as u64) + 8 * self.tags.len() as u64

@@ -90,9 +90,28 @@ async fn a_running_fill_goes_to_its_followers_and_to_no_later_request() {
     assert!(get(store, &key("s h /a")).await.is_some_and(|hit| follows_fill(&hit)));
     finish(miss).await;
     assert_eq!(read_all(&mut follower).await.expect("whole").len(), 100);
-    assert_eq!(fills(store, "discarded"), 1);
     finish(later).await;
     assert_eq!(is_fresh(store, &key("s h /a")).await, Some(true));
+}
+
+#[tokio::test]
+async fn who_waited_for_a_fill_may_have_it_though_it_was_purged_meanwhile() {
+    for soft in [false, true] {
+        let store = store(1 << 20, 1 << 19);
+        ban(store, tag("x"), soft);
+        let mut waiting = key("s h /a");
+        waiting.extensions.insert(store.bans().begun().expect("something was purged"));
+        let miss = begin_tagged(store, &key("s h /a"), "s h /a").await;
+        ban(store, tag("x"), soft);
+        let mut late = key("s h /a");
+        late.extensions.insert(store.bans().begun().expect("something was purged"));
+        assert_eq!(is_fresh(store, &waiting).await, Some(true));
+        assert_eq!(is_fresh(store, &late).await, soft.then_some(false));
+        assert_eq!(is_fresh(store, &key("s h /a")).await, soft.then_some(false), "who does not say is taken for late");
+        finish(miss).await;
+        assert_eq!(is_fresh(store, &waiting).await, Some(true));
+        assert_eq!(is_fresh(store, &late).await, soft.then_some(false));
+    }
 }
 
 #[tokio::test]
