@@ -121,10 +121,9 @@ impl Bans {
         FillTime(Arc::clone(&self.state.read().now))
     }
 
-    /// For a request that begins now. None: nothing was purged yet.
-    pub fn begun(&self) -> Option<Begun> {
-        let latest = self.latest.load(Ordering::Acquire);
-        (latest > 0).then_some(Begun(latest))
+    /// For a request that begins now.
+    pub fn begun(&self) -> Begun {
+        Begun(self.latest.load(Ordering::Acquire))
     }
 
     /// Puts a ban in force. When it returns, every lookup sees it.
