@@ -134,9 +134,13 @@ impl Bans {
             Selector::All => state.table.add(Reach::All, number, ban.soft, ban.at),
             Selector::Key(key) => state.table.add(Reach::Key(key_hash(key)), number, ban.soft, ban.at),
             Selector::Tag(tag) => state.table.add(Reach::Tag(self.tag_hash(tag.as_bytes())), number, ban.soft, ban.at),
-            Selector::Prefixes(prefixes) => prefixes.iter().fold(false, |widened, prefix| {
-                state.table.add(Reach::Prefix(prefix.as_bytes().into()), number, ban.soft, ban.at) || widened
-            }),
+            Selector::Prefixes(prefixes) => {
+                let mut widened = false;
+                for prefix in prefixes {
+                    widened |= state.table.add(Reach::Prefix(prefix.as_bytes().into()), number, ban.soft, ban.at);
+                }
+                widened
+            }
         };
         let past = std::mem::replace(&mut state.now, Arc::new(number));
         state.before.push_back(Arc::downgrade(&past));
