@@ -383,11 +383,15 @@ pub(super) enum Found {
 }
 
 fn info(meta: &CacheMeta, body_bytes: u64, bytes: u64, filling: bool, verdict: Verdict) -> ObjectInfo {
+    let fresh_until = match verdict {
+        Verdict::Stale(at) => meta.fresh_until().min(at),
+        Verdict::Clear | Verdict::Gone => meta.fresh_until(),
+    };
     ObjectInfo {
         body_bytes,
         bytes,
         status: meta.response_header().status.as_u16(),
-        fresh_until: meta.fresh_until(),
+        fresh_until,
         stored_at: meta.epoch(),
         stale_while_revalidate_s: meta.stale_while_revalidate_sec(),
         stale_if_error_s: meta.stale_if_error_sec(),

@@ -5,16 +5,18 @@
 //! them.
 
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, SystemTime};
 
 use super::bans::{Stamp, Verdict};
 use super::meta;
-use super::store::{MemoryStore, Object, Shard};
+use super::store::{MemoryStore, Shard};
 
 /// Between two passes, so that many purges cost one.
 const PAUSE: Duration = Duration::from_secs(1);
 /// The next pass while bans are left, for the sake of fills that were running.
 const PAUSE_FOR_FILLS: Duration = Duration::from_secs(10);
+/// Looked at before other tasks have their turn.
+const OBJECTS_AT_ONCE: usize = 4096;
 
 impl MemoryStore {
     /// Sweeps after purges, for as long as it is polled.
@@ -35,44 +37,40 @@ impl MemoryStore {
         let through = self.bans().sweep_begins();
         let mut prefixes_through = through;
         for shard in self.shards() {
-            for (key, object, verdict) in self.judge(shard, &mut prefixes_through) {
-                match verdict {
-                    Verdict::Gone => {
-                        self.forget_object(key, object.body.version);
-                        self.forget_version(object.body.version);
+            for objects in stamps(shard).chunks(OBJECTS_AT_ONCE) {
+                for (key, version, stamp) in objects {
+                    match self.bans().verdict(stamp) {
+                        Verdict::Gone => {
+                            self.forget_object(*key, *version);
+                            self.forget_version(*version);
+                            continue;
+                        }
+                        Verdict::Stale(at) => self.settle_stale(*key, stamp, at, through),
+                        Verdict::Clear => {}
                     }
-                    Verdict::Stale(at) => self.settle_stale(key, &object, at, through),
-                    Verdict::Clear => {}
+                    prefixes_through = stamp.aliases_from().unwrap_or(u64::MAX).min(prefixes_through);
                 }
+                tokio::task::yield_now().await;
             }
-            tokio::task::yield_now().await;
         }
         self.bans().prune(through, prefixes_through)
     }
 
-    /// The objects of a shard that are not clear. `prefixes_through` is lowered for those that other URLs may ask for.
-    fn judge(&self, shard: &Shard, prefixes_through: &mut u64) -> Vec<(u128, Object, Verdict)> {
-        let shard = shard.read();
-        let objects = shard.iter().filter_map(|(key, slot)| Some((*key, slot.object.as_ref()?)));
-        let judged = objects.filter_map(|(key, object)| match self.bans().verdict(&object.stamp) {
-            verdict @ (Verdict::Clear | Verdict::Stale(_)) => {
-                *prefixes_through = object.stamp.aliases_from().unwrap_or(u64::MAX).min(*prefixes_through);
-                (verdict != Verdict::Clear).then(|| (key, object.clone(), verdict))
-            }
-            Verdict::Gone => Some((key, object.clone(), Verdict::Gone)),
-        });
-        judged.collect()
-    }
-
     /// Marks an object stale, unless it was revalidated or replaced meanwhile.
-    fn settle_stale(&self, key: u128, judged: &Object, at: std::time::SystemTime, through: u64) {
+    fn settle_stale(&self, key: u128, judged: &Arc<Stamp>, at: SystemTime, through: u64) {
         let mut shard = self.shard(key).write();
         let object = shard.get_mut(&key).and_then(|slot| slot.object.as_mut());
-        let Some(object) = object.filter(|object| Arc::ptr_eq(&object.stamp, &judged.stamp)) else { return };
+        let Some(object) = object.filter(|object| Arc::ptr_eq(&object.stamp, judged)) else { return };
         let mut head = meta::copy(&object.meta);
         head.expire_at(at);
         object.meta = Arc::new(head);
-        let settled: Stamp = object.stamp.settled(through);
-        object.stamp = Arc::new(settled);
+        object.stamp = Arc::new(object.stamp.settled(through));
     }
+}
+
+/// What is in a shard now: lookups wait for no more than the copying.
+fn stamps(shard: &Shard) -> Vec<(u128, u64, Arc<Stamp>)> {
+    let shard = shard.read();
+    let objects = shard.iter().filter_map(|(key, slot)| Some((*key, slot.object.as_ref()?)));
+    objects.map(|(key, object)| (key, object.body.version, Arc::clone(&object.stamp))).collect()
 }
