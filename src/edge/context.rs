@@ -9,6 +9,7 @@ use crate::media::class::Class;
 use crate::observe::Metrics;
 use crate::origin::{Failure, Pick, Pool, Tried};
 use crate::transport::Connection;
+use http::HeaderValue;
 use pingora_cache::CacheKey;
 use std::net::{IpAddr, Ipv4Addr};
 use std::sync::Arc;
@@ -82,6 +83,8 @@ pub struct OriginNotes {
     /// Informational answers so far.
     pub informational: u32,
     pub status: Option<u16>,
+    /// `Date` and `Age` of a 304, which Pingora leaves out of what it makes of it and the stored head.
+    pub validated: Option<[Option<HeaderValue>; 2]>,
     pub elapsed: Option<Duration>,
     pub server: Option<String>,
     /// `Retry-After` of the 503 we owe when no server could be picked.

@@ -7,8 +7,8 @@ use crate::cache::{Held, collapse, follows_fill};
 use crate::http::byte_range::{self, Selection};
 use crate::http::cache_status::Fwd;
 use crate::http::{answer, freshness, key};
-use http::header::{ACCEPT, AUTHORIZATION, CONTENT_LENGTH, IF_RANGE, LOCATION, RANGE};
-use http::{HeaderMap, Method};
+use http::header::{ACCEPT, AGE, AUTHORIZATION, CONTENT_LENGTH, DATE, IF_RANGE, LOCATION, RANGE};
+use http::{HeaderMap, Method, StatusCode};
 use pingora_cache::RespCacheable::{self, Cacheable, Uncacheable};
 use pingora_cache::key::{CacheHashKey, CompactCacheKey, HashBinary};
 use pingora_cache::{CacheKey, CacheMeta, ForcedFreshness, HitHandler, NoCacheReason, VarianceBuilder};
@@ -125,6 +125,22 @@ impl Edge {
             ctx.cache.detail = Some("too-large");
             return Uncacheable(NoCacheReason::ResponseTooLarge);
         }
+        // A validated answer is as old as the 304 says, not as the one stored before (RFC 9111 §4.3.4).
+        let mut renewed = None;
+        if response.status != StatusCode::NOT_MODIFIED
+            && let Some(values) = ctx.origin.validated.take()
+        {
+            let renewed = renewed.insert(response.clone());
+            for (name, value) in [DATE, AGE].into_iter().zip(values) {
+                renewed.remove_header(&name);
+                if let Some(value) = value
+                    && renewed.insert_header(name, value).is_err()
+                {
+                    return Uncacheable(NoCacheReason::InternalError);
+                }
+            }
+        }
+        let response = renewed.as_ref().unwrap_or(response);
         let now = SystemTime::now();
         let request = session.req_header();
         let location = response.headers.get(LOCATION).and_then(|location| location.to_str().ok());

@@ -7,7 +7,7 @@ use crate::http::cache_status::{CacheStatus, Fwd};
 use crate::http::rules::HeaderSink;
 use crate::http::{answer, cors, headers};
 use crate::media::class;
-use http::header::{CONTENT_LENGTH, CONTENT_TYPE, SET_COOKIE, TRANSFER_ENCODING, VARY, VIA};
+use http::header::{AGE, CONTENT_LENGTH, CONTENT_TYPE, DATE, SET_COOKIE, TRANSFER_ENCODING, VARY, VIA};
 use http::{HeaderName, HeaderValue, StatusCode, Version};
 use pingora_cache::CachePhase;
 use pingora_error::{Error, ErrorType, Result};
@@ -41,6 +41,9 @@ impl Edge {
             if let Some(pick) = &mut ctx.origin.pick {
                 pick.succeeded(status, elapsed);
             }
+        }
+        if response.status == StatusCode::NOT_MODIFIED {
+            ctx.origin.validated = Some([DATE, AGE].map(|name| response.headers.get(name).cloned()));
         }
         let upgrade = response.status == StatusCode::SWITCHING_PROTOCOLS;
         for name in headers::names_to_drop(&response.headers, upgrade) {

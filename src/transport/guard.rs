@@ -326,7 +326,13 @@ fn poll_read_at_most<S: AsyncRead + Unpin>(
     buf: &mut ReadBuf<'_>,
     max: usize,
 ) -> Poll<io::Result<usize>> {
-    let wanted = buf.remaining().min(max);
+    if buf.remaining() <= max {
+        // Without the sub-buffer below, which has to be zeroed first.
+        let had = buf.filled().len();
+        ready!(Pin::new(io).poll_read(cx, buf))?;
+        return Poll::Ready(Ok(buf.filled().len() - had));
+    }
+    let wanted = max;
     let mut part = ReadBuf::new(buf.initialize_unfilled_to(wanted));
     ready!(Pin::new(io).poll_read(cx, &mut part))?;
     let read = part.filled().len();

@@ -156,7 +156,7 @@ async fn a_handshake_that_does_not_come_is_given_up() {
     let server =
         serve(self_signed(), crate::config::Limits { handshake_timeout: Duration::from_millis(300), ..limits() }).await;
     assert_eq!(read_all(&mut server.connect().await).await, "");
-    // Counted after the client sees the end.
+    // Counted once the socket is closed, on the connection's own thread.
     eventually(|| server.metrics().tls_handshake_failures.get() == 1).await;
     let waiting = crate::config::Listen { proxy_protocol: true, ..listen() };
     let server =
