@@ -9,11 +9,12 @@ use super::key::normalise_host;
 use http::{HeaderMap, HeaderName, Method, StatusCode, Uri, Version};
 
 /// Fields of one connection, lower case. `transfer-encoding` among them: an answer is stored without it.
-pub const HOP_BY_HOP: [&str; 10] = [
+pub const HOP_BY_HOP: [&str; 11] = [
     "connection",
     "http2-settings",
     "keep-alive",
     "proxy-authenticate",
+    "proxy-authentication-info",
     "proxy-authorization",
     "proxy-connection",
     "te",
