@@ -55,8 +55,9 @@ install_packages() {
     "Its messages are above. Without a network, install these packages from your mirror and run again."
 }
 
-# A number to compare: 1.95.0 → 1095.
+# A number to compare: 1.95.0 → 1095, none → 0.
 version_number() {
+  [[ $1 =~ ^[0-9] ]] || { printf 0; return; }
   local major minor
   IFS=. read -r major minor _ <<<"$1"
   printf '%d' "$((major * 1000 + ${minor:-0}))"
@@ -93,13 +94,13 @@ need_rust() {
 
 rust_version() {
   local text
-  text=$(cd "$ROOT" && cargo --version 2>/dev/null) && (cd "$ROOT" && rustc --version >/dev/null 2>&1) || text="none 0.0"
+  text=$(cd "$ROOT" && cargo --version 2>/dev/null) && (cd "$ROOT" && rustc --version >/dev/null 2>&1) || text="none none"
   cut -d' ' -f2 <<<"$text"
 }
 
 no_rust() {
   die "Rust $1 or newer is needed (found: $2), and rustup could not install it" \
-    "Either https://sh.rustup.rs is out of reach here: see the message above." \
+    "Its messages are above; perhaps https://sh.rustup.rs is out of reach from here." \
     "Install Rust $1 or newer by other means (https://rustup.rs, your mirror) and run again."
 }
 

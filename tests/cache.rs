@@ -206,8 +206,10 @@ fn vary_keeps_variants_apart() {
         Reply::cacheable(r.header("accept-language").unwrap_or_default()).header("Vary", "Accept-Language")
     });
     let edge = Edge::of(&origin).run();
-    for language in ["de", "fr", "de", "fr"] {
-        assert_eq!(edge.send(&Request::get("/a").header("Accept-Language", language)).text(), language);
+    for (language, status) in [("de", "fwd=uri-miss"), ("fr", "fwd=vary-miss"), ("de", "; hit"), ("fr", "; hit")] {
+        let answer = edge.send(&Request::get("/a").header("Accept-Language", language));
+        assert_eq!(answer.text(), language);
+        assert!(answer.cache_status().contains(status), "{language}: {}", answer.cache_status());
     }
 }
 

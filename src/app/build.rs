@@ -5,11 +5,11 @@ use super::source::AppSource;
 use crate::admin;
 use crate::cache::{MemoryStore, StoreSettings, collapse};
 use crate::config::{Config, Loaded};
-use crate::edge::{Edge, Generation};
+use crate::edge::{Edge, Generation, Refreshes};
 use crate::http::loop_detection::LoopId;
 use crate::observe::{AccessLog, Lifecycle, Metrics};
 use crate::origin::Origins;
-use crate::transport::{Listener, Shared};
+use crate::transport::{Listener, Shared, Workers};
 use arc_swap::{ArcSwap, ArcSwapOption};
 use pingora_core::server::configuration::ServerConf;
 use pingora_proxy::http_proxy;
@@ -62,22 +62,24 @@ pub(super) async fn start(loaded: Loaded) -> Result<Running, Box<dyn Error>> {
         metrics.clone(),
     )
     .leak();
-    let access_log = AccessLog::start(&config.log.access, metrics.clone())
-        .map_err(|error| format!("log.access: cannot open the file: {error}; check its folder and rights"))?;
+    let access_log =
+        AccessLog::start(&config.log.access, metrics.clone()).map_err(|error| format!("log.access: {error}"))?;
     let access_log = Arc::new(ArcSwapOption::from(access_log.map(Arc::new)));
     let origins = Arc::new(Origins::build(&config.origins, None, &metrics, runtime_folder.path())?);
     origins.start(None, &all_ends);
-    let generation = Arc::new(ArcSwap::from_pointee(Generation::new(config.clone(), origins)));
+    let generation = Arc::new(ArcSwap::from_pointee(Generation::new(config.clone(), origins, &metrics)));
     let shared = Shared::new(
         config.limits.clone(),
         config.trusted_proxies.clone(),
         host_names(&config),
         metrics.clone(),
         lifecycle.clone(),
+        Workers::start(config.worker_threads)?,
     );
     let proxy = Arc::new(http_proxy(
         &Arc::new(ServerConf { upstream_keepalive_pool_size: ORIGIN_CONNECTIONS_KEPT_MAX, ..ServerConf::default() }),
         Edge {
+            refreshes: Refreshes::default(),
             generation: generation.clone(),
             store,
             lock: collapse::lock(config.cache.collapse_timeout),

@@ -47,8 +47,6 @@ fn failed(error: &dyn std::error::Error) -> ExitCode {
 
 /// Start, serve, drain.
 async fn run(loaded: Loaded) -> Result<(), Box<dyn std::error::Error>> {
-    let drain_timeout = loaded.config.shutdown.drain_timeout;
-    let notice = loaded.config.shutdown.notice;
     let running = build::start(loaded).await?;
     let mut watcher = reload::Watcher::start(running.reloader.clone());
 
@@ -72,13 +70,14 @@ async fn run(loaded: Loaded) -> Result<(), Box<dyn std::error::Error>> {
         }
     }
 
+    let shutdown = running.reloader.shutdown();
     tracing::info!(in_flight = running.lifecycle.in_flight(), "draining");
     running.lifecycle.enter(Phase::Draining);
     running.metrics.ready.set(0);
     let drain = async {
-        tokio::time::sleep(notice).await;
+        tokio::time::sleep(shutdown.notice).await;
         running.stop_listening();
-        tokio::time::timeout(drain_timeout, running.lifecycle.drained()).await.is_ok()
+        tokio::time::timeout(shutdown.drain_timeout, running.lifecycle.drained()).await.is_ok()
     };
     let clean = tokio::select! {
         clean = drain => clean,

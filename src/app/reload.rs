@@ -1,6 +1,6 @@
 //! Reload: parse → validate → build → swap. On any failure the old configuration stays, and a metric and a log line say so.
 
-use crate::config::{self, Loaded};
+use crate::config::{self, Config, Loaded};
 use crate::edge::Generation;
 use crate::observe::{AccessLog, Metrics};
 use crate::origin::Origins;
@@ -20,6 +20,8 @@ const QUIET: Duration = Duration::from_millis(200);
 /// Loads the configuration again and puts it in force.
 pub(super) struct Reloader {
     path: PathBuf,
+    /// What the process started with: some of its keys stay in force until it starts again.
+    started: Config,
     loaded: Mutex<Loaded>,
     generation: Arc<ArcSwap<Generation>>,
     shared: Arc<Shared>,
@@ -41,12 +43,28 @@ impl Reloader {
     ) -> Self {
         note_time(&metrics);
         let path = loaded.config.file.clone();
-        Self { path, loaded: Mutex::new(loaded), generation, shared, metrics, access_log, runtime_folder, all_ends }
+        let started = loaded.config.clone();
+        Self {
+            path,
+            started,
+            loaded: Mutex::new(loaded),
+            generation,
+            shared,
+            metrics,
+            access_log,
+            runtime_folder,
+            all_ends,
+        }
     }
 
     /// The configuration in force as YAML, secrets masked.
     pub fn show(&self) -> String {
         config::show(&self.loaded.lock())
+    }
+
+    /// How to stop, by the configuration in force.
+    pub fn shutdown(&self) -> config::Shutdown {
+        self.loaded.lock().config.shutdown.clone()
     }
 
     /// Files whose change means a reload.
@@ -63,7 +81,7 @@ impl Reloader {
                 note_time(&self.metrics);
                 tracing::info!(why, file = %self.path.display(), "configuration reloaded");
                 for key in needs_restart {
-                    tracing::warn!(key, "changed, but takes effect only after a restart");
+                    tracing::warn!(key, "differs from what runs; it takes effect only after a restart");
                 }
             }
             Err(errors) => {
@@ -85,11 +103,11 @@ impl Reloader {
         let access_log = self.build_access_log(&old.config.log.access, &new.config.log.access)?;
 
         // From here on nothing fails.
-        let needs_restart = config::restart_differences(&old.config, &new.config);
+        let needs_restart = config::restart_differences(&self.started, &new.config);
         let origins = Arc::new(origins);
         let config = Arc::new(new.config.clone());
         self.shared.apply(config.limits.clone(), config.trusted_proxies.clone());
-        self.generation.store(Arc::new(Generation::new(config, origins.clone())));
+        self.generation.store(Arc::new(Generation::new(config, origins.clone(), &self.metrics)));
         origins.start(Some(&old.origins), &self.all_ends);
         if let Some(access_log) = access_log {
             self.access_log.store(access_log.map(Arc::new));

@@ -49,7 +49,7 @@ impl Explain {
             Format::Json => serde_json::to_string_pretty(&value).map_err(|error| error.to_string()),
         });
         match explained {
-            Ok(text) => print(text.trim_end()),
+            Ok(text) => print(&format!("{}\n", text.trim_end())),
             Err(error) => {
                 eprintln!("error: {error}");
                 ExitCode::from(1)
@@ -60,13 +60,14 @@ impl Explain {
 
 /// From the running edge, else from the file.
 fn explain_by_file(loaded: &Loaded, url: &str) -> Result<serde_json::Value, String> {
+    let by_file = crate::app::explain(&loaded.config, None, url)?;
     let running = loaded.config.admin.as_ref().map(AdminClient::of).map(|client| client.explain(url));
     match running {
         Some(Ok(explained)) => Ok(explained),
         Some(Err(reason)) => {
             eprintln!("note: {reason}; explaining from the file alone");
-            crate::app::explain(&loaded.config, None, url)
+            Ok(by_file)
         }
-        None => crate::app::explain(&loaded.config, None, url),
+        None => Ok(by_file),
     }
 }

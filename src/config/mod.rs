@@ -121,11 +121,15 @@ pub fn show(loaded: &Loaded) -> String {
 
 /// Keys that differ and take effect only after a restart.
 pub fn restart_differences(old: &Config, new: &Config) -> Vec<&'static str> {
-    let admin = |config: &Config| config.admin.as_ref().map(|admin| admin.address);
+    let address = |config: &Config| config.admin.as_ref().map(|admin| admin.address);
+    let token = |config: &Config| config.admin.as_ref().and_then(|admin| admin.token.clone());
     [
         ("listen", old.listen != new.listen),
         ("cache.memory", old.cache.memory_bytes != new.cache.memory_bytes),
-        ("admin.address", admin(old) != admin(new)),
+        ("cache.object_max", old.cache.object_bytes_max != new.cache.object_bytes_max),
+        ("admin.address", address(old) != address(new)),
+        ("admin.token", token(old) != token(new)),
+        ("log.level", old.log.level != new.log.level),
         ("workers", old.worker_threads != new.worker_threads),
     ]
     .into_iter()

@@ -124,7 +124,11 @@ fn place(span: &Span) -> Place {
 
 fn syntax_advice(source: &str, place: Place) -> Option<String> {
     let line = source.lines().nth(place.line - 1)?;
-    line.contains('\t').then(|| "YAML is indented with spaces; this line has a tab".to_owned())
+    if line.contains('\t') {
+        return Some("YAML is indented with spaces; this line has a tab".to_owned());
+    }
+    // `{ token: ${NAME} }`: to YAML the variable's brace opens another mapping.
+    line.contains("${").then(|| "within {…} or […] a variable needs quotes: \"${NAME}\"".to_owned())
 }
 
 /// A collection that is still open.

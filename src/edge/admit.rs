@@ -2,6 +2,7 @@
 
 use super::Edge;
 use super::context::{Context, InFlightGauge, UNIX_CLIENT};
+use super::refresh;
 use crate::http::fields::HeaderView;
 use crate::http::headers::{self, BadRequest};
 use crate::http::{cors, forwarded, key, rules, traceparent};
@@ -12,6 +13,7 @@ use http::{HeaderMap, StatusCode};
 use pingora_error::{Error, ErrorType, Result};
 use pingora_http::RequestHeader;
 use pingora_proxy::Session;
+use std::borrow::Cow;
 use std::time::Instant;
 
 /// RFC 8586
@@ -32,7 +34,10 @@ impl Edge {
         if let Some(connection) = &ctx.connection {
             connection.request_begun();
         }
-        ctx.in_flight = Some(InFlightGauge::enter(&self.metrics));
+        ctx.refresh = refresh::of(session);
+        if ctx.refresh.is_none() {
+            ctx.in_flight = Some(InFlightGauge::enter(&self.metrics));
+        }
         let limits = ctx.generation.config.limits.clone();
         session.set_read_timeout(Some(limits.stall_timeout));
         session.set_write_timeout(Some(limits.stall_timeout));
@@ -74,10 +79,16 @@ impl Edge {
     pub(super) async fn admit(&self, session: &mut Session, ctx: &mut Context) -> Result<bool> {
         let generation = ctx.generation.clone();
         let path = session.req_header().uri.path().to_owned();
-        let Some((site, limiter)) = generation.route(ctx.host.as_deref(), &path) else {
+        let Some(index) = generation.route(ctx.host.as_deref(), &merged_slashes(&path)) else {
             return Err(refusal(ctx, 421, "No site of this server has that host and path."));
         };
-        ctx.site = Some(site.clone());
+        let (site, limiter) = generation.site(index);
+        (ctx.site_index, ctx.site) = (Some(index), Some(site.clone()));
+        if ctx.refresh.is_some() {
+            // The client it is for has been let in.
+            self.rewrite(session, ctx)?;
+            return Ok(false);
+        }
 
         if site.deny.iter().any(|net| net.contains(&ctx.client.address))
             || (!site.allow.is_empty() && !site.allow.iter().any(|net| net.contains(&ctx.client.address)))
@@ -147,6 +158,20 @@ impl Edge {
     }
 }
 
+/// For routing only: most origins take `//admin` for `/admin`, so it belongs to the site of `/admin`, with its rules.
+fn merged_slashes(path: &str) -> Cow<'_, str> {
+    if !path.contains("//") {
+        return Cow::Borrowed(path);
+    }
+    let mut merged = String::with_capacity(path.len());
+    for character in path.chars() {
+        if character != '/' || !merged.ends_with('/') {
+            merged.push(character);
+        }
+    }
+    Cow::Owned(merged)
+}
+
 fn header_str<'a>(headers: &'a HeaderMap, name: &str) -> Option<&'a str> {
     headers.get(name)?.to_str().ok()
 }
@@ -182,10 +207,15 @@ fn normalise_target(request: &mut RequestHeader, ctx: &mut Context) -> Result<()
     if ctx.target == "*" {
         return Ok(());
     }
+    // Nothing has compared it with a Host that is not there; it would become one towards the origin.
+    if !request.raw_path().starts_with(b"/") && request.uri.authority().is_none() && ctx.authority.is_none() {
+        return Err(refusal(ctx, 400, "An absolute target needs a Host."));
+    }
     let Ok(target) = key::normalise_path_and_query(&ctx.target) else {
         return Err(refusal(ctx, 414, "The request target is too long."));
     };
-    if target != ctx.target || request.uri.authority().is_some() {
+    // Pingora keeps an absolute target (RFC 9112 §3.2.2) for the origin: one that is a proxy too would go where the client says.
+    if target.as_bytes() != request.raw_path() || request.uri.authority().is_some() {
         let Ok(uri) = target.parse() else { return Err(refusal(ctx, 400, "The request target is not a path.")) };
         // HTTP/2 names the host in the target only; what follows reads it from the field.
         if let Some(authority) = request.uri.authority().map(|authority| authority.as_str().to_owned())

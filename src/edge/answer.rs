@@ -94,7 +94,11 @@ impl Edge {
         let failure = super::failure::classify(error);
         ctx.error = Some(failure.reason);
         let done = |can_reuse_downstream| FailToProxy { error_code: failure.status, can_reuse_downstream };
-        if failure.status == 0 || session.response_written().is_some() {
+        // An informational answer is none yet: the final one may still be ours.
+        let begun = session.response_written().is_some_and(|response| {
+            !response.status.is_informational() || response.status == StatusCode::SWITCHING_PROTOCOLS
+        });
+        if failure.status == 0 || begun {
             // Nobody to tell, or a response half sent: the only honest end is an abort.
             return done(false);
         }

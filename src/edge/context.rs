@@ -1,13 +1,19 @@
 //! What the edge remembers of one request while it walks through the phases. It holds no bodies and no credentials.
 
 use super::generation::Generation;
+use super::keep::Validation;
+use super::refresh::Refresh;
 use crate::config::Site;
+use crate::http::cache_control::RequestCacheControl;
+use crate::http::cache_status::Fwd;
 use crate::http::forwarded::Client;
 use crate::http::traceparent::Trace;
 use crate::media::class::Class;
 use crate::observe::Metrics;
 use crate::origin::{Failure, Pick, Pool, Tried};
 use crate::transport::Connection;
+use http::{HeaderName, HeaderValue};
+use pingora_cache::CacheKey;
 use std::net::{IpAddr, Ipv4Addr};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -31,6 +37,8 @@ pub struct Context {
     /// Path and query as asked for, before rewriting; for the log.
     pub target: String,
     pub site: Option<Arc<Site>>,
+    /// Its place in the configuration's `sites`.
+    pub site_index: Option<usize>,
     pub class: Class,
     /// An upgrade or an event stream: no read deadline, long idle time.
     pub long_lived: bool,
@@ -45,21 +53,45 @@ pub struct Context {
     pub error: Option<&'static str>,
     /// What the client is told of a refusal.
     pub refusal: Option<String>,
+    /// This request is the cache's own, to refresh what a client has been given stale.
+    pub refresh: Option<Refresh>,
 }
 
 /// What the cache did for this request.
 #[derive(Default)]
 pub struct CacheNotes {
     /// Why the cache was not asked, in RFC 9211 terms.
-    pub bypass: Option<crate::http::cache_status::Fwd>,
+    pub bypass: Option<Fwd>,
     pub detail: Option<&'static str>,
     /// Waited for or followed another request's fill.
     pub collapsed: bool,
     /// The origin's answer goes into the store.
     pub stored: bool,
     pub ttl_s: Option<i64>,
+    /// The request's key, with its hash.
+    pub key: Option<CacheKey>,
     /// There was an object, but not this variant of it.
     pub vary_miss: bool,
+    /// Why what was found went to be validated.
+    pub fwd: Option<Fwd>,
+    /// What the client's own directives ask for; nothing where the site ignores them.
+    pub asked: RequestCacheControl,
+    pub filling: Filling,
+    /// A 304 to a request of ours, until what it validates is brought up to date.
+    pub validation: Option<Validation>,
+    /// Fields left out of what is stored; this client gets them.
+    pub withheld: Vec<(HeaderName, HeaderValue)>,
+}
+
+/// What a request may do to the store.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub enum Filling {
+    #[default]
+    Allowed,
+    /// It may validate what is stored; what is not is not fetched for it.
+    UpdatesOnly,
+    /// It may be answered from the store, and else goes on as it came.
+    Never,
 }
 
 /// What the origin did for this request.
@@ -71,6 +103,8 @@ pub struct OriginNotes {
     /// How the last try failed: what the client is told when no other server is left.
     pub failure: Option<Failure>,
     pub asked: Option<Instant>,
+    /// Informational answers so far.
+    pub informational: u32,
     pub status: Option<u16>,
     pub elapsed: Option<Duration>,
     pub server: Option<String>,
@@ -107,6 +141,7 @@ impl Context {
             authority: None,
             target: String::new(),
             site: None,
+            site_index: None,
             class: Class::Other,
             long_lived: false,
             cache: CacheNotes::default(),
@@ -116,6 +151,7 @@ impl Context {
             first_byte: None,
             error: None,
             refusal: None,
+            refresh: None,
         }
     }
 }

@@ -9,7 +9,7 @@ use crate::http::fields::HeaderView;
 use crate::http::traceparent::Trace;
 use crate::http::{forwarded, headers, loop_detection};
 use crate::origin::{Exchange, Failure, Unavailable};
-use http::header::{HOST, VIA};
+use http::header::{COOKIE, HOST, VIA};
 use pingora_core::upstreams::peer::HttpPeer;
 use pingora_error::{Error, Result};
 use pingora_http::RequestHeader;
@@ -84,6 +84,9 @@ impl Edge {
             request.remove_header(&name);
         }
         let received = &session.req_header().headers;
+        for name in forwarded::claims_to_drop(&ctx.client, &session.req_header().method, received) {
+            request.remove_header(&name);
+        }
         let connection = ctx.connection.as_deref();
         let peer = connection.and_then(|connection| connection.client).map_or(UNIX_CLIENT, |client| client.ip());
         let host = ctx.authority.as_deref();
@@ -95,6 +98,9 @@ impl Edge {
         match told.x_forwarded_host {
             Some(host) => request.insert_header("x-forwarded-host", host)?,
             None => drop(request.remove_header("x-forwarded-host")),
+        }
+        if let Some(cookies) = headers::one_cookie_field(received) {
+            request.insert_header(COOKIE, cookies)?;
         }
         request.insert_header(CDN_LOOP, self.loop_id.append_to(received.all(CDN_LOOP)))?;
         request.insert_header(VIA, loop_detection::append_via(received.all("via"), session.req_header().version))?;

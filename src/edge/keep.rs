@@ -5,8 +5,8 @@ use super::Edge;
 use super::admit::target_of;
 use super::context::Context;
 use crate::http::freshness::{self, Storable};
-use crate::http::{invalidation, key, rules, update};
-use http::header::{AUTHORIZATION, CONTENT_LENGTH, DATE};
+use crate::http::{answer, invalidation, key, rules, update};
+use http::header::{AUTHORIZATION, CONTENT_LENGTH, DATE, LOCATION};
 use http::{HeaderMap, HeaderName, StatusCode};
 use pingora_cache::RespCacheable::{self, Cacheable, Uncacheable};
 use pingora_cache::{CacheKey, CacheMeta, CachePhase, NoCacheReason};
@@ -22,7 +22,7 @@ pub(super) fn kept(meta: &CacheMeta) -> Option<Arc<Storable>> {
 }
 
 /// A 304 to a request of ours, until Pingora asks whether the answer it validates may still be kept.
-pub(super) enum Validation {
+pub enum Validation {
     Fields(HeaderMap),
     /// It names another version than the stored one.
     OfAnother,
@@ -45,7 +45,7 @@ impl Edge {
             }
             // Pingora has merged only some of the fields.
             (Some(Validation::Fields(fresh)), Some(meta)) => merged(meta, &fresh)?,
-            _ => response.clone(),
+            _ => without_case(response),
         };
         let object_bytes_max = ctx.generation.config.cache.object_bytes_max;
         if content_length(&header.headers).is_some_and(|bytes| bytes > object_bytes_max) {
@@ -54,6 +54,10 @@ impl Edge {
         }
         let now = SystemTime::now();
         let request = session.req_header();
+        if is_redirect_to_itself(session, &header, ctx) {
+            ctx.cache.detail = Some("redirect-to-itself");
+            return Ok(Uncacheable(NoCacheReason::OriginNotCache));
+        }
         let decided = freshness::decide(&freshness::Exchange {
             method: &request.method,
             request_authorized: request.headers.contains_key(AUTHORIZATION),
@@ -89,8 +93,9 @@ impl Edge {
             }
             Err(reason) => {
                 ctx.cache.detail = Some(reason.as_str());
-                // The origin has said something else now, and not that it failed: the old answer is of no more use.
-                if session.cache.phase() == CachePhase::Stale && !header.status.is_server_error() {
+                // The origin has something else there now, or nothing: the old answer is of no more use.
+                let replaced = header.status.is_success() || matches!(header.status.as_u16(), 300..400 | 404 | 410);
+                if session.cache.phase() == CachePhase::Stale && replaced {
                     self.store.remove(&session.cache.cache_key().to_compact());
                 }
                 Ok(Uncacheable(NoCacheReason::OriginNotCache))
@@ -118,11 +123,11 @@ impl Edge {
     pub(super) fn invalidate(&self, session: &Session, response: &ResponseHeader, ctx: &Context) {
         let request = session.req_header();
         let (Some(authority), Some(asked_site)) = (&ctx.authority, &ctx.site) else { return };
-        let target =
-            invalidation::Target { secure: ctx.client.secure, authority, path_and_query: &ctx.target };
+        let target = invalidation::Target { secure: ctx.client.secure, authority, path_and_query: &ctx.target };
         for path in invalidation::changed(&request.method, response.status, &response.headers, target) {
             let route = path.split('?').next().unwrap_or("/");
-            let Some((site, _)) = ctx.generation.route(ctx.host.as_deref(), route) else { continue };
+            let Some(index) = ctx.generation.route(ctx.host.as_deref(), route) else { continue };
+            let (site, _) = ctx.generation.site(index);
             // The request's own target was rewritten once already; what it points to is as clients ask for it.
             let rewritten = rules::rewrite_first(&site.rewrites, &path).ok().flatten();
             let own = path == ctx.target && Arc::ptr_eq(site, asked_site);
@@ -138,11 +143,29 @@ impl Edge {
 /// The stored head with the fields of a 304.
 fn merged(meta: &CacheMeta, fresh: &HeaderMap) -> Result<ResponseHeader> {
     let fields = update::merge(meta.headers(), fresh);
-    let mut header = ResponseHeader::build(meta.response_header().status, Some(fields.len()))?;
+    let mut header = ResponseHeader::build_no_case(meta.response_header().status, Some(fields.len()))?;
     for (name, value) in &fields {
         header.append_header(name.clone(), value.clone())?;
     }
     Ok(header)
+}
+
+/// A copy without the letter case of the field names, which mean the same in any (RFC 9110 §5.1). Pingora keeps the case in a
+/// second map, that every hit would copy and change beside the first.
+fn without_case(response: &ResponseHeader) -> ResponseHeader {
+    http::response::Parts::from(response.clone()).into()
+}
+
+/// Whether the answer is a redirect by what the key does not know: see [`answer::redirect_is_unkeyed`].
+fn is_redirect_to_itself(session: &Session, header: &ResponseHeader, ctx: &Context) -> bool {
+    let Some(location) = header.headers.get(LOCATION).and_then(|location| location.to_str().ok()) else { return false };
+    let port = ctx.connection.as_ref().and_then(|connection| connection.local_port());
+    let unkeyed = |target| {
+        let asked = answer::Asked { authority: ctx.authority.as_deref(), target, port };
+        answer::redirect_is_unkeyed(location, asked)
+    };
+    let as_asked = key::normalise_path_and_query(&ctx.target).unwrap_or_default();
+    unkeyed(&as_asked) || unkeyed(target_of(session.req_header()))
 }
 
 /// Leaves a field out of what is stored, for this client's answer to have it all the same.

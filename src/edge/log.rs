@@ -2,7 +2,7 @@
 
 use super::context::Context;
 use super::{Edge, failure};
-use crate::observe::{AccessRecord, OriginExchange};
+use crate::observe::{AccessRecord, Answer, AnswerLabels, OriginExchange};
 use http::header::{REFERER, USER_AGENT};
 use http::{HeaderMap, Version};
 use pingora_cache::CachePhase;
@@ -29,13 +29,8 @@ impl Edge {
         let received = session.body_bytes_read() as u64;
 
         let m = &self.metrics;
-        m.requests.with_label_values(&[site, protocol, class, cache, &status.to_string()]).inc();
-        m.response_body_bytes.with_label_values(&[site, cache]).inc_by(sent);
-        m.request_body_bytes.with_label_values(&[site]).inc_by(received);
-        m.request_seconds.with_label_values(&[class, cache]).observe(duration.as_secs_f64());
-        if let Some(first_byte) = ctx.first_byte {
-            m.first_byte_seconds.with_label_values(&[class, cache]).observe(first_byte.as_secs_f64());
-        }
+        let answer = Answer { sent_bytes: sent, received_bytes: received, duration, first_byte: ctx.first_byte };
+        ctx.generation.answers(ctx.site_index).count(AnswerLabels { protocol, class, cache, status }, answer);
         if session.cache.lock_duration().is_some() || ctx.cache.collapsed {
             m.cache_collapsed.with_label_values(&[site]).inc();
         }
@@ -100,6 +95,7 @@ fn cache_label(session: &Session, ctx: &Context) -> &'static str {
         return "none";
     }
     match session.cache.phase() {
+        CachePhase::Hit if ctx.cache.ttl_s.is_some_and(|left| left < 0) => "stale",
         CachePhase::Hit => "hit",
         CachePhase::Stale | CachePhase::StaleUpdating => "stale",
         CachePhase::Revalidated | CachePhase::RevalidatedNoCache(_) => "revalidated",

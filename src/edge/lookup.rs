@@ -14,7 +14,7 @@ use crate::http::reuse::{self, Reuse, Stored, Trouble};
 use crate::http::{key, variant};
 use http::header::{ETAG, IF_MATCH, IF_RANGE, IF_UNMODIFIED_SINCE, RANGE};
 use http::{HeaderMap, Method, StatusCode};
-use pingora_cache::key::{CompactCacheKey, HashBinary};
+use pingora_cache::key::{CacheHashKey, CompactCacheKey, HashBinary};
 use pingora_cache::{CacheKey, CacheMeta, ForcedFreshness, HitHandler, NoCacheReason, VarianceBuilder};
 use pingora_error::{Error, ErrorSource, ErrorType, OrErr, Result};
 use pingora_http::{RequestHeader, ResponseHeader};
@@ -46,14 +46,20 @@ impl Edge {
         if ctx.long_lived {
             return refuse(ctx, Fwd::Bypass, Some("long-lived"));
         }
+        // An origin may answer by it, and the key does not know it (RFC 9110 §9.3.1: "might enable request smuggling").
+        if !session.is_body_empty() {
+            return refuse(ctx, Fwd::Bypass, Some("request-body"));
+        }
+        let request = session.req_header();
         let Ok(key) = self.cache_key(session, ctx) else { return refuse(ctx, Fwd::Bypass, Some("key-too-long")) };
-        let key = key.to_compact();
-        if self.store.is_too_large(&key) {
+        let compact = key.to_compact();
+        if self.store.is_too_large(&compact) {
             return refuse(ctx, Fwd::Bypass, Some("too-large"));
         }
-        if request.headers.contains_key(RANGE) && self.is_far(&request.headers, &key) {
+        if request.headers.contains_key(RANGE) && self.is_far(&request.headers, &compact) {
             return refuse(ctx, Fwd::Partial, Some("range"));
         }
+        ctx.cache.key = Some(key);
         ctx.cache.filling = filling(request, &ctx.cache.asked);
         // A request that fills nothing must neither hold others up nor wait for them.
         let lock = (ctx.cache.filling == Filling::Allowed).then_some(self.lock);
@@ -83,7 +89,10 @@ impl Edge {
         let target = target_of(session.req_header());
         let target = site.map_or(target.into(), |site| site.cache.key.apply(target));
         let key = key::content_key(name, host, &target);
-        Ok(CacheKey::new(key.or_err(ErrorType::InternalError, "a cache key")?, ""))
+        let mut key = CacheKey::new(key.or_err(ErrorType::InternalError, "a cache key")?, "");
+        // Pingora would hash the text again at every use.
+        key.set_primary_bin_override(key.primary_bin());
+        Ok(key)
     }
 
     /// The variant a request selects (RFC 9111 §4.1): a hash of the fields the stored response named.
@@ -111,6 +120,9 @@ impl Edge {
         let now = SystemTime::now();
         ctx.cache.ttl_s = Some(seconds_until(meta.fresh_until(), now));
         ctx.cache.collapsed = follows_fill(hit);
+        if let (true, Some(connection)) = (ctx.cache.collapsed, &ctx.connection) {
+            connection.answer_may_pause();
+        }
         ctx.cache.fwd = None;
         ctx.cache.detail = None;
         let kept = kept(meta)?;

@@ -7,13 +7,13 @@
 use super::Edge;
 use super::context::Context;
 use http::header::{
-    CACHE_CONTROL, CONNECTION, CONTENT_LENGTH, EXPECT, HOST, IF_MATCH, IF_MODIFIED_SINCE, IF_NONE_MATCH,
-    IF_RANGE, IF_UNMODIFIED_SINCE, PRAGMA, RANGE, TE, TRANSFER_ENCODING, UPGRADE,
+    CACHE_CONTROL, CONNECTION, CONTENT_LENGTH, EXPECT, HOST, IF_MATCH, IF_MODIFIED_SINCE, IF_NONE_MATCH, IF_RANGE,
+    IF_UNMODIFIED_SINCE, PRAGMA, RANGE, TE, TRANSFER_ENCODING, UPGRADE,
 };
 use http::{HeaderMap, HeaderName};
 use parking_lot::Mutex;
-use pingora_core::protocols::http::ServerSession;
 use pingora_cache::key::CacheHashKey;
+use pingora_core::protocols::http::ServerSession;
 use pingora_proxy::{Session, subrequest};
 use std::collections::HashSet;
 use std::io::Cursor;
@@ -24,8 +24,21 @@ const REFRESHES_MAX: usize = 256;
 
 /// Fields that belong to what this one client asked, not to the object.
 const OF_THE_CLIENT: [HeaderName; 15] = [
-    CACHE_CONTROL, CONNECTION, CONTENT_LENGTH, EXPECT, HOST, IF_MATCH, IF_MODIFIED_SINCE, IF_NONE_MATCH, IF_RANGE,
-    IF_UNMODIFIED_SINCE, PRAGMA, RANGE, TE, TRANSFER_ENCODING, UPGRADE,
+    CACHE_CONTROL,
+    CONNECTION,
+    CONTENT_LENGTH,
+    EXPECT,
+    HOST,
+    IF_MATCH,
+    IF_MODIFIED_SINCE,
+    IF_NONE_MATCH,
+    IF_RANGE,
+    IF_UNMODIFIED_SINCE,
+    PRAGMA,
+    RANGE,
+    TE,
+    TRANSFER_ENCODING,
+    UPGRADE,
 ];
 
 /// Keys being refreshed.
@@ -33,7 +46,7 @@ const OF_THE_CLIENT: [HeaderName; 15] = [
 pub struct Refreshes(Arc<Mutex<HashSet<String>>>);
 
 /// One refresh; its end makes room for the next.
-pub(super) struct Refresh {
+pub struct Refresh {
     key: String,
     all: Arc<Mutex<HashSet<String>>>,
 }
@@ -82,11 +95,17 @@ impl Edge {
                 tracing::warn!("a refresh could not be written as a request");
                 return;
             }
-            let guard: subrequest::UserCtx = Box::new(refresh);
+            let guard: subrequest::UserCtx = Box::new(Some(refresh));
             let child = subrequest::Ctx::builder().user_ctx(guard).build();
             let _ = spawner.spawn_background_subrequest(&template, child).await;
         });
     }
+}
+
+/// The refresh a request is, if it is one.
+pub(super) fn of(session: &mut Session) -> Option<Refresh> {
+    let given = session.subrequest_ctx.as_mut()?.user_ctx_mut()?;
+    given.downcast_mut::<Option<Refresh>>()?.take()
 }
 
 /// What the client asked for, as if a cache had asked.

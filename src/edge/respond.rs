@@ -3,14 +3,15 @@
 use super::Edge;
 use super::answer::CACHE_STATUS;
 use super::context::Context;
+use super::keep::date_it;
 use crate::http::cache_status::{CacheStatus, Fwd};
 use crate::http::rules::HeaderSink;
-use crate::http::{cors, headers};
+use crate::http::{answer, cors, headers};
 use crate::media::class;
-use http::header::{CONTENT_TYPE, SET_COOKIE, VARY, VIA};
-use http::{HeaderName, HeaderValue, StatusCode};
+use http::header::{AGE, CONTENT_LENGTH, CONTENT_TYPE, SET_COOKIE, TRANSFER_ENCODING, VARY, VIA};
+use http::{HeaderName, HeaderValue, StatusCode, Version};
 use pingora_cache::CachePhase;
-use pingora_error::Result;
+use pingora_error::{Error, ErrorType, Result};
 use pingora_http::{RequestHeader, ResponseHeader};
 use pingora_proxy::Session;
 
@@ -23,27 +24,49 @@ impl Edge {
         ctx: &mut Context,
     ) -> Result<()> {
         let status = response.status.as_u16();
+        if let Err(reason) = answer::check_answer(response.status, session.is_upgrade_req(), &response.headers) {
+            tracing::debug!(reason, "an origin's answer refused");
+            return Err(Error::explain(ErrorType::InvalidHTTPHeader, reason).into_up());
+        }
         if response.status.is_informational() && response.status != StatusCode::SWITCHING_PROTOCOLS {
+            ctx.origin.informational += 1;
+            if ctx.origin.informational > answer::INFORMATIONAL_MAX {
+                return Err(Error::explain(ErrorType::InvalidHTTPHeader, "endless informational answers").into_up());
+            }
             return Ok(());
         }
-        if ctx.origin.status.is_none() {
-            ctx.origin.status = Some(status);
-            let elapsed = ctx.origin.asked.map(|asked| asked.elapsed()).unwrap_or_default();
-            ctx.origin.elapsed = Some(elapsed);
-            if let Some(pick) = &mut ctx.origin.pick {
-                pick.succeeded(status, elapsed);
-            }
-        }
+        self.note_answer(ctx, status);
         let upgrade = response.status == StatusCode::SWITCHING_PROTOCOLS;
         for name in headers::names_to_drop(&response.headers, upgrade) {
             response.remove_header(&name);
+        }
+        if response.status == StatusCode::NO_CONTENT {
+            response.remove_header(&CONTENT_LENGTH); // RFC 9110 §8.6
         }
         let content_type = response.headers.get(CONTENT_TYPE).and_then(|value| value.to_str().ok());
         ctx.class = class::classify(session.req_header().uri.path(), content_type);
         if ctx.site.as_ref().is_some_and(|site| site.cache.strip_set_cookie) && session.cache.enabled() {
             response.remove_header(&SET_COOKIE);
         }
+        if !upgrade {
+            date_it(response)?;
+        }
+        self.invalidate(session, response, ctx);
+        self.receive_validation(session, response, ctx);
         Ok(())
+    }
+
+    /// The origin has answered: how it did and how fast, once.
+    pub(super) fn note_answer(&self, ctx: &mut Context, status: u16) {
+        if ctx.origin.status.is_some() {
+            return;
+        }
+        ctx.origin.status = Some(status);
+        let elapsed = ctx.origin.asked.map(|asked| asked.elapsed()).unwrap_or_default();
+        ctx.origin.elapsed = Some(elapsed);
+        if let Some(pick) = &mut ctx.origin.pick {
+            pick.succeeded(status, elapsed);
+        }
     }
 
     /// Every answer, hit or not, just before it is written.
@@ -57,14 +80,32 @@ impl Edge {
             return Ok(());
         }
         ctx.first_byte = Some(ctx.started.elapsed());
+        // RFC 9112 §6.1: HTTP/1.0 knows no chunks; there the end of the connection ends the body.
+        if session.req_header().version < Version::HTTP_11 && response.headers.contains_key(TRANSFER_ENCODING) {
+            response.remove_header(&TRANSFER_ENCODING);
+            session.set_keepalive(None);
+        }
         if ctx.class == class::Class::Other {
             let content_type = response.headers.get(CONTENT_TYPE).and_then(|value| value.to_str().ok());
             ctx.class = class::classify(session.req_header().uri.path(), content_type);
         }
+        self.complete(session, response, ctx)?;
         let status = self.cache_status(session, ctx);
         response.append_header(CACHE_STATUS, status.to_string())?;
         self.allow_origins(session, response, ctx)?;
         self.decorate(response, ctx)
+    }
+
+    /// What the stored form of this very answer lacks or has too much.
+    fn complete(&self, session: &Session, response: &mut ResponseHeader, ctx: &mut Context) -> Result<()> {
+        for (name, value) in std::mem::take(&mut ctx.cache.withheld) {
+            response.append_header(name, value)?;
+        }
+        // Pingora leaves the age of the old answer on one that has just been validated.
+        if matches!(session.cache.phase(), CachePhase::RevalidatedNoCache(_)) {
+            response.remove_header(&AGE);
+        }
+        Ok(())
     }
 
     /// What every answer carries, also our own: `Via`, and the site's header rules.
@@ -107,18 +148,14 @@ impl Edge {
                 status.hit = true;
                 status.ttl = ctx.cache.ttl_s;
             }
+            // It went forward, in vain, and then came from here.
             CachePhase::Stale | CachePhase::StaleUpdating => {
-                status.hit = true;
-                status.ttl = ctx.cache.ttl_s;
-                status.detail = Some("stale");
-            }
-            CachePhase::Revalidated | CachePhase::RevalidatedNoCache(_) => {
-                status.fwd = Some(Fwd::Stale);
+                status.fwd = ctx.cache.fwd.or(Some(Fwd::Stale));
                 status.fwd_status = ctx.origin.status;
-                status.stored = ctx.cache.stored;
+                status.ttl = ctx.cache.ttl_s;
             }
-            CachePhase::Expired => {
-                status.fwd = Some(Fwd::Stale);
+            CachePhase::Revalidated | CachePhase::RevalidatedNoCache(_) | CachePhase::Expired => {
+                status.fwd = ctx.cache.fwd.or(Some(Fwd::Stale));
                 status.fwd_status = ctx.origin.status;
                 status.stored = ctx.cache.stored;
                 status.ttl = ctx.cache.ttl_s.filter(|_| ctx.cache.stored);
@@ -130,7 +167,7 @@ impl Edge {
                 status.ttl = ctx.cache.ttl_s.filter(|_| ctx.cache.stored);
             }
             CachePhase::Disabled(_) | CachePhase::Bypass | CachePhase::Uninit | CachePhase::CacheKey => {
-                status.fwd = Some(ctx.cache.bypass.unwrap_or(Fwd::UriMiss));
+                status.fwd = Some(ctx.cache.bypass.or(ctx.cache.fwd).unwrap_or(Fwd::UriMiss));
                 status.fwd_status = ctx.origin.status.filter(|status| *status != 200);
             }
         }

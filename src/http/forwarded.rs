@@ -10,6 +10,7 @@ mod chain;
 use super::fields::HeaderView;
 use super::key::normalise_host;
 use chain::{Hop, hops_of_forwarded, hops_of_x_forwarded_for, quote, rightmost};
+use http::{HeaderMap, HeaderName, Method};
 use ipnet::IpNet;
 use std::net::IpAddr;
 
@@ -72,6 +73,46 @@ fn walk(peer: IpAddr, hops: &[Hop], is_trusted: impl Fn(IpAddr) -> bool) -> (IpA
         }
     }
     client
+}
+
+/// Fields an origin may take for the client, the host, the port or the path of a request in place of what is in the key, or
+/// that its frameworks read so; besides all of `X-Forwarded-…`.
+const CLAIMS: [&str; 18] = [
+    "cf-connecting-ip",
+    "client-ip",
+    "fastly-client-ip",
+    "front-end-https",
+    "true-client-ip",
+    "x-client-ip",
+    "x-cluster-client-ip",
+    "x-forwarded",
+    "x-forwarder-for",
+    "x-host",
+    "x-http-host-override",
+    "x-original-host",
+    "x-original-uri",
+    "x-original-url",
+    "x-originating-ip",
+    "x-remote-addr",
+    "x-rewrite-url",
+    "x-url-scheme",
+];
+
+/// Fields that change the method where an origin obeys them.
+const METHOD_OVERRIDES: [&str; 3] = ["x-http-method", "x-http-method-override", "x-method-override"];
+
+/// The received fields to drop before a request is passed on, besides those that [`outgoing`] replaces: from a peer that is
+/// not trusted what only a proxy may say, and from everyone another method for a GET or HEAD, whose answer would be kept as
+/// that of a GET. Unkeyed, each could put the answer to one request under the key of another.
+pub fn claims_to_drop(client: &Client, method: &Method, headers: &HeaderMap) -> Vec<HeaderName> {
+    let safe = matches!(*method, Method::GET | Method::HEAD);
+    let dropped = |name: &str| {
+        // CGI knows no difference between `_` and `-`.
+        let name = name.replace('_', "-");
+        let claim = name.starts_with("x-forwarded-") || CLAIMS.contains(&name.as_str());
+        (claim && !client.peer_trusted) || (safe && METHOD_OVERRIDES.contains(&name.as_str()))
+    };
+    headers.keys().filter(|name| dropped(name.as_str())).cloned().collect()
 }
 
 /// The fields towards the origin; each *replaces* what was received.

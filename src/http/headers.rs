@@ -6,7 +6,7 @@
 
 use super::fields::{HeaderView, is_token, list};
 use super::key::normalise_host;
-use http::{HeaderMap, HeaderName, Method, StatusCode, Uri, Version};
+use http::{HeaderMap, HeaderName, HeaderValue, Method, StatusCode, Uri, Version};
 
 /// Fields of one connection, lower case. `transfer-encoding` among them: an answer is stored without it.
 pub const HOP_BY_HOP: [&str; 11] = [
@@ -80,6 +80,16 @@ pub fn names_to_drop(headers: &HeaderMap, upgrade: bool) -> Vec<HeaderName> {
     names
 }
 
+/// RFC 9113 §8.2.3: cookies that came in several fields go on in one; an HTTP/1.1 origin may read the first only. None: they
+/// are as they must be.
+pub fn one_cookie_field(headers: &HeaderMap) -> Option<HeaderValue> {
+    let fields: Vec<&[u8]> = headers.all("cookie").collect();
+    if fields.len() < 2 {
+        return None;
+    }
+    HeaderValue::from_bytes(&fields.join(&b"; "[..])).ok()
+}
+
 fn is_look_alike(name: &str) -> bool {
     let hyphenated = || name.replace('_', "-");
     name.contains('_') && HOP_BY_HOP.iter().chain(&END_TO_END).any(|known| *known == hyphenated())
@@ -126,6 +136,9 @@ fn check_target(method: &Method, uri: &Uri) -> Result<(), BadRequest> {
     if uri.path().contains("%00") {
         return Err(bad("NUL in the path"));
     }
+    if uri.path().split('/').any(is_hidden_dot_segment) {
+        return Err(bad("a dot segment hidden from the normalised path"));
+    }
     let asterisk = *method == Method::OPTIONS && uri.path() == "*";
     if !asterisk && !uri.path().starts_with('/') {
         return Err(bad("the request target is not a path"));
@@ -134,6 +147,19 @@ fn check_target(method: &Method, uri: &Uri) -> Result<(), BadRequest> {
         None | Some("http" | "https") => Ok(()),
         Some(_) => Err(bad("the scheme is neither http nor https")),
     }
+}
+
+/// Segments that are none here and lead upwards for an origin that decodes first (`..%2Fadmin`, `..\\`) or cuts off parameters
+/// (`..;x`): routed and kept by one path, answered by another.
+fn is_hidden_dot_segment(segment: &str) -> bool {
+    if !segment.contains(['%', '\\', ';']) {
+        return false;
+    }
+    let decoded =
+        segment.to_ascii_lowercase().replace("%2e", ".").replace("%2f", "/").replace("%5c", "/").replace("%3b", ";");
+    let parts: Vec<&str> = decoded.split(['/', '\\']).map(|part| part.split(';').next().unwrap_or("")).collect();
+    let plain = parts.len() == 1 && !decoded.contains(';');
+    !plain && parts.iter().any(|part| matches!(*part, "." | ".."))
 }
 
 /// RFC 9110 §5.5: no control characters but tab.

@@ -6,6 +6,7 @@
 use super::fields::HeaderView;
 use super::key::{normalise_host, normalise_path_and_query};
 use http::{Method, StatusCode};
+use std::borrow::Cow;
 
 /// Fields of an answer that point to what changed too.
 const POINTERS: [&str; 2] = ["location", "content-location"];
@@ -26,7 +27,7 @@ pub fn changed<H: HeaderView>(method: &Method, status: StatusCode, headers: &H, 
     if safe || !(status.is_success() || status.is_redirection()) {
         return Vec::new();
     }
-    let mut paths = Vec::from_iter(normalise_path_and_query(target.path_and_query).ok());
+    let mut paths = Vec::from_iter(normalise_path_and_query(target.path_and_query).ok().map(Cow::into_owned));
     for name in POINTERS {
         let reference = headers.first(name).and_then(|value| std::str::from_utf8(value).ok());
         if let Some(path) = reference.and_then(|reference| resolve(reference.trim(), target))
@@ -51,7 +52,7 @@ fn resolve(reference: &str, target: Target<'_>) -> Option<String> {
     if let Some(rest) = rest.strip_prefix("//") {
         let (authority, path) = rest.split_at(rest.find(['/', '?']).unwrap_or(rest.len()));
         let same = origin(secure, authority)? == origin(target.secure, target.authority)?;
-        return if same { normalise_path_and_query(path).ok() } else { None };
+        return if same { normalise_path_and_query(path).ok().map(Cow::into_owned) } else { None };
     }
     if scheme_end.is_some() {
         return None;
@@ -63,7 +64,7 @@ fn resolve(reference: &str, target: Target<'_>) -> Option<String> {
         Some('?') => format!("{base}{rest}"),
         Some(_) => format!("{}{rest}", &base[..=base.rfind('/')?]),
     };
-    normalise_path_and_query(&path).ok()
+    normalise_path_and_query(&path).ok().map(Cow::into_owned)
 }
 
 /// Scheme, host and port (RFC 6454), for comparison.

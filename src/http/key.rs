@@ -100,7 +100,7 @@ pub fn normalise_url(url: &str) -> Result<NormalisedUrl, KeyError> {
     let normalised = normalise_path_and_query(rest)?;
     let (path, query) = match normalised.split_once('?') {
         Some((path, query)) => (path.to_owned(), Some(query.to_owned())),
-        None => (normalised, None),
+        None => (normalised.into_owned(), None),
     };
     Ok(NormalisedUrl { host, path, query })
 }
@@ -138,10 +138,18 @@ fn check_port(port: &str) -> Result<(), HostError> {
 
 /// Normalises a path and its query by RFC 3986 §6.2.2. The result starts with `/` and is visible ASCII without spaces,
 /// quotes or backslashes. The query's parameters keep their order.
-pub fn normalise_path_and_query(path_and_query: &str) -> Result<String, KeyError> {
+pub fn normalise_path_and_query(path_and_query: &str) -> Result<Cow<'_, str>, KeyError> {
     if path_and_query.len() > KEY_BYTES_MAX {
         return Err(KeyError::TooLong);
     }
+    if is_plainly_normal(path_and_query) {
+        return Ok(Cow::Borrowed(path_and_query));
+    }
+    let normalised = normalise_each(path_and_query);
+    if normalised.len() > KEY_BYTES_MAX { Err(KeyError::TooLong) } else { Ok(Cow::Owned(normalised)) }
+}
+
+fn normalise_each(path_and_query: &str) -> String {
     let (path, query) = match path_and_query.split_once('?') {
         Some((path, query)) => (path, Some(query)),
         None => (path_and_query, None),
@@ -151,7 +159,18 @@ pub fn normalise_path_and_query(path_and_query: &str) -> Result<String, KeyError
         normalised.push('?');
         normalise_escapes(query, &mut normalised);
     }
-    if normalised.len() > KEY_BYTES_MAX { Err(KeyError::TooLong) } else { Ok(normalised) }
+    normalised
+}
+
+/// Whether there is nothing to normalise for certain: no escapes, and no segment that begins with a dot.
+fn is_plainly_normal(path_and_query: &str) -> bool {
+    let mut after_slash = false;
+    path_and_query.starts_with('/')
+        && path_and_query.bytes().all(|byte| {
+            let dot_segment = after_slash && byte == b'.';
+            after_slash = byte == b'/';
+            is_kept(byte) && !dot_segment
+        })
 }
 
 /// Normalises a path without query; see [`normalise_path_and_query`].

@@ -1,5 +1,6 @@
 //! HTTP rules as pure functions: input and `now` in, decisions out. No tokio, no Pingora, no IO, no clock.
 
+pub mod answer;
 pub mod byte_range;
 pub mod cache_control;
 pub mod cache_status;

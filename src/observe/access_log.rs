@@ -94,7 +94,11 @@ impl AccessLog {
         if !settings.enabled {
             return Ok(None);
         }
-        let output = writer::Output::open(settings.file.clone())?;
+        let output = writer::Output::open(settings.file.clone()).map_err(|error| {
+            let file = settings.file.as_deref().unwrap_or(std::path::Path::new("standard output"));
+            let text = format!("cannot open {}: {error}; check its folder and rights", file.display());
+            std::io::Error::new(error.kind(), text)
+        })?;
         let (sender, queue) = sync_channel(QUEUE_RECORDS_MAX);
         let format = match settings.format {
             config::AccessFormat::Json => json,

@@ -6,6 +6,7 @@ use prometheus::{
     Gauge, GaugeVec, HistogramOpts, HistogramVec, IntCounter, IntCounterVec, IntGauge, IntGaugeVec, Opts, Registry,
     TextEncoder,
 };
+use std::borrow::Cow;
 use std::time::{Instant, SystemTime};
 
 /// What is registered under one name, whether or not it has a value yet: for the meta-tests.
@@ -310,9 +311,20 @@ fn histograms(r: &Table, name: &str, help: &str, labels: &[&str]) -> HistogramVe
     registered(r, "histogram", HistogramVec::new(opts, labels))
 }
 
+/// A status as a label: what is registered, those of common proxies (499, 520 to 530) and 0 for none; all else together, so
+/// that an origin cannot mint labels.
+pub fn status_label(status: u16) -> Cow<'static, str> {
+    let registered = http::StatusCode::from_u16(status).is_ok_and(|status| status.canonical_reason().is_some());
+    if registered || matches!(status, 0 | 499 | 520..=530) {
+        Cow::Owned(status.to_string())
+    } else {
+        Cow::Borrowed("other")
+    }
+}
+
 #[cfg(test)]
 mod tests {
-    use super::Metrics;
+    use super::{Metrics, status_label};
     use std::collections::BTreeSet;
 
     #[test]
@@ -323,6 +335,16 @@ mod tests {
             assert!(family.kind != "histogram" || family.name.ends_with("_seconds"), "{}", family.name);
             assert!(family.help.ends_with('.'), "{}", family.name);
         }
+    }
+
+    #[test]
+    fn an_origin_cannot_mint_status_labels() {
+        let labels: BTreeSet<_> = (0..=u16::MAX).map(status_label).collect();
+        assert!(labels.len() < 90, "{}", labels.len());
+        assert_eq!(
+            (status_label(206), status_label(299), status_label(999)),
+            ("206".into(), "other".into(), "other".into())
+        );
     }
 
     /// The names that the text mentions.

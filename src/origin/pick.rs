@@ -11,6 +11,7 @@ use super::endpoint::Endpoint;
 use super::failure::{Failure, Judgement, judge};
 use super::peer::{self, Exchange};
 use super::pool::Pool;
+use crate::observe::status_label;
 
 /// Addresses one request may try.
 const TRIED_MAX: usize = 16;
@@ -120,7 +121,7 @@ impl Pick {
             return;
         }
         let metrics = self.pool.metrics();
-        metrics.origin_requests.with_label_values(&[self.pool.name(), status_label(status).as_str()]).inc();
+        metrics.origin_requests.with_label_values(&[self.pool.name(), &status_label(status)]).inc();
         metrics
             .origin_phase_seconds
             .with_label_values(&[self.pool.name(), "first_byte"])
@@ -164,9 +165,4 @@ impl Drop for Pick {
             self.pool.request_abandoned(permit);
         }
     }
-}
-
-/// The status as a label: what HTTP defines, all else together, so that an origin cannot mint labels.
-fn status_label(status: u16) -> String {
-    if (100..600).contains(&status) { status.to_string() } else { "other".to_owned() }
 }

@@ -7,7 +7,7 @@ use pingora_core::protocols::raw_connect::ProxyDigest;
 use pingora_http::ResponseHeader;
 use std::net::SocketAddr;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
 /// The HTTP version a connection speaks.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -33,13 +33,21 @@ pub struct Connection {
     /// What the client connected to: the socket's own address, or what the PROXY header says. None: a unix socket.
     pub local: Option<SocketAddr>,
     pub(super) head: HeaderWatch,
+    pub(super) unbuffered: AtomicBool,
 }
 
 impl Connection {
     /// The edge has the whole request head: the guard stops counting its time and bytes. To be called first thing in the first
     /// phase; on HTTP/2 it does nothing. The next head is watched again by itself.
     pub fn request_begun(&self) {
+        self.unbuffered.store(false, Ordering::Relaxed);
         self.head.request_begun();
+    }
+
+    /// The answer to this request may pause between its bytes while nobody reads from the client (it follows a running fill):
+    /// until the next request each write leaves at once. On HTTP/2, where every write does, it does nothing.
+    pub fn answer_may_pause(&self) {
+        self.unbuffered.store(self.protocol == Protocol::Http1, Ordering::Relaxed);
     }
 
     /// The port the client connected to.

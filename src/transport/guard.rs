@@ -7,6 +7,9 @@
 //! - HTTP/2: the connection's first frames, then silence in both directions.
 //! - Both: a write that makes no progress for `stall_timeout`.
 //!
+//! It also sends each write of an answer that may pause on its way at once ([`Connection::answer_may_pause`]), through TLS and the
+//! socket's buffer. Where the client's socket is full just then, the rest of it leaves with the next write.
+//!
 //! Reads of a head stop at `header_bytes_max`. If HTTP asks for more, the head was not whole by then, so the limit is exact;
 //! body bytes read along with a head are never counted against it. Bytes of a next request read along with a body are HTTP's
 //! affair: Pingora then does not keep the connection, and the guard never sees them again.
@@ -29,6 +32,7 @@ use refusal::Refusal;
 use std::io::{self, IoSlice};
 use std::pin::Pin;
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 use std::task::{Context, Poll, ready};
 use std::time::Duration;
 use tokio::io::{AsyncRead, AsyncWrite, AsyncWriteExt, ReadBuf};
@@ -60,6 +64,8 @@ struct Head {
     number: u64,
     bytes: usize,
     timer: Pin<Box<Sleep>>,
+    /// HTTP/1: when what is awaited (the head, or the rest of it) is too late; set when it is first waited for.
+    due: Option<Instant>,
     /// HTTP/2: when a byte last went either way.
     active: Instant,
 }
@@ -82,7 +88,7 @@ impl<S: IO> Guarded<S> {
             closing: Box::pin(closing.cancelled_owned()),
             connection: None,
             replay: Vec::new(),
-            head: Head { number: 0, bytes: 0, timer, active: Instant::now() },
+            head: Head { number: 0, bytes: 0, timer, due: None, active: Instant::now() },
             end: End::Open,
             write_stall: Stall::default(),
         }
@@ -129,7 +135,7 @@ impl<S: IO> Guarded<S> {
         if self.head.number != number {
             self.head.number = number;
             self.head.bytes = 0;
-            self.head.timer.as_mut().reset(Instant::now() + self.limits.idle_timeout);
+            self.head.due = None;
         }
         let left = self.limits.header_bytes_max.saturating_sub(self.head.bytes);
         if left == 0 {
@@ -137,8 +143,8 @@ impl<S: IO> Guarded<S> {
         }
         match poll_read_at_most(&mut self.inner, cx, buf, left) {
             Poll::Ready(Ok(read)) => {
-                if self.head.bytes == 0 && read > 0 {
-                    self.head.timer.as_mut().reset(Instant::now() + self.limits.header_timeout);
+                if self.head.bytes == 0 {
+                    self.head.due = None;
                 }
                 self.head.bytes += read;
                 return Poll::Ready(Ok(()));
@@ -147,10 +153,10 @@ impl<S: IO> Guarded<S> {
             Poll::Pending => {}
         }
         if self.head.bytes == 0 {
-            if self.closing.as_mut().poll(cx).is_ready() || self.head.timer.as_mut().poll(cx).is_ready() {
+            if self.closing.as_mut().poll(cx).is_ready() || self.head.is_late(cx, self.limits.idle_timeout) {
                 return self.close(cx);
             }
-        } else if self.head.timer.as_mut().poll(cx).is_ready() {
+        } else if self.head.is_late(cx, self.limits.header_timeout) {
             return self.refuse(cx, Refusal::timed_out(), "header_timeout");
         }
         Poll::Pending
@@ -217,6 +223,14 @@ impl<S: IO> Guarded<S> {
         Poll::Ready(Ok(()))
     }
 
+    /// After a write was taken.
+    fn send_if_unbuffered(&mut self, cx: &mut Context<'_>) {
+        if self.connection.as_ref().is_some_and(|(c, _)| c.unbuffered.load(Ordering::Relaxed)) {
+            // An error meets the next write too.
+            let _ = Pin::new(&mut self.inner).poll_flush(cx);
+        }
+    }
+
     /// Turns a write that stays pending for too long into an error.
     fn watch<T>(&mut self, cx: &mut Context<'_>, written: Poll<io::Result<T>>) -> Poll<io::Result<T>> {
         if written.is_ready() {
@@ -229,6 +243,24 @@ impl<S: IO> Guarded<S> {
         ready!(self.write_stall.poll(cx, self.limits.stall_timeout));
         self.metrics.limits_reached.with_label_values(&["stall_timeout"]).inc();
         Poll::Ready(Err(io::Error::new(io::ErrorKind::TimedOut, "the client takes no more of the response")))
+    }
+}
+
+impl Head {
+    /// Whether `limit` has passed since this was first waited for. The timer is set back only where it would fire too late; where
+    /// it fires too early it is set on. So a connection that is busy moves no timer at all.
+    fn is_late(&mut self, cx: &mut Context<'_>, limit: Duration) -> bool {
+        let due = *self.due.get_or_insert_with(|| Instant::now() + limit);
+        if self.timer.deadline() > due {
+            self.timer.as_mut().reset(due);
+        }
+        while self.timer.as_mut().poll(cx).is_ready() {
+            if self.timer.deadline() >= due {
+                return true;
+            }
+            self.timer.as_mut().reset(due);
+        }
+        false
     }
 }
 
@@ -286,6 +318,9 @@ impl<S: IO> AsyncWrite for Guarded<S> {
     fn poll_write(self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &[u8]) -> Poll<io::Result<usize>> {
         let this = self.get_mut();
         let written = Pin::new(&mut this.inner).poll_write(cx, buf);
+        if matches!(written, Poll::Ready(Ok(1..))) {
+            this.send_if_unbuffered(cx);
+        }
         this.watch(cx, written)
     }
 
@@ -308,6 +343,9 @@ impl<S: IO> AsyncWrite for Guarded<S> {
     ) -> Poll<io::Result<usize>> {
         let this = self.get_mut();
         let written = Pin::new(&mut this.inner).poll_write_vectored(cx, bufs);
+        if matches!(written, Poll::Ready(Ok(1..))) {
+            this.send_if_unbuffered(cx);
+        }
         this.watch(cx, written)
     }
 

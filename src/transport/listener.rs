@@ -3,7 +3,7 @@
 use super::bind::{self, BindError, BindProblem, UnixFile};
 use super::certificates::Certificates;
 use super::serve::{self, Accepted, Context};
-use super::socket::Raw;
+use super::socket::Accepting;
 use super::{Shared, tls};
 use crate::config::{Listen, ListenAddress};
 use pingora_core::apps::HttpServerApp;
@@ -127,10 +127,12 @@ impl Listener {
                 Ok((raw, peer)) => {
                     back_off = BACK_OFF;
                     if let Some(slots) = context.admit(peer.map(|peer| peer.ip())) {
-                        let accepted = Accepted { raw, peer, slots };
+                        let place = context.shared.workers.take();
+                        let runtime = place.runtime.clone();
+                        let accepted = Accepted { raw, peer, slots, place };
                         let (context, app) = (Arc::clone(&context), Arc::clone(&app));
                         let (stop, closing) = (for_connections.clone(), closing.clone());
-                        tokio::spawn(serve::serve(context, accepted, app, stop, closing));
+                        runtime.spawn(serve::serve(context, accepted, app, stop, closing));
                     }
                 }
                 Err(error) if is_exhausted(&error) => {
@@ -152,13 +154,13 @@ impl Listener {
 }
 
 impl ListenSocket {
-    async fn accept(&self) -> io::Result<(Raw, Option<SocketAddr>)> {
+    async fn accept(&self) -> io::Result<(Accepting, Option<SocketAddr>)> {
         match self {
             Self::Tcp(socket) => {
                 let (stream, peer) = socket.accept().await?;
-                Ok((Raw::Tcp(stream), Some(canonical(peer))))
+                Ok((Accepting::Tcp(stream.into_std()?), Some(canonical(peer))))
             }
-            Self::Unix { socket, .. } => Ok((Raw::Unix(socket.accept().await?.0), None)),
+            Self::Unix { socket, .. } => Ok((Accepting::Unix(socket.accept().await?.0.into_std()?), None)),
         }
     }
 }

@@ -8,6 +8,7 @@
 //! | `guard` | what Pingora does not bound: whole request heads, stalled writes, silence |
 //! | [`Connection`] | the facts of a connection, found again in the session's digest |
 //! | [`Certificates`] | chosen by SNI, read again when files change |
+//! | [`Workers`] | the threads connections are served on |
 //! | `slots` | how many connections there are, in all and per address |
 //!
 //! Invariants: nothing here reads a URL or a header field, except the PROXY header that precedes HTTP. Every wait has a deadline
@@ -27,11 +28,13 @@ mod socket;
 #[cfg(test)]
 mod tests;
 mod tls;
+mod workers;
 
 pub use bind::{BindError, BindProblem};
 pub use certificates::{CertificateError, CertificateInfo, Certificates};
 pub use connection::{Connection, HeaderWatch, Protocol, connection};
 pub use listener::Listener;
+pub use workers::Workers;
 
 use crate::config::Limits;
 use crate::observe::{Lifecycle, Metrics};
@@ -51,6 +54,7 @@ pub struct Shared {
     pub metrics: Arc<Metrics>,
     pub lifecycle: Arc<Lifecycle>,
     slots: Arc<slots::Slots>,
+    workers: Workers,
 }
 
 impl Shared {
@@ -60,6 +64,7 @@ impl Shared {
         names: Vec<String>,
         metrics: Arc<Metrics>,
         lifecycle: Arc<Lifecycle>,
+        workers: Workers,
     ) -> Arc<Self> {
         Arc::new(Self {
             limits: ArcSwap::from_pointee(limits),
@@ -68,6 +73,7 @@ impl Shared {
             metrics,
             lifecycle,
             slots: Arc::default(),
+            workers,
         })
     }
 

@@ -6,7 +6,8 @@ use super::guard::Guarded;
 use super::listener::canonical;
 use super::proxy_protocol;
 use super::slots::{AddressSlot, Slot};
-use super::socket::{Raw, Socket};
+use super::socket::{Accepting, Raw, Socket};
+use super::workers::Place;
 use super::{Shared, connection};
 use crate::config::{Limits, Listen};
 use crate::observe::InFlight;
@@ -54,9 +55,10 @@ impl Drop for Slots {
 }
 
 pub(super) struct Accepted {
-    pub(super) raw: Raw,
+    pub(super) raw: Accepting,
     pub(super) peer: Option<SocketAddr>,
     pub(super) slots: Slots,
+    pub(super) place: Place,
 }
 
 impl Context {
@@ -97,7 +99,7 @@ impl Context {
     }
 }
 
-/// See the module. Ends when the connection does.
+/// See the module. Ends when the connection does. To be run on the worker of `accepted.place`.
 pub(super) async fn serve<A>(
     context: Arc<Context>,
     accepted: Accepted,
@@ -107,7 +109,11 @@ pub(super) async fn serve<A>(
 ) where
     A: HttpServerApp + Send + Sync + 'static,
 {
-    let Accepted { raw, peer, mut slots } = accepted;
+    let Accepted { raw, peer, mut slots, place: _place } = accepted;
+    let raw = match raw.on_this_runtime() {
+        Ok(raw) => raw,
+        Err(error) => return tracing::error!(%error, "an accepted connection cannot be served"),
+    };
     let limits = context.shared.limits.load_full();
     let deadline = tokio::time::Instant::now() + limits.handshake_timeout;
     let local = match &raw {
@@ -123,6 +129,7 @@ pub(super) async fn serve<A>(
         peer,
         local,
         head: connection::HeaderWatch::default(),
+        unbuffered: AtomicBool::new(false),
     };
     let identified =
         tokio::time::timeout_at(deadline, identify(&context, Socket::new(raw), facts, &limits, &mut slots));

@@ -21,7 +21,23 @@ use tokio::net::{TcpStream, UnixStream};
 /// Enough for a response head and a small body; larger writes go straight through.
 const WRITE_BUFFER_BYTES: usize = 4096;
 
-/// What was accepted.
+/// What was accepted, on no runtime: it is served on another one than it was accepted on.
+#[derive(Debug)]
+pub(super) enum Accepting {
+    Tcp(std::net::TcpStream),
+    Unix(std::os::unix::net::UnixStream),
+}
+
+impl Accepting {
+    pub(super) fn on_this_runtime(self) -> io::Result<Raw> {
+        Ok(match self {
+            Self::Tcp(stream) => Raw::Tcp(TcpStream::from_std(stream)?),
+            Self::Unix(stream) => Raw::Unix(UnixStream::from_std(stream)?),
+        })
+    }
+}
+
+/// A connected socket.
 #[derive(Debug)]
 pub(super) enum Raw {
     Tcp(TcpStream),

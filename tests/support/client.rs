@@ -132,6 +132,7 @@ pub struct Connection {
 
 enum Socket {
     Tcp(TcpStream),
+    Tls(Box<rustls::StreamOwned<rustls::ClientConnection, TcpStream>>),
     Unix(UnixStream),
 }
 
@@ -139,7 +140,18 @@ impl Read for Socket {
     fn read(&mut self, buffer: &mut [u8]) -> std::io::Result<usize> {
         match self {
             Self::Tcp(s) => s.read(buffer),
+            Self::Tls(s) => s.read(buffer),
             Self::Unix(s) => s.read(buffer),
+        }
+    }
+}
+
+impl Socket {
+    fn tcp(&self) -> Option<&TcpStream> {
+        match self {
+            Self::Tcp(s) => Some(s),
+            Self::Tls(s) => Some(&s.sock),
+            Self::Unix(_) => None,
         }
     }
 }
@@ -152,6 +164,17 @@ impl Connection {
         stream.set_read_timeout(Some(patience())).expect("a connected socket takes options");
         stream.set_write_timeout(Some(patience())).expect("a connected socket takes options");
         Self { reader: BufReader::new(Socket::Tcp(stream)) }
+    }
+
+    /// HTTP/1.1 over TLS; certificates are not verified.
+    #[track_caller]
+    pub fn open_tls(address: SocketAddr) -> Self {
+        let stream = TcpStream::connect_timeout(&address, patience()).unwrap_or_else(|e| panic!("{address}: {e}"));
+        stream.set_nodelay(true).expect("a connected socket takes options");
+        stream.set_read_timeout(Some(patience())).expect("a connected socket takes options");
+        let name = "localhost".try_into().expect("a name");
+        let tls = rustls::ClientConnection::new(super::player::tls(false), name).expect("a TLS client");
+        Self { reader: BufReader::new(Socket::Tls(Box::new(rustls::StreamOwned::new(tls, stream)))) }
     }
 
     #[track_caller]
@@ -178,22 +201,23 @@ impl Connection {
         let bytes = bytes.as_ref();
         match self.reader.get_mut() {
             Socket::Tcp(s) => s.write_all(bytes).ok(),
+            Socket::Tls(s) => s.write_all(bytes).and_then(|()| s.flush()).ok(),
             Socket::Unix(s) => s.write_all(bytes).ok(),
         };
         self
     }
 
     pub fn finish_sending(&mut self) -> &mut Self {
-        match self.reader.get_mut() {
-            Socket::Tcp(s) => s.shutdown(Shutdown::Write).ok(),
+        match self.reader.get_ref() {
             Socket::Unix(s) => s.shutdown(Shutdown::Write).ok(),
+            socket => socket.tcp().and_then(|s| s.shutdown(Shutdown::Write).ok()),
         };
         self
     }
 
     /// Closes with RST, as a client that vanishes.
     pub fn abort(self) {
-        if let Socket::Tcp(stream) = self.reader.get_ref() {
+        if let Some(stream) = self.reader.get_ref().tcp() {
             socket2::SockRef::from(stream).set_linger(Some(Duration::ZERO)).ok();
         }
     }
@@ -289,8 +313,8 @@ impl Connection {
     /// True: the peer closed (or reset); false: it is still open when `within` has passed.
     pub fn closed_within(&mut self, within: Duration) -> bool {
         match self.reader.get_ref() {
-            Socket::Tcp(s) => s.set_read_timeout(Some(within)).ok(),
             Socket::Unix(s) => s.set_read_timeout(Some(within)).ok(),
+            socket => socket.tcp().and_then(|s| s.set_read_timeout(Some(within)).ok()),
         };
         let mut rest = Vec::new();
         match self.reader.read_to_end(&mut rest) {

@@ -93,6 +93,12 @@ impl Edge {
         self.listener(0)
     }
 
+    /// Where a client that speaks so connects.
+    #[track_caller]
+    pub fn speaks(&self, speech: super::Speech) -> SocketAddr {
+        if speech.is_tls() { self.https() } else { self.http() }
+    }
+
     /// The first listener with TLS.
     #[track_caller]
     pub fn https(&self) -> SocketAddr {
@@ -176,6 +182,13 @@ impl Edge {
 
     pub fn pid(&self) -> u32 {
         self.child.lock().id()
+    }
+
+    /// Resident bytes that are the process's own, not a file's (Linux).
+    pub fn resident_bytes(&self) -> u64 {
+        let status = std::fs::read_to_string(format!("/proc/{}/status", self.pid())).expect("the process lives");
+        let line = status.lines().find_map(|l| l.strip_prefix("RssAnon:")).expect("a resident size");
+        line.trim().trim_end_matches(" kB").trim().parse::<u64>().expect("kB") << 10
     }
 
     pub fn signal(&self, name: &str) {

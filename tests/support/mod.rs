@@ -1,6 +1,6 @@
 //! The harness: real sockets and real processes, no mocks. A test builds an [`Origin`] (scripted, may misbehave) or an
 //! [`Nginx`], puts an [`Edge`] (the real `reelgate serve`) in front of it, and asks it as a client: [`Request`] and
-//! [`Connection`] for HTTP/1.1 to the byte, [`Curl`] for HTTP/2 and TLS.
+//! [`Connection`] for HTTP/1.1 to the byte, [`Curl`] for HTTP/2 and TLS, [`Player`] where a client stalls or leaves.
 //!
 //! Invariants: no bare sleep (wait with [`eventually`] or a [`Gate`]); ports are picked, never fixed; everything started
 //! here ends when its handle is dropped; what a server of ours or the edge panicked with fails the test that owns it.
@@ -12,6 +12,7 @@ mod metrics;
 mod nginx;
 mod origin;
 mod patience;
+mod player;
 mod reply;
 
 pub use client::{Connection, Request, Response, parse_response};
@@ -19,8 +20,9 @@ pub use curl::{Curl, certificate, h2load};
 pub use edge::{Edge, EdgeBuilder, reelgate};
 pub use metrics::Samples;
 pub use nginx::Nginx;
-pub use origin::Origin;
+pub use origin::{Origin, Received};
 pub use patience::{Gate, eventually, free_port, patience, pause, wait_for};
+pub use player::{Answer, Player, Speech, runtime};
 pub use reply::{Reply, Step};
 
 /// `bytes` bytes that differ at every offset modulo a prime, so that a shifted or mixed body is noticed.

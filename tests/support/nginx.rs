@@ -22,8 +22,6 @@ impl Nginx {
     pub fn with(server: &str) -> Self {
         let folder = tempfile::tempdir().expect("a temporary folder");
         std::fs::create_dir(folder.path().join("root")).expect("a folder for files");
-        // Workers run as another user where the test runs as root; they must be able to enter.
-        open_to_all(folder.path());
         for _ in 0..5 {
             let port = free_port();
             std::fs::write(folder.path().join("nginx.conf"), configuration(folder.path(), port, server))
@@ -79,13 +77,10 @@ impl Drop for Nginx {
     }
 }
 
-fn open_to_all(folder: &Path) {
-    use std::os::unix::fs::PermissionsExt;
-    std::fs::set_permissions(folder, std::fs::Permissions::from_mode(0o755)).expect("permissions are set");
-}
-
 fn configuration(folder: &Path, port: u16, server: &str) -> String {
-    let mut text = String::from("daemon off;\nworker_processes 1;\npid nginx.pid;\n");
+    // As root, its workers would become another user, who cannot enter a temporary folder or a checkout in /root. Others than
+    // root get a warning that this is ignored.
+    let mut text = String::from("user root;\ndaemon off;\nworker_processes 1;\npid nginx.pid;\n");
     text.push_str("events { worker_connections 512; }\nhttp {\n  access_log access.log;\n  default_type video/mp4;\n");
     text.push_str("  types { application/vnd.apple.mpegurl m3u8; video/mp2t ts; text/plain txt; }\n");
     for name in ["client_body", "proxy", "fastcgi", "uwsgi", "scgi"] {

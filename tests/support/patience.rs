@@ -70,6 +70,10 @@ impl Gate {
         self.0.opened.notify_all();
     }
 
+    pub fn close(&self) {
+        *self.0.open.lock() = false;
+    }
+
     pub fn is_open(&self) -> bool {
         *self.0.open.lock()
     }

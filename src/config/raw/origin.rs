@@ -153,10 +153,11 @@ pub struct RawTimeouts {
     /// Connecting and the TLS handshake together.
     #[schemars(extend("format" = "positive-time-span"))]
     pub handshake: TimeSpan,
-    /// From the request sent to the answer's headers. Long, because a transcode may have to start first.
+    /// From the request sent to the answer's headers; never shorter than `read`. Long, because a transcode may have to
+    /// start first.
     #[schemars(extend("format" = "positive-time-span"))]
     pub first_byte: TimeSpan,
-    /// Between two reads of an answer's body.
+    /// Between two reads of an answer's body; never shorter than `first_byte` (one timer measures both).
     #[schemars(extend("format" = "positive-time-span"))]
     pub read: TimeSpan,
     /// Between two writes of a request.
@@ -202,7 +203,7 @@ pub struct RawHealth {
     /// Asks each server at intervals. Without this block only real requests tell.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub active: Option<RawActiveHealth>,
-    /// Learns from real requests.
+    /// Learns from real requests. Takes out one of several servers, never an origin's only one.
     pub passive: RawPassiveHealth,
 }
 

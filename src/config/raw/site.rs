@@ -28,9 +28,9 @@ pub struct RawSite {
     pub cors: Option<RawCors>,
     /// Header rules: first `remove`, then `set`, then `add`.
     pub headers: RawHeaders,
-    /// Changes to the path before the origin sees it; each in turn.
+    /// Changes to the path before the origin sees it; only the first rule that matches.
     pub rewrites: Vec<RawRewrite>,
-    /// Answers with a redirect; the first match wins, before anything else is done.
+    /// Answers with a redirect; the first match wins. After `deny`, `allow`, `rate` and `redirect_https`.
     pub redirects: Vec<RawRedirect>,
     /// Redirects requests in clear to HTTPS: `true` (to the port of the first TLS listener, 443 if there is none) or a port.
     pub redirect_https: RawRedirectHttps,
@@ -163,7 +163,7 @@ pub struct RawRate {
     /// Requests a second over time; may be below 1.
     #[schemars(range(min = 0.001, max = 1_000_000.0))]
     pub requests_per_second: f64,
-    /// Requests at once; default: `requests_per_second`, rounded up.
+    /// Requests at once beyond the first; default: `requests_per_second`, rounded up.
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schemars(range(min = 1, max = 1_000_000))]
     pub burst: Option<u32>,

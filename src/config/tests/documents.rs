@@ -108,7 +108,8 @@ fn default_words(key: &str, property: &Value, required: bool) -> String {
 
 /// Keys whose change takes effect only after a restart, as `restart_differences` has them.
 fn needs_restart(key: &str) -> bool {
-    key.starts_with("listen") || ["cache.memory", "admin.address", "workers"].contains(&key)
+    let alone = ["cache.memory", "cache.object_max", "admin.address", "admin.token", "log.level", "workers"];
+    key.starts_with("listen") || alone.contains(&key)
 }
 
 fn rows() -> Vec<String> {

@@ -4,7 +4,7 @@ use super::*;
 use proptest::prelude::*;
 
 fn normal(path: &str) -> String {
-    normalise_path_and_query(path).unwrap()
+    normalise_path_and_query(path).unwrap().into_owned()
 }
 
 #[test]
@@ -109,6 +109,11 @@ proptest! {
         prop_assert!(once.bytes().all(|byte| byte.is_ascii_graphic()));
         let path_only = once.split('?').next().unwrap();
         prop_assert!(path_only.split('/').all(|segment| segment != "." && segment != ".."));
+    }
+
+    #[test]
+    fn what_is_taken_for_normal_is(path in "/([a.]|[/?.~%]){0,12}") {
+        prop_assert_eq!(normal(&path), normalise_each(&path));
     }
 
     #[test]

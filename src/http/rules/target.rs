@@ -137,12 +137,11 @@ impl Redirect {
         // Normalising encodes what could end the header line, and turns `\` into no `/`.
         let target = normalise_path_and_query(&target).ok()?;
         // `//other` would be a host to the client.
-        let target = if base.is_empty() { format!("/{}", target.trim_start_matches('/')) } else { target };
+        let target = if base.is_empty() { format!("/{}", target.trim_start_matches('/')) } else { target.into_owned() };
         let mut end = String::new();
         found.expand(fragment, &mut end);
-        let end =
-            end.strip_prefix('#').map(|end| format!("#{}", &normalise_path_and_query(end).unwrap_or_default()[1..]));
-        Some(format!("{base}{target}{}", end.unwrap_or_default()))
+        let end = end.strip_prefix('#').map(|end| Some(format!("#{}", &normalise_path_and_query(end).ok()?[1..])));
+        Some(format!("{base}{target}{}", end.flatten().unwrap_or_default()))
     }
 }
 

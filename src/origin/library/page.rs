@@ -9,52 +9,65 @@ use ::http::{HeaderMap, HeaderValue, Method, header};
 
 const HTML: &str = "text/html; charset=utf-8";
 const POLICY: HeaderValue = HeaderValue::from_static(
-    "default-src 'none'; style-src 'unsafe-inline'; img-src 'self'; media-src 'self' blob:; form-action 'self'; \
+    "default-src 'none'; style-src 'unsafe-inline'; img-src 'self' data:; media-src 'self' blob:; form-action 'self'; \
      base-uri 'none'",
 );
-const STYLE: &str = "body{font:1rem/1.5 system-ui,sans-serif;max-width:60rem;margin:2rem auto;padding:0 1rem;\
-background:#111;color:#eee}a{color:#8cf}video{width:100%;background:#000}li{margin:.3rem 0}small{color:#999}";
+const STYLE: &str = ":root{color-scheme:dark}body{font:1rem/1.5 system-ui,sans-serif;max-width:60rem;margin:0 auto;\
+padding:1.5rem 1rem;background:#111417;color:#e8eaed}a{color:#7cc4ff;text-decoration:none}a:hover{text-decoration:underline}\
+h1{font-size:1.5rem;margin:.5rem 0 1rem;overflow-wrap:anywhere}form{display:flex;gap:.5rem}\
+input,button{font:inherit;padding:.4rem .8rem;border:1px solid #3a4048;border-radius:.4rem;background:#1b1f24;color:inherit}\
+input{flex:1;min-width:0}ul{list-style:none;margin:1rem 0;padding:0}\
+li{display:flex;gap:1rem;justify-content:space-between;border-bottom:1px solid #262b31}\
+li a{flex:1;padding:.7rem 0;overflow-wrap:anywhere}small{color:#9aa3ad}li small{padding:.7rem 0}\
+video{display:block;width:100%;aspect-ratio:16/9;max-height:75vh;background:#000;border-radius:.4rem}";
 
 /// `/`
 pub fn index(method: &Method, headers: &HeaderMap, titles: &[&Title], query: Option<&str>) -> Answer {
     let mut list = String::new();
     for title in titles {
-        let length = title.duration_s.map(|seconds| format!(" <small>{}</small>", clock(seconds))).unwrap_or_default();
+        let length = title.duration_s.map(|seconds| format!("<small>{}</small>", clock(seconds))).unwrap_or_default();
         list += &format!("<li><a href=\"watch/{}\">{}</a>{length}</li>\n", title.id, escaped(&title.name));
     }
+    let search = query.filter(|query| !query.is_empty());
     if titles.is_empty() {
-        list += "<li>No titles found.</li>\n";
+        let nothing = match search {
+            Some(_) => "<small>No title has this in its name.</small> <small><a href=\"./\">All titles</a></small>",
+            None => "<small>No films in the library's folders yet.</small>",
+        };
+        list += &format!("<li>{nothing}</li>\n");
     }
     let body = format!(
-        "<h1>Titles</h1>\n<form><input type=\"search\" name=\"q\" aria-label=\"Search\" value=\"{}\"> <button>Search</button></form>\n\
+        "<h1>Titles</h1>\n<form><input type=\"search\" name=\"q\" aria-label=\"Search\" placeholder=\"Search\" value=\"{}\"> <button>Search</button></form>\n\
          <ul>\n{list}</ul>\n<p><small><a href=\"titles.json\">titles.json</a></small></p>",
-        escaped(query.unwrap_or_default()),
+        escaped(search.unwrap_or_default()),
     );
     page(method, headers, "Titles", &body)
 }
 
-/// `/watch/{id}`
-pub fn watch(method: &Method, headers: &HeaderMap, title: &Title) -> Answer {
+/// `/watch/{id}`. A poster that is not there would keep a browser from showing the first frame.
+pub fn watch(method: &Method, headers: &HeaderMap, title: &Title, has_poster: bool) -> Answer {
     let name = escaped(&title.name);
-    let (file, note) = match title.kind {
-        Kind::File => ("file", "The film file itself: your browser must know its format."),
-        Kind::Hls => (MASTER, "HLS: browsers without it need a player that has; give it this address."),
+    let (file, link, note) = match title.kind {
+        Kind::File => ("file", "The film file", "It plays here if your browser knows its format."),
+        Kind::Hls => {
+            (MASTER, "The HLS playlist", "It plays here if your browser knows HLS; else give its address to a player.")
+        }
     };
     let source = format!("../t/{}/{file}", title.id);
+    let poster = if has_poster { format!(" poster=\"../t/{}/poster.jpg\"", title.id) } else { String::new() };
     let body = format!(
-        "<p><a href=\"../\">All titles</a></p>\n<h1>{name}</h1>\n\
-         <video controls playsinline preload=\"metadata\" poster=\"../t/{}/poster.jpg\" src=\"{source}\"></video>\n\
-         <p><a href=\"{source}\">{source}</a> <small>{note}</small></p>",
-        title.id,
+        "<a href=\"../\">← All titles</a>\n<h1>{name}</h1>\n\
+         <video controls playsinline preload=\"metadata\"{poster} src=\"{source}\"></video>\n\
+         <p><a href=\"{source}\">{link}</a> <small>{note}</small></p>"
     );
     page(method, headers, &name, &body)
 }
 
-/// `title` and `body` are HTML.
+/// `title` and `body` are HTML. The empty icon keeps browsers from asking the site for one.
 fn page(method: &Method, headers: &HeaderMap, title: &str, body: &str) -> Answer {
     let html = format!(
         "<!doctype html>\n<html lang=\"en\">\n<head><meta charset=\"utf-8\">\
-         <meta name=\"viewport\" content=\"width=device-width\"><title>{title}</title><style>{STYLE}</style></head>\n\
+         <meta name=\"viewport\" content=\"width=device-width\"><link rel=\"icon\" href=\"data:,\"><title>{title}</title><style>{STYLE}</style></head>\n\
          <body>\n{body}\n</body>\n</html>\n"
     );
     let mut answer = text(method, headers, html, HTML, "no-cache");

@@ -60,7 +60,7 @@ pub async fn respond<B>(state: &State, request: Request<B>) -> Answer {
         [] => page::index(method, headers, &catalog.search(query.as_deref()), query.as_deref()),
         ["titles.json"] => titles(&request, &catalog, query.as_deref()),
         ["watch", id] => match catalog.get(id) {
-            Some(title) => page::watch(method, headers, title),
+            Some(title) => page::watch(method, headers, title, open(title, posters(title)).await.is_ok()),
             None => no_title(),
         },
         ["t", id, rest @ ..] => match catalog.get(id) {
@@ -114,9 +114,7 @@ async fn of_title(request: &Parts, title: &Arc<Title>, rest: &[&str]) -> Answer 
         }
         _ => return problem(StatusCode::NOT_FOUND, "this title has no such file"),
     };
-    let folder = Arc::clone(&title.folder);
-    let opened = tokio::task::spawn_blocking(move || first_of(&folder, &candidates)).await.map_err(io::Error::other);
-    match opened.flatten() {
+    match open(title, candidates).await {
         Ok((path, file)) => {
             let name = path.to_string_lossy();
             let cache_control = cache_control(&name, &file);
@@ -140,6 +138,12 @@ fn posters(title: &Title) -> Vec<PathBuf> {
     };
     let own = (title.kind == Kind::File).then(|| title.path.with_extension("jpg"));
     own.into_iter().chain(["poster.jpg", "folder.jpg"].map(|name| beside.join(name))).collect()
+}
+
+/// The first of a title's files that exists.
+async fn open(title: &Title, candidates: Vec<PathBuf>) -> io::Result<(PathBuf, OpenFile)> {
+    let folder = Arc::clone(&title.folder);
+    tokio::task::spawn_blocking(move || first_of(&folder, &candidates)).await.map_err(io::Error::other).flatten()
 }
 
 /// The first that exists.

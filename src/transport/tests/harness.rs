@@ -2,7 +2,7 @@
 
 use crate::config::{Certificate, Limits, Listen, ListenAddress, Protocols};
 use crate::observe::{Lifecycle, Metrics};
-use crate::transport::{Certificates, Listener, Shared, connection};
+use crate::transport::{Certificates, Listener, Shared, Workers, connection};
 use async_trait::async_trait;
 use bytes::Bytes;
 use pingora_core::apps::{HttpPersistentSettings, HttpServerApp, ReusedHttpStream};
@@ -125,7 +125,14 @@ pub(super) struct Server {
 
 pub(super) fn shared(limits: Limits) -> Arc<Shared> {
     let trusted = vec!["127.0.0.0/8".parse().unwrap()];
-    Shared::new(limits, trusted, vec!["media.example".to_owned()], Arc::default(), Arc::new(Lifecycle::default()))
+    Shared::new(
+        limits,
+        trusted,
+        vec!["media.example".to_owned()],
+        Arc::default(),
+        Arc::new(Lifecycle::default()),
+        Workers::start(1).expect("a thread"),
+    )
 }
 
 pub(super) async fn serve(listen: Listen, limits: Limits) -> Server {

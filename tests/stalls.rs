@@ -1,0 +1,198 @@
+//! Who waits for whom: first bytes that must not wait for the last, clients that stop reading or leave while others want the same
+//! object, and many on one cold object. On HTTP/1.1 and HTTP/2, in clear and over TLS.
+
+use crate::support::{Answer, Edge, Gate, Origin, Player, Reply, Speech, Step, eventually, letters, pattern, runtime};
+use std::time::{Duration, Instant};
+
+/// Answers `/a` with `first`, then, once the gate is open, with the rest of `body`.
+fn paused(gate: &Gate, body: &[u8], first: usize, cacheable: bool) -> Origin {
+    let steps = vec![Step::Send(body[..first].to_vec()), Step::Wait(gate.clone()), Step::Send(body[first..].to_vec())];
+    let reply = if cacheable { Reply::cacheable("") } else { Reply::ok("") };
+    Origin::start().route("/a", reply.length(body.len() as u64).steps(steps))
+}
+
+async fn open(speech: Speech, edge: &Edge) -> Player {
+    Player::open(speech, edge.speaks(speech), None).await.unwrap_or_else(|e| panic!("{speech:?}: {e}"))
+}
+
+/// The head and `first` come although the origin pauses after them.
+async fn expect_first(speech: Speech, who: &str, player: &mut Player, first: &[u8]) -> Answer {
+    let began = Instant::now();
+    let mut answer = player.get("/a").await.unwrap_or_else(|e| panic!("{speech:?}, {who}: the head: {e}"));
+    assert_eq!(answer.status, 200);
+    let seen = answer.read(first.len()).await.unwrap_or_else(|e| panic!("{speech:?}, {who}: the first bytes: {e}"));
+    assert_eq!(seen, first, "{speech:?}, {who}");
+    assert!(began.elapsed() < Duration::from_secs(5), "{speech:?}, {who}: {:?}", began.elapsed());
+    answer
+}
+
+#[test]
+fn the_first_bytes_come_before_the_last_exist() {
+    for cacheable in [false, true] {
+        for speech in Speech::ALL {
+            let (gate, body) = (Gate::new(), letters(0, 3000).into_bytes());
+            let origin = paused(&gate, &body, 7, cacheable);
+            let edge = Edge::of(&origin).tls().run();
+            runtime().block_on(async {
+                let mut player = open(speech, &edge).await;
+                let mut answer = expect_first(speech, "the first client", &mut player, &body[..7]).await;
+                // A follower of the running fill reads nothing from its client meanwhile.
+                let mut second = open(speech, &edge).await;
+                let mut follower = match cacheable {
+                    true => Some(expect_first(speech, "a follower", &mut second, &body[..7]).await),
+                    false => None,
+                };
+                gate.open();
+                for answer in follower.iter_mut().chain([&mut answer]) {
+                    assert_eq!(answer.rest().await.expect("whole"), &body[7..], "{speech:?}");
+                }
+            });
+            assert_eq!(origin.count("/a"), 1);
+        }
+    }
+}
+
+#[test]
+fn pieces_of_a_fill_reach_a_follower_as_they_come() {
+    let gates = [Gate::new(), Gate::new(), Gate::new()];
+    let body = letters(1, 300).into_bytes();
+    let steps: Vec<Step> = gates
+        .iter()
+        .zip(body.chunks(100))
+        .flat_map(|(gate, piece)| [Step::Wait(gate.clone()), Step::Send(piece.to_vec())])
+        .collect();
+    for chunked in [false, true] {
+        gates.iter().for_each(Gate::close);
+        let reply = Reply::cacheable("").steps(steps.clone());
+        let origin = Origin::start().route("/a", if chunked { reply.chunked() } else { reply.length(300) });
+        let edge = Edge::of(&origin).tls().run();
+        runtime().block_on(async {
+            let mut players = Vec::new();
+            for speech in Speech::ALL {
+                players.push((speech, open(speech, &edge).await));
+            }
+            let mut answers = Vec::new();
+            for (speech, player) in &mut players {
+                answers.push((*speech, player.get("/a").await.expect("a head before any byte of the body")));
+            }
+            for (gate, piece) in gates.iter().zip(body.chunks(100)) {
+                gate.open();
+                for (speech, answer) in &mut answers {
+                    let seen = answer.read(100).await;
+                    assert_eq!(seen.as_deref(), Ok(piece), "{speech:?}, chunked: {chunked}");
+                }
+            }
+        });
+        assert_eq!(origin.count("/a"), 1);
+    }
+}
+
+const LARGE: usize = 4 << 20;
+
+#[test]
+fn two_hundred_on_one_cold_object_are_one_request_and_stream() {
+    let (gate, body) = (Gate::new(), pattern(LARGE));
+    let origin = paused(&gate, &body, 1 << 20, true);
+    let edge = Edge::of(&origin).tls().run();
+    runtime().block_on(async {
+        let mut clients = Vec::new();
+        for i in 0..200 {
+            let mut player = open(Speech::ALL[i % 4], &edge).await;
+            clients.push(tokio::spawn(async move {
+                let mut answer = player.get("/a").await?;
+                let mut all = answer.read(100_000).await?;
+                // This client has its first bytes; the origin has not sent its last.
+                let early = tokio::time::Instant::now();
+                all.extend(answer.rest().await?);
+                Ok::<_, String>((early, all))
+            }));
+        }
+        // All 200 have asked, and one of them has been answered with what there is so far, before the gate opens.
+        let asked = async || edge.metrics().value("reelgate_requests_in_flight", &[]) >= 200.0;
+        while !asked().await {
+            tokio::time::sleep(Duration::from_millis(50)).await;
+        }
+        tokio::time::sleep(Duration::from_millis(500)).await;
+        let opened = tokio::time::Instant::now();
+        gate.open();
+        let mut early = 0;
+        for client in clients {
+            let (first_bytes, all) = client.await.expect("a client ends").expect("whole");
+            assert!(all == body, "another body");
+            early += usize::from(first_bytes < opened);
+        }
+        assert!(early >= 150, "only {early} of 200 had their first bytes while the fill ran");
+    });
+    assert_eq!(origin.count("/a"), 1);
+}
+
+/// The first client of a cold object stops reading; a second one wants it all.
+async fn second_gets(first: Speech, edge: &Edge, path: &str, body: &[u8]) -> Result<(), String> {
+    let mut staller = Player::open(first, edge.speaks(first), Some(4096)).await?;
+    let mut stalled = staller.get(path).await?;
+    stalled.read(1000).await?;
+    let mut player = open(Speech::Http1, edge).await;
+    let whole = tokio::time::timeout(Duration::from_secs(8), async { player.get(path).await?.rest().await }).await;
+    let whole = whole.map_err(|_| "held up by the first client".to_owned())??;
+    (whole == body).then_some(()).ok_or_else(|| format!("{} bytes", whole.len()))?;
+    // The first one goes on where it stopped.
+    let rest = stalled.rest().await?;
+    (rest == body[1000..]).then_some(()).ok_or_else(|| "the first client's rest differs".to_owned())
+}
+
+#[test]
+fn a_first_client_that_stops_reading_holds_nobody_up() {
+    let body = pattern(16 << 20);
+    let origin =
+        Origin::start().handle("*", |_| Reply::cacheable("").length(16 << 20).steps(vec![Step::Pattern(16 << 20)]));
+    let edge = Edge::of(&origin).tls().set("cache.memory", "256MiB").run();
+    runtime().block_on(async {
+        for speech in [Speech::Http1, Speech::Http1Tls] {
+            let path = format!("/{speech:?}");
+            let got = second_gets(speech, &edge, &path, &body).await;
+            assert_eq!(got, Ok(()), "{speech:?}");
+            assert_eq!(origin.count(&path), 1, "{speech:?}");
+        }
+    });
+}
+
+/// Pingora writes to an HTTP/2 client and reads for the store in one loop, so such a client does hold the others up: for
+/// `stall_timeout`, then it is cut and the fill goes on.
+#[test]
+fn a_first_client_on_http2_holds_others_up_for_the_stall_timeout_at_most() {
+    let body = pattern(16 << 20);
+    let origin =
+        Origin::start().handle("*", |_| Reply::cacheable("").length(16 << 20).steps(vec![Step::Pattern(16 << 20)]));
+    let edge = Edge::of(&origin).tls().set("cache.memory", "256MiB").set("limits.stall_timeout", "2s").run();
+    runtime().block_on(async {
+        for speech in [Speech::Http2, Speech::Http2Tls] {
+            let path = format!("/{speech:?}");
+            let got = second_gets(speech, &edge, &path, &body).await;
+            assert!(matches!(&got, Err(e) if !e.contains("held up")), "{speech:?}: the first is cut: {got:?}");
+            assert_eq!(origin.count(&path), 1, "{speech:?}: the fill went on");
+            assert!(edge.get(&path).expect_hit().body == body);
+        }
+    });
+}
+
+#[test]
+fn a_client_that_leaves_mid_fill_leaves_the_fill_running() {
+    for speech in Speech::ALL {
+        let (gate, body) = (Gate::new(), pattern(1 << 20));
+        let origin = paused(&gate, &body, 200_000, true);
+        let edge = Edge::of(&origin).tls().run();
+        runtime().block_on(async {
+            let mut player = open(speech, &edge).await;
+            let mut answer = player.get("/a").await.expect("a head");
+            answer.read(1000).await.expect("first bytes");
+            drop(answer);
+            drop(player);
+        });
+        gate.open();
+        eventually("the object is whole without its first client", || edge.get("/a").is_hit());
+        let hit = edge.get("/a").expect_hit();
+        assert!(hit.complete && hit.body == body, "{speech:?}");
+        assert_eq!(origin.count("/a"), 1, "{speech:?}");
+        edge.expect_metric("reelgate_requests_in_flight", &[], 0.0);
+    }
+}
