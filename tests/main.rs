@@ -23,6 +23,7 @@ mod logs;
 mod poisoning;
 mod proxying;
 mod reload;
+mod rfc9111;
 mod smuggling;
 mod stalls;
 mod stopping;
