@@ -76,8 +76,9 @@ async fn ask(edge: &Edge, speech: Speech, path: &str, line: &str) -> Result<(u16
     Ok((answer.status.as_u16(), answer.headers.clone(), String::from_utf8_lossy(&body).into_owned()))
 }
 
-/// `status body word…`: a word is in Cache-Status, or with `!` is not; `name=value` is a field of the answer (no value: absent);
-/// `asked:name=value` was in the last request to the origin.
+/// `status body word…`: the body is the number of the origin's answer (`-`: empty, `*`: any); a word is in Cache-Status, or with
+/// `!` is not; `=name=value` is a field of the answer (no value: absent), `+name` is there; `asked:name=value` was in the last
+/// request to the origin.
 fn judge(expected: &str, got: &(u16, http::HeaderMap, String), origin: &Origin, path: &str) -> Result<(), String> {
     let mut words = expected.split_whitespace();
     let mut fail = Vec::new();
@@ -101,6 +102,10 @@ fn judge(expected: &str, got: &(u16, http::HeaderMap, String), origin: &Origin, 
             if values.join(",") != value {
                 fail.push(format!("{name}: {}", values.join(",")));
             }
+        } else if let Some(name) = word.strip_prefix('+') {
+            if !got.1.contains_key(name) {
+                fail.push(format!("no {name}"));
+            }
         } else if let Some(word) = word.strip_prefix('!') {
             if says(word) {
                 fail.push(cache_status.to_owned());
@@ -115,7 +120,8 @@ fn judge(expected: &str, got: &(u16, http::HeaderMap, String), origin: &Origin, 
 /// The first thing that is not as the case says.
 fn run(case: &Case, edge: &Edge, origin: &Origin, speech: Speech, path: &str) -> Result<(), String> {
     for (number, (line, expected)) in case.asks.iter().enumerate() {
-        let step = |error: String| format!("{}\n    step {}, {line}: {expected}\n    got {error}", case.name, number + 1);
+        let step =
+            |error: String| format!("{}\n    step {}, {line}: {expected}\n    got {error}", case.name, number + 1);
         if let Some(seconds) = line.strip_prefix("WAIT ") {
             pause(Duration::from_secs_f64(seconds.parse().expect("seconds")));
             continue;

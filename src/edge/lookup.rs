@@ -125,7 +125,7 @@ impl Edge {
         }
         ctx.cache.fwd = None;
         ctx.cache.detail = None;
-        let kept = kept(meta)?;
+        let Some(kept) = kept(meta) else { return Some(ForcedFreshness::ForceMiss) };
         let stored = Stored { kept: &kept, age: meta.age(), fresh_until: meta.fresh_until() };
         let mut verdict = reuse::decide(&stored, &ctx.cache.asked, now);
         if matches!(verdict, Reuse::Fresh | Reuse::Stale | Reuse::StaleWhileRevalidate)
@@ -156,7 +156,7 @@ impl Edge {
             return Some(ForcedFreshness::ForceMiss);
         }
         // What each request must ask for itself is not worth waiting for in line.
-        if (verdict == Reuse::ValidateOnRequest || kept.validate_always)
+        if (verdict == Reuse::ValidateOnRequest || kept.fresh_for.is_zero())
             && !session.cache.is_cache_locked()
             && !session.cache.is_cache_lock_writer()
         {
