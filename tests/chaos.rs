@@ -245,15 +245,15 @@ fn chaos_breaks_nothing() {
         .collect();
 
     let mut resident_max = 0;
-    let mut reloads = 0u8;
+    let mut rounds = 0u32;
     while Instant::now() < until {
         pause(Duration::from_millis(250));
         resident_max = resident_max.max(edge.resident_bytes());
         assert!(edge.metrics().value("reelgate_cache_bytes", &[("tier", "memory")]) <= CACHE_BYTES as f64);
-        reloads += 1;
-        match reloads % 8 {
+        rounds += 1;
+        match rounds % 8 {
             // Every other time the pool is another one.
-            0 => edge.configure("origins.main.retry.attempts", 1 + reloads / 8 % 2),
+            0 => edge.configure("origins.main.retry.attempts", 1 + rounds / 8 % 2),
             4 => edge.reload(),
             _ => {}
         }

@@ -5,7 +5,9 @@ use crate::support::{Connection, Edge, Origin, Reply, Request, eventually};
 
 const DATA: u8 = 0;
 const HEADERS: u8 = 1;
+const RST_STREAM: u8 = 3;
 const SETTINGS: u8 = 4;
+const GOAWAY: u8 = 7;
 const END_STREAM: u8 = 1;
 const END_HEADERS: u8 = 4;
 const SMUGGLED: &str = "GET /smuggled HTTP/1.1\r\nHost: localhost\r\n\r\n";
@@ -31,7 +33,7 @@ fn block(fields: &[(&str, &str)]) -> Vec<u8> {
     bytes
 }
 
-/// One request on a connection of its own, then the end of what is sent; waits until the edge closes.
+/// One request on a connection of its own.
 fn send(edge: &Edge, fields: &[(&str, &str)], body: Option<&str>, trailers: &[(&str, &str)]) {
     let mut bytes = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n".to_vec();
     bytes.extend(frame(SETTINGS, 0, 0, &[]));
@@ -44,7 +46,17 @@ fn send(edge: &Edge, fields: &[(&str, &str)], body: Option<&str>, trailers: &[(&
             bytes.extend(frame(HEADERS, END_HEADERS | END_STREAM, 1, &block(trailers)));
         }
     }
-    Connection::open(edge.http()).send(bytes).finish_sending().read_to_end();
+    let mut connection = Connection::open(edge.http());
+    connection.send(bytes);
+    // Until the answer, the stream's reset or the connection's end: a client that left would have its request dropped.
+    loop {
+        let head = connection.read(9);
+        let [high, middle, low, kind, ..] = head[..] else { return };
+        connection.read(u32::from_be_bytes([0, high, middle, low]) as usize);
+        if matches!(kind, HEADERS | RST_STREAM | GOAWAY) {
+            return;
+        }
+    }
 }
 
 #[test]

@@ -95,6 +95,24 @@ fn http2_to_the_origin_in_clear() {
 }
 
 #[test]
+fn a_client_that_stops_reading_holds_nobody_up_over_http2_to_the_origin() {
+    const BYTES: usize = 16 << 20;
+    let port = free_port();
+    let server = format!("listen 127.0.0.1:{port} http2; location / {{ add_header Cache-Control max-age=60; }}");
+    let nginx = Nginx::with(&server).file("a.mp4", pattern(BYTES));
+    let edge = Edge::of_url(&format!("http://127.0.0.1:{port}")).set("origins.main.protocol", "http2").run();
+    let mut stalled = Connection::open_narrow(edge.http());
+    stalled.send(Request::get("/a.mp4").to_bytes());
+    assert_eq!(stalled.head().map(|h| h.status), Some(200));
+    let began = Instant::now();
+    let other = edge.get("/a.mp4").expect_status(200);
+    assert!(other.complete && other.body == pattern(BYTES));
+    assert!(began.elapsed() < Duration::from_secs(10), "{:?}", began.elapsed());
+    assert!(stalled.read(BYTES) == pattern(BYTES), "the first goes on where it stopped");
+    assert_eq!(nginx.requests(), 1);
+}
+
+#[test]
 fn a_certificate_that_is_not_accepted_is_502() {
     let folder = tempfile::tempdir().expect("a temporary folder");
     let authority = authority(folder.path(), "media.test");
@@ -188,7 +206,10 @@ fn a_post_whose_bytes_were_sent_is_never_sent_again() {
         origin.set_route("/a", Reply::raw(vec![Step::Reset]));
         origin.set_route("/put", Reply::raw(vec![Step::Reset]));
     }
-    let edge = Edge::of(&one).set("origins.main.servers", json!([one.url(), two.url()])).run();
+    let edge = Edge::of(&one)
+        .set("origins.main.servers", json!([one.url(), two.url()]))
+        .set("origins.main.retry.attempts", 1)
+        .run();
     edge.send(&Request::new("POST", "/a").body("12345")).expect_status(502);
     assert_eq!(one.count("/a") + two.count("/a"), 1);
     edge.send(&Request::new("PUT", "/put").body("12345")).expect_status(502);
@@ -273,7 +294,7 @@ fn a_tunnel_through_tls_may_be_silent_for_its_own_idle_time() {
         .set("limits.upgrade_idle_timeout", "3s")
         .set("origins.main.timeouts", json!({"first_byte": "500ms", "read": "500ms", "write": "500ms"}))
         .run();
-    for secure in [false, true] {
+    let tunnel = |secure: bool| {
         let mut socket = if secure { Connection::open_tls(edge.https()) } else { Connection::open(edge.http()) };
         let request = Request::get("/socket")
             .header("Connection", "Upgrade")
@@ -290,7 +311,11 @@ fn a_tunnel_through_tls_may_be_silent_for_its_own_idle_time() {
         let began = Instant::now();
         assert!(socket.closed_within(Duration::from_secs(10)), "secure: {secure}: an idle tunnel ends");
         assert!(began.elapsed() > Duration::from_secs(2), "secure: {secure}: {:?}", began.elapsed());
-    }
+    };
+    std::thread::scope(|scope| {
+        scope.spawn(|| tunnel(false));
+        scope.spawn(|| tunnel(true));
+    });
     edge.expect_metric("reelgate_requests_in_flight", &[], 0.0);
 }
 
@@ -311,14 +336,14 @@ fn events_through_tls_may_be_far_apart() {
     let request = Request::get("/events").header("Accept", "text/event-stream");
     first.send(request.to_bytes());
     assert_eq!(first.head().map(|h| h.status), Some(200));
-    assert_eq!(first.read(16), b"b\r\ndata: one\n\n\r\n");
+    assert_eq!(first.read(16).to_ascii_lowercase(), b"b\r\ndata: one\n\n\r\n");
     let url = format!("https://{}/events", edge.https());
     let http2 = std::thread::spawn(move || {
         Curl::new(&url).http2().arg("-N").header("Accept: text/event-stream").try_send().map(|r| (r.complete, r.text()))
     });
     pause(Duration::from_millis(2500));
     gate.open();
-    assert_eq!(first.read(16), b"b\r\ndata: two\n\n\r\n");
+    assert_eq!(first.read(16).to_ascii_lowercase(), b"b\r\ndata: two\n\n\r\n");
     let seen = http2.join().expect("curl ends");
     assert_eq!(seen, Some((true, "data: one\n\ndata: two\n\n".to_owned())), "over HTTP/2");
 }

@@ -81,10 +81,11 @@ pub fn socket_address(text: &str) -> Result<SocketAddr, String> {
     Err(format!("not an address; {advice}"))
 }
 
-/// A network in CIDR notation, or one address.
+/// A network in CIDR notation, or one address. IPv4 written as IPv6 (`::ffff:192.0.2.0/120`) becomes IPv4, as clients'
+/// addresses do: else it would match nobody, and a `deny` of it would let everyone in.
 pub fn network(text: &str) -> Result<IpNet, String> {
     if let Ok(address) = text.parse::<IpAddr>() {
-        return Ok(IpNet::from(address));
+        return Ok(IpNet::from(address.to_canonical()));
     }
     let network = text
         .parse::<IpNet>()
@@ -92,7 +93,12 @@ pub fn network(text: &str) -> Result<IpNet, String> {
     if network.trunc() != network {
         return Err(format!("has bits set beyond its prefix; did you mean {}?", network.trunc()));
     }
-    Ok(network)
+    let mapped = network.prefix_len().checked_sub(96).zip(match network {
+        IpNet::V6(network) => network.addr().to_ipv4_mapped(),
+        IpNet::V4(_) => None,
+    });
+    let mapped = mapped.and_then(|(prefix, address)| IpNet::new(address.into(), prefix).ok());
+    Ok(mapped.unwrap_or(network))
 }
 
 fn label(text: &str) -> Result<(), String> {
@@ -256,6 +262,15 @@ fn log_filter(text: &str) -> Result<(), String> {
 mod tests {
     use super::*;
     use proptest::prelude::*;
+
+    #[test]
+    fn a_mapped_network_is_the_one_that_clients_are_in() {
+        for (text, client) in
+            [("::ffff:192.0.2.0/120", "192.0.2.7"), ("::ffff:192.0.2.7", "192.0.2.7"), ("::/0", "::1")]
+        {
+            assert!(network(text).unwrap().contains(&client.parse::<IpAddr>().unwrap()), "{text}");
+        }
+    }
 
     #[test]
     fn what_people_write_is_accepted() {

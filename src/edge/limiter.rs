@@ -35,10 +35,10 @@ impl Limiter {
         let mut arrivals = self.arrivals.lock();
         let address = subscriber(address);
         if arrivals.len() >= self.addresses_max && !arrivals.contains_key(&address) {
-            // Addresses whose time has passed are as good as new; if all are busy, the table starts over:
-            // a flood from many addresses must not shut out the next one.
+            // Addresses whose time has passed are as good as new; if nearly all are busy, the table starts over: a flood
+            // from many addresses must neither shut out the next one nor make each of them walk the whole table.
             arrivals.retain(|_, arrival| *arrival > now);
-            if arrivals.len() >= self.addresses_max {
+            if arrivals.len() >= self.addresses_max - self.addresses_max / 8 {
                 arrivals.clear();
             }
         }

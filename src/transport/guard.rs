@@ -5,6 +5,8 @@
 //!   orderly way and then reports the end of the stream. Without a byte of it, the connection is idle: closed in silence after
 //!   `idle_timeout`, or at once when the process stops.
 //! - HTTP/2: the connection's first frames, then silence in both directions.
+//! - Both: small writes are gathered (`write_buffer`). HTTP/2 flushes after every frame of data: there a flush waits for the
+//!   connection's next turn, so that responses which are ready together leave together.
 //! - Both: a write that makes no progress for `stall_timeout`.
 //!
 //! It also sends each write of an answer that may pause on its way at once ([`Connection::answer_may_pause`]), through TLS and the
@@ -19,6 +21,7 @@
 mod refusal;
 
 use super::connection::{Connection, Protocol, digest_of};
+use super::write_buffer::WriteBuffer;
 use crate::config::Limits;
 use crate::observe::Metrics;
 use async_trait::async_trait;
@@ -33,7 +36,7 @@ use std::io::{self, IoSlice};
 use std::pin::Pin;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
-use std::task::{Context, Poll, ready};
+use std::task::{Context, Poll, Waker, ready};
 use std::time::Duration;
 use tokio::io::{AsyncRead, AsyncWrite, AsyncWriteExt, ReadBuf};
 use tokio::time::{Instant, Sleep, sleep};
@@ -44,8 +47,9 @@ pub(super) const H2_PREFACE: &[u8; 24] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
 
 /// See the module. One per connection.
 #[derive(Debug)]
-pub(super) struct Guarded<S> {
+pub(super) struct Guarded<S: IO> {
     inner: S,
+    out: WriteBuffer,
     limits: Arc<Limits>,
     metrics: Arc<Metrics>,
     closing: Pin<Box<WaitForCancellationFutureOwned>>,
@@ -63,6 +67,8 @@ pub(super) struct Guarded<S> {
 struct Head {
     number: u64,
     bytes: usize,
+    /// The head that was answered without having been one.
+    unparsed: Option<u64>,
     timer: Pin<Box<Sleep>>,
     /// HTTP/1: when what is awaited (the head, or the rest of it) is too late; set when it is first waited for.
     due: Option<Instant>,
@@ -83,12 +89,13 @@ impl<S: IO> Guarded<S> {
         let timer = Box::pin(sleep(limits.idle_timeout));
         Self {
             inner,
+            out: WriteBuffer::default(),
             limits,
             metrics,
             closing: Box::pin(closing.cancelled_owned()),
             connection: None,
             replay: Vec::new(),
-            head: Head { number: 0, bytes: 0, timer, due: None, active: Instant::now() },
+            head: Head { number: 0, bytes: 0, unparsed: None, timer, due: None, active: Instant::now() },
             end: End::Open,
             write_stall: Stall::default(),
         }
@@ -211,9 +218,26 @@ impl<S: IO> Guarded<S> {
 
     fn refuse(&mut self, cx: &mut Context<'_>, refusal: Refusal, limit: &str) -> Poll<io::Result<()>> {
         self.metrics.limits_reached.with_label_values(&[limit]).inc();
+        self.count_refused(refusal.status());
         tracing::debug!(connection = self.connection.as_ref().map(|(c, _)| c.id), limit, "request refused");
         self.end = End::Refusing(refusal);
         self.poll_end(cx).expect("it was just set").map(Ok)
+    }
+
+    /// A request that never reached the edge's phases, and so is in no access log: it has no target to speak of.
+    fn count_refused(&self, status: &str) {
+        self.metrics.requests.with_label_values(&["none", "h1", "other", "none", status]).inc();
+    }
+
+    /// HTTP/1: an answer while a head is still awaited is Pingora's own 400 to bytes that are no request.
+    fn note_unparsed(&mut self) {
+        let Some((connection, _)) = &self.connection else { return };
+        let awaited = connection.head.awaited().filter(|_| connection.protocol == Protocol::Http1);
+        if awaited.is_some_and(|number| self.head.unparsed != Some(number)) {
+            self.head.unparsed = awaited;
+            tracing::debug!(connection = connection.id, "what a client sent is no request; answered with 400");
+            self.count_refused("400");
+        }
     }
 
     /// The end of an idle connection; the client is told where the socket takes it at once.
@@ -223,19 +247,37 @@ impl<S: IO> Guarded<S> {
         Poll::Ready(Ok(()))
     }
 
+    fn write(&mut self, cx: &mut Context<'_>, bufs: &[IoSlice<'_>]) -> Poll<io::Result<usize>> {
+        self.note_unparsed();
+        let written = self.out.poll_write(&mut self.inner, cx, bufs);
+        if matches!(written, Poll::Ready(Ok(1..))) {
+            self.send_if_unbuffered(cx);
+        }
+        self.watch(cx, written)
+    }
+
     /// After a write was taken.
     fn send_if_unbuffered(&mut self, cx: &mut Context<'_>) {
         if self.connection.as_ref().is_some_and(|(c, _)| c.unbuffered.load(Ordering::Relaxed)) {
             // An error meets the next write too.
-            let _ = Pin::new(&mut self.inner).poll_flush(cx);
+            let _ = self.out.poll_flush(&mut self.inner, cx);
         }
+    }
+
+    fn is_http2(&self) -> bool {
+        self.connection.as_ref().is_some_and(|(connection, _)| connection.protocol == Protocol::Http2)
+    }
+
+    fn poll_flush_now(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        let flushed = self.out.poll_flush(&mut self.inner, cx);
+        self.watch(cx, flushed)
     }
 
     /// Turns a write that stays pending for too long into an error.
     fn watch<T>(&mut self, cx: &mut Context<'_>, written: Poll<io::Result<T>>) -> Poll<io::Result<T>> {
         if written.is_ready() {
             self.write_stall.armed = false;
-            if self.connection.as_ref().is_some_and(|(c, _)| c.protocol == Protocol::Http2) {
+            if self.is_http2() {
                 self.head.active = Instant::now();
             }
             return written;
@@ -299,6 +341,13 @@ fn poll_read_at_most<S: AsyncRead + Unpin>(
 impl<S: IO> AsyncRead for Guarded<S> {
     fn poll_read(self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
         let this = self.get_mut();
+        // Whoever reads has nothing more to write for now: an origin that pauses must not hold back the head of its answer.
+        // Not yet flushed is no reason not to read.
+        if !this.out.is_empty()
+            && let Poll::Ready(Err(error)) = this.poll_flush_now(cx)
+        {
+            return Poll::Ready(Err(error));
+        }
         if !this.replay.is_empty() {
             let again = this.replay.len().min(buf.remaining());
             buf.put_slice(&this.replay[..again]);
@@ -316,22 +365,22 @@ impl<S: IO> AsyncRead for Guarded<S> {
 
 impl<S: IO> AsyncWrite for Guarded<S> {
     fn poll_write(self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &[u8]) -> Poll<io::Result<usize>> {
-        let this = self.get_mut();
-        let written = Pin::new(&mut this.inner).poll_write(cx, buf);
-        if matches!(written, Poll::Ready(Ok(1..))) {
-            this.send_if_unbuffered(cx);
-        }
-        this.watch(cx, written)
+        self.get_mut().write(cx, &[IoSlice::new(buf)])
     }
 
     fn poll_flush(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         let this = self.get_mut();
-        let flushed = Pin::new(&mut this.inner).poll_flush(cx);
-        this.watch(cx, flushed)
+        if this.is_http2() && !this.out.is_empty() {
+            // The next turn begins with a read, which flushes.
+            cx.waker().wake_by_ref();
+            return Poll::Ready(Ok(()));
+        }
+        this.poll_flush_now(cx)
     }
 
     fn poll_shutdown(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         let this = self.get_mut();
+        ready!(this.poll_flush_now(cx))?;
         let closed = Pin::new(&mut this.inner).poll_shutdown(cx);
         this.watch(cx, closed)
     }
@@ -341,16 +390,20 @@ impl<S: IO> AsyncWrite for Guarded<S> {
         cx: &mut Context<'_>,
         bufs: &[IoSlice<'_>],
     ) -> Poll<io::Result<usize>> {
-        let this = self.get_mut();
-        let written = Pin::new(&mut this.inner).poll_write_vectored(cx, bufs);
-        if matches!(written, Poll::Ready(Ok(1..))) {
-            this.send_if_unbuffered(cx);
-        }
-        this.watch(cx, written)
+        self.get_mut().write(cx, bufs)
     }
 
     fn is_write_vectored(&self) -> bool {
-        self.inner.is_write_vectored()
+        true
+    }
+}
+
+impl<S: IO> Drop for Guarded<S> {
+    /// What was written but not flushed leaves if the socket takes it at once; nobody waits for it.
+    fn drop(&mut self) {
+        if !self.out.is_empty() {
+            let _ = self.out.poll_flush(&mut self.inner, &mut Context::from_waker(Waker::noop()));
+        }
     }
 }
 

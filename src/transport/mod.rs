@@ -29,6 +29,7 @@ mod socket;
 mod tests;
 mod tls;
 mod workers;
+mod write_buffer;
 
 pub use bind::{BindError, BindProblem};
 pub use certificates::{CertificateError, CertificateInfo, Certificates};

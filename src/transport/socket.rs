@@ -1,5 +1,5 @@
-//! A TCP or unix socket as Pingora's `IO`, with a small write buffer: a response head and a small body leave in one segment.
-//! (Pingora's own stream type cannot be given its buffers from outside its crate.)
+//! A TCP or unix socket as Pingora's `IO`, without a write buffer: that is above TLS, where it saves records too.
+//! (Pingora's own stream type cannot be told to have none.)
 
 use async_trait::async_trait;
 use pingora_core::protocols::l4::socket::SocketAddr as PingoraAddress;
@@ -13,13 +13,10 @@ use std::net::SocketAddr;
 use std::os::fd::{AsRawFd, RawFd};
 use std::pin::Pin;
 use std::sync::Arc;
-use std::task::{Context, Poll, Waker};
+use std::task::{Context, Poll};
 use std::time::SystemTime;
-use tokio::io::{AsyncRead, AsyncWrite, AsyncWriteExt, BufWriter, ReadBuf};
+use tokio::io::{AsyncRead, AsyncWrite, AsyncWriteExt, ReadBuf};
 use tokio::net::{TcpStream, UnixStream};
-
-/// Enough for a response head and a small body; larger writes go straight through.
-const WRITE_BUFFER_BYTES: usize = 4096;
 
 /// What was accepted, on no runtime: it is served on another one than it was accepted on.
 #[derive(Debug)]
@@ -98,19 +95,19 @@ impl AsyncWrite for Raw {
 /// See the module.
 #[derive(Debug)]
 pub(super) struct Socket {
-    io: BufWriter<Raw>,
+    io: Raw,
     established: SystemTime,
     digest: Option<Arc<SocketDigest>>,
 }
 
 impl Socket {
     pub(super) fn new(raw: Raw) -> Self {
-        Self { io: BufWriter::with_capacity(WRITE_BUFFER_BYTES, raw), established: SystemTime::now(), digest: None }
+        Self { io: raw, established: SystemTime::now(), digest: None }
     }
 
     /// Fixes the addresses Pingora reports for this socket: the client's and the one it connected to.
     pub(super) fn set_addresses(&mut self, client: Option<SocketAddr>, local: Option<SocketAddr>) {
-        let digest = SocketDigest::from_raw_fd(self.io.get_ref().as_raw_fd());
+        let digest = SocketDigest::from_raw_fd(self.io.as_raw_fd());
         // Both cells are empty, so setting them cannot fail.
         let _ = digest.peer_addr.set(client.map(PingoraAddress::Inet));
         let _ = digest.local_addr.set(local.map(PingoraAddress::Inet));
@@ -118,23 +115,9 @@ impl Socket {
     }
 }
 
-impl Drop for Socket {
-    /// What was written but not flushed leaves if the kernel takes it at once; nobody waits for it.
-    fn drop(&mut self) {
-        let _ = Pin::new(&mut self.io).poll_flush(&mut Context::from_waker(Waker::noop()));
-    }
-}
-
 impl AsyncRead for Socket {
     fn poll_read(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
-        // Whoever reads has nothing more to write for now: an origin that pauses must not hold back the head of its answer.
-        // Not yet flushed is no reason not to read.
-        if !self.io.buffer().is_empty()
-            && let Poll::Ready(Err(error)) = Pin::new(&mut self.io).poll_flush(cx)
-        {
-            return Poll::Ready(Err(error));
-        }
-        Pin::new(self.io.get_mut()).poll_read(cx, buf)
+        Pin::new(&mut self.io).poll_read(cx, buf)
     }
 }
 
@@ -174,7 +157,7 @@ impl Shutdown for Socket {
 
 impl UniqueID for Socket {
     fn id(&self) -> UniqueIDType {
-        self.io.get_ref().as_raw_fd()
+        self.io.as_raw_fd()
     }
 }
 

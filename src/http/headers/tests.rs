@@ -135,6 +135,26 @@ fn control_bytes_in_a_field_are_refused_whoever_parsed_it() {
     assert!(check_request(&Method::GET, &Uri::from_static("/"), Version::HTTP_11, &headers).is_ok());
 }
 
+#[test]
+fn dot_segments_that_only_some_origins_see_are_refused() {
+    let passes = |path: &str| {
+        let headers = map(&[("host", "h")]);
+        check_request(&Method::GET, &path.parse().unwrap(), Version::HTTP_11, &headers).is_ok()
+    };
+    for path in ["/a/..%2fb", "/a/%2E%2e%5Cb", "/a/.%3Bx", "/a/..;x/b", "/..;", "/a%2f..", "/a%2f%2e/b"] {
+        assert!(!passes(path), "{path}");
+    }
+    for path in ["/a/../b", "/a/%2e%2e/b", "/a;..", "/a;x=../b", "/a%2Fb", "/...;x", "/a%2F..b", "/%252e%252e%252f"] {
+        assert!(passes(path), "{path}");
+    }
+}
+
+#[test]
+fn rfc9113_8_2_3_cookies_become_one_field() {
+    assert_eq!(one_cookie_field(&map(&[("cookie", "a=1; b=2")])), None);
+    assert_eq!(one_cookie_field(&map(&[("cookie", "a=1"), ("cookie", "b=2")])).unwrap(), "a=1; b=2");
+}
+
 proptest! {
     #[test]
     fn whatever_passes_has_one_framing_and_one_host(

@@ -45,6 +45,11 @@ impl Refusal {
         )
     }
 
+    /// As a metric's label.
+    pub(super) fn status(&self) -> &'static str {
+        std::str::from_utf8(&self.answer["HTTP/1.1 ".len()..][..3]).unwrap_or("other")
+    }
+
     fn new(answer: &'static [u8]) -> Self {
         Self { answer, step: Step::Write, dropped: 0, deadline: None }
     }
