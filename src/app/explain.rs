@@ -76,6 +76,7 @@ fn source(object: &ObjectInfo, site_ttl: Option<SiteTtl>, now: SystemTime) -> Op
     let exchange = freshness::Exchange {
         method: &Method::GET,
         request_authorized: false,
+        request_has_cookie: false,
         request_no_store: false,
         status: http::StatusCode::from_u16(object.status).ok()?,
         headers: &object.headers,

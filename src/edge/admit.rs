@@ -59,6 +59,9 @@ impl Edge {
             return Err(refusal(ctx, status.as_u16(), detail));
         }
         self.identify(session.req_header(), ctx);
+        if let Some(refresh) = &ctx.refresh {
+            ctx.client = refresh.client.clone();
+        }
         normalise_target(session.req_header_mut(), ctx)
     }
 

@@ -6,7 +6,7 @@ use super::admit::target_of;
 use super::context::Context;
 use crate::http::freshness::{self, Storable};
 use crate::http::{answer, invalidation, key, rules, update};
-use http::header::{AUTHORIZATION, CONTENT_LENGTH, DATE, LOCATION};
+use http::header::{AUTHORIZATION, CONTENT_LENGTH, COOKIE, DATE, LOCATION};
 use http::{HeaderMap, HeaderName, StatusCode};
 use pingora_cache::RespCacheable::{self, Cacheable, Uncacheable};
 use pingora_cache::{CacheKey, CacheMeta, CachePhase, NoCacheReason};
@@ -61,6 +61,7 @@ impl Edge {
         let decided = freshness::decide(&freshness::Exchange {
             method: &request.method,
             request_authorized: request.headers.contains_key(AUTHORIZATION),
+            request_has_cookie: request.headers.contains_key(COOKIE),
             request_no_store: false, // such a request fills nothing
             status: header.status,
             headers: &header.headers,
@@ -121,19 +122,24 @@ impl Edge {
 
     /// After an unsafe request that did something (RFC 9111 §4.4), what it changed is thrown away.
     pub(super) fn invalidate(&self, session: &Session, response: &ResponseHeader, ctx: &Context) {
-        let request = session.req_header();
-        let (Some(authority), Some(asked_site)) = (&ctx.authority, &ctx.site) else { return };
+        let Some(authority) = &ctx.authority else { return };
         let target = invalidation::Target { secure: ctx.client.secure, authority, path_and_query: &ctx.target };
-        for path in invalidation::changed(&request.method, response.status, &response.headers, target) {
-            let route = path.split('?').next().unwrap_or("/");
-            let Some(index) = ctx.generation.route(ctx.host.as_deref(), route) else { continue };
+        let changed = invalidation::changed(&session.req_header().method, response.status, &response.headers, target);
+        if changed.is_empty() {
+            return;
+        }
+        if let Ok(key) = self.cache_key(session, ctx) {
+            self.store.remove(&key.to_compact());
+        }
+        for path in &changed {
+            let Some(index) = ctx.generation.route(ctx.host.as_deref(), path.split('?').next().unwrap_or("/")) else {
+                continue;
+            };
             let (site, _) = ctx.generation.site(index);
-            // The request's own target was rewritten once already; what it points to is as clients ask for it.
-            let rewritten = rules::rewrite_first(&site.rewrites, &path).ok().flatten();
-            let own = path == ctx.target && Arc::ptr_eq(site, asked_site);
-            let path = if own { target_of(request).to_owned() } else { rewritten.unwrap_or(path) };
+            let rewritten = rules::rewrite_first(&site.rewrites, path).ok().flatten();
+            let kept_as = site.cache.key.apply(rewritten.as_deref().unwrap_or(path));
             let host = ctx.host.as_deref().filter(|_| site.host_in_key);
-            if let Ok(key) = key::content_key(&site.name, host, &site.cache.key.apply(&path)) {
+            if let Ok(key) = key::content_key(&site.name, host, &kept_as) {
                 self.store.remove(&CacheKey::new(key, "").to_compact());
             }
         }

@@ -6,6 +6,7 @@
 
 use super::Edge;
 use super::context::Context;
+use crate::http::forwarded::Client;
 use http::header::{
     CACHE_CONTROL, CONNECTION, CONTENT_LENGTH, EXPECT, HOST, IF_MATCH, IF_MODIFIED_SINCE, IF_NONE_MATCH, IF_RANGE,
     IF_UNMODIFIED_SINCE, PRAGMA, RANGE, TE, TRANSFER_ENCODING, UPGRADE,
@@ -47,12 +48,14 @@ pub struct Refreshes(Arc<Mutex<HashSet<String>>>);
 
 /// One refresh; its end makes room for the next.
 pub struct Refresh {
+    /// Who was given the stale answer: the origin is told as for any request of theirs.
+    pub(super) client: Client,
     key: String,
     all: Arc<Mutex<HashSet<String>>>,
 }
 
 impl Refreshes {
-    fn begin(&self, key: String) -> Begun {
+    fn begin(&self, key: String, client: &Client) -> Begun {
         let mut all = self.0.lock();
         if all.contains(&key) {
             return Begun::RunsAlready;
@@ -62,7 +65,7 @@ impl Refreshes {
         }
         all.insert(key.clone());
         drop(all);
-        Begun::Now(Refresh { key, all: self.0.clone() })
+        Begun::Now(Refresh { client: client.clone(), key, all: self.0.clone() })
     }
 }
 
@@ -82,7 +85,7 @@ impl Edge {
     /// Starts a refresh of the object this request found, where none runs.
     pub(super) fn refresh(&self, session: &mut Session, ctx: &Context) {
         let Some(authority) = &ctx.authority else { return };
-        let refresh = match self.refreshes.begin(session.cache.cache_key().combined()) {
+        let refresh = match self.refreshes.begin(session.cache.cache_key().combined(), &ctx.client) {
             Begun::Now(refresh) => refresh,
             Begun::RunsAlready => return,
             Begun::TooMany => return self.metrics.limits_reached.with_label_values(&["refreshes"]).inc(),

@@ -16,6 +16,8 @@ pub struct Exchange<'a, H> {
     pub method: &'a Method,
     /// The request carries `Authorization`.
     pub request_authorized: bool,
+    /// The request carries `Cookie`: its answer may be personal, so no lifetime is guessed for it.
+    pub request_has_cookie: bool,
     /// The request says `Cache-Control: no-store`.
     pub request_no_store: bool,
     pub status: StatusCode,
@@ -294,6 +296,9 @@ fn lifetime<H: HeaderView>(
         return Some((lifetime, TtlSource::Expires));
     }
     let heuristic = || {
+        if exchange.request_has_cookie {
+            return None;
+        }
         let lifetime = heuristic::lifetime(exchange.status, control.public, headers, exchange.now)?;
         Some((lifetime, TtlSource::Heuristic))
     };

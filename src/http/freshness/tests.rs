@@ -30,6 +30,7 @@ impl Case {
         decide(&Exchange {
             method: &self.1,
             request_authorized: self.3,
+            request_has_cookie: false,
             request_no_store: self.4,
             status: StatusCode::from_u16(self.2).unwrap(),
             headers: &self.0,
@@ -79,6 +80,20 @@ fn rfc9111_4_2_2_a_tenth_of_the_time_since_it_changed() {
     assert_eq!((decided.fresh_for.as_secs(), decided.source.as_str()), (360, "heuristic"));
     assert_eq!(fresh_s(&[modified, ("cache-control", "max-age=7")]), Ok(7));
     assert_eq!(fresh_s(&[modified, ("age", "300")]), Ok(60));
+    let headers = map(&[modified]);
+    let decided = decide(&Exchange {
+        method: &Method::GET,
+        request_authorized: false,
+        request_has_cookie: true,
+        request_no_store: false,
+        status: StatusCode::OK,
+        headers: &headers,
+        strip_set_cookie: false,
+        site_ttl: None,
+        response_delay: Duration::ZERO,
+        now: now(),
+    });
+    assert!(decided.unwrap().fresh_for.is_zero(), "it may be personal");
     assert_eq!(fresh_s(&[modified, ("expires", "0")]), Ok(0), "an invalid Expires is stale, not absent");
 }
 
@@ -113,6 +128,7 @@ fn a_site_s_ttl_is_for_what_says_nothing_unless_it_overrides() {
         let decided = decide(&Exchange {
             method: &Method::GET,
             request_authorized: false,
+            request_has_cookie: false,
             request_no_store: false,
             status: StatusCode::from_u16(status).unwrap(),
             headers: &headers,
@@ -162,6 +178,7 @@ fn rfc9111_4_2_3_the_time_on_the_wire_counts_as_age() {
     let decided = decide(&Exchange {
         method: &Method::HEAD,
         request_authorized: false,
+        request_has_cookie: false,
         request_no_store: false,
         status: StatusCode::OK,
         headers: &headers,
@@ -270,6 +287,7 @@ proptest! {
         let decided = decide(&Exchange {
             method: &Method::GET,
             request_authorized: false,
+            request_has_cookie: false,
             request_no_store: false,
             status: StatusCode::from_u16(status).unwrap(),
             headers: &headers,
