@@ -402,6 +402,27 @@ fn what_went_stale_is_asked_for_again() {
     assert_eq!(edge.get("/a").expect_hit().text(), "hello");
 }
 
+/// Pingora leaves `Date` out when it merges a 304 into what it has stored; by the old one the answer was stale for good.
+#[test]
+fn a_validated_answer_is_fresh_again() {
+    let long_ago = httpdate::fmt_http_date(std::time::SystemTime::now() - std::time::Duration::from_secs(100));
+    let origin = Origin::start().handle("/a", move |r| match r.header("if-none-match").as_deref() {
+        Some("\"v1\"") => Reply::status(304).header("Cache-Control", "max-age=60").header("ETag", "\"v1\""),
+        _ => {
+            Reply::ok("hello").header("Cache-Control", "max-age=101").header("Date", &long_ago).header("ETag", "\"v1\"")
+        }
+    });
+    let edge = Edge::of(&origin).run();
+    edge.get("/a").expect_miss();
+    eventually("a revalidation", || {
+        edge.get("/a").expect_status(200);
+        origin.received().iter().any(|r| r.header("if-none-match").is_some())
+    });
+    let asked = origin.count("/a");
+    assert_eq!(edge.get("/a").expect_hit().text(), "hello");
+    assert_eq!(origin.count("/a"), asked);
+}
+
 #[test]
 fn a_post_is_passed_and_never_stored() {
     let origin = Origin::start().handle("/a", |r| Reply::cacheable(r.body.clone()));

@@ -125,8 +125,9 @@ fn no_bytes_make_the_edge_panic_stop_or_smuggle() {
         }
         let number = cases.get();
         cases.set(number + 1);
-        let marked = match bytes.windows(2).position(|pair| pair == b"\r\n") {
-            Some(at) => [&bytes[..at], format!("\r\nX-Case: {number}").as_bytes(), &bytes[at..]].concat(),
+        // A line may end in a bare LF, too (RFC 9112 §2.2).
+        let marked = match bytes.iter().position(|byte| *byte == b'\n') {
+            Some(at) => [&bytes[..=at], format!("X-Case: {number}\r\n").as_bytes(), &bytes[at + 1..]].concat(),
             None => bytes,
         };
         let answer = Connection::open(edge.http()).send(&marked).finish_sending().read_to_end();

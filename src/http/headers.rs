@@ -6,6 +6,7 @@
 
 use super::fields::{HeaderView, is_token, list};
 use super::key::normalise_host;
+use http::header::{CONNECTION, CONTENT_LENGTH, EXPECT, HOST, TE, TRANSFER_ENCODING, UPGRADE};
 use http::{HeaderMap, HeaderName, HeaderValue, Method, StatusCode, Uri, Version};
 
 /// Fields of one connection, lower case. `transfer-encoding` among them: an answer is stored without it.
@@ -53,6 +54,9 @@ const END_TO_END: [&str; 27] = [
     "x-forwarded-proto",
     "x-real-ip",
 ];
+
+const KEEP_ALIVE: HeaderName = HeaderName::from_static("keep-alive");
+const PROXY_CONNECTION: HeaderName = HeaderName::from_static("proxy-connection");
 
 /// Names taken from Connection, at most.
 const CONNECTION_NAMES_MAX: usize = 32;
@@ -119,12 +123,17 @@ pub fn check_request(method: &Method, uri: &Uri, version: Version, headers: &Hea
     if version > Version::HTTP_11 {
         check_multiplexed(headers)?;
     }
-    match headers.first("expect") {
+    match values(headers, EXPECT).next() {
         Some(expect) if !expect.trim_ascii().eq_ignore_ascii_case(b"100-continue") => {
             Err(BadRequest { status: StatusCode::EXPECTATION_FAILED, detail: "unknown expectation" })
         }
         _ => Ok(()),
     }
+}
+
+/// By a parsed name: a text would be parsed at every look-up.
+fn values(headers: &HeaderMap, name: HeaderName) -> impl Iterator<Item = &[u8]> {
+    headers.get_all(name).iter().map(http::HeaderValue::as_bytes)
 }
 
 /// RFC 9112 §3.2: a path, or `*` for OPTIONS. An escaped NUL ends the path for some origins and not for others.
@@ -173,7 +182,7 @@ fn check_fields(headers: &HeaderMap) -> Result<(), BadRequest> {
 
 /// RFC 9112 §6: one length, or chunked, never both.
 fn check_framing(version: Version, headers: &HeaderMap) -> Result<(), BadRequest> {
-    let mut lengths = headers.all("content-length");
+    let mut lengths = values(headers, CONTENT_LENGTH);
     if let Some(length) = lengths.next() {
         if lengths.next().is_some() || length.contains(&b',') {
             return Err(bad("more than one Content-Length"));
@@ -184,12 +193,12 @@ fn check_framing(version: Version, headers: &HeaderMap) -> Result<(), BadRequest
             return Err(bad("Content-Length is not a number"));
         }
     }
-    let mut codings = headers.all("transfer-encoding");
+    let mut codings = values(headers, TRANSFER_ENCODING);
     let Some(coding) = codings.next() else { return Ok(()) };
     if version != Version::HTTP_11 {
         return Err(bad("Transfer-Encoding outside HTTP/1.1"));
     }
-    if headers.has("content-length") {
+    if headers.contains_key(CONTENT_LENGTH) {
         return Err(bad("both Content-Length and Transfer-Encoding"));
     }
     if codings.next().is_some() || coding.contains(&b',') {
@@ -206,7 +215,7 @@ fn check_framing(version: Version, headers: &HeaderMap) -> Result<(), BadRequest
 
 /// RFC 9112 §3.2, RFC 9113 §8.3.1: one host, the same wherever it is said, without user information.
 fn check_authority(uri: &Uri, version: Version, headers: &HeaderMap) -> Result<(), BadRequest> {
-    let mut hosts = headers.all("host");
+    let mut hosts = values(headers, HOST);
     let host = hosts.next();
     if hosts.next().is_some() {
         return Err(bad("more than one Host"));
@@ -231,10 +240,10 @@ fn check_authority(uri: &Uri, version: Version, headers: &HeaderMap) -> Result<(
 
 /// RFC 9113 §8.2.2, RFC 9114 §4.2: there are no fields of a connection; TE may say only `trailers`.
 fn check_multiplexed(headers: &HeaderMap) -> Result<(), BadRequest> {
-    if ["connection", "keep-alive", "proxy-connection", "upgrade"].into_iter().any(|name| headers.has(name)) {
+    if [CONNECTION, KEEP_ALIVE, PROXY_CONNECTION, UPGRADE].into_iter().any(|name| headers.contains_key(name)) {
         return Err(bad("a field of the connection in HTTP/2 or HTTP/3"));
     }
-    if headers.all("te").any(|value| !value.eq_ignore_ascii_case(b"trailers")) {
+    if values(headers, TE).any(|value| !value.eq_ignore_ascii_case(b"trailers")) {
         return Err(bad("TE other than trailers"));
     }
     Ok(())

@@ -113,18 +113,24 @@ pub fn normalise_host(host: &str) -> Result<Cow<'_, str>, HostError> {
         check_port(port)?;
         return Ok(Cow::Owned(format!("[{address}]")));
     }
-    let (name, port) = host.split_at(host.find(':').unwrap_or(host.len()));
+    let (name, port) = host.split_at(host.bytes().position(|byte| byte == b':').unwrap_or(host.len()));
     check_port(port)?;
     let name = name.strip_suffix('.').unwrap_or(name);
-    let byte_ok = |byte: u8| byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'_' | b'.');
-    if name.len() > HOST_BYTES_MAX || !name.bytes().all(byte_ok) || name.split('.').any(str::is_empty) {
+    // One pass: every request's host comes here more than once.
+    let (mut label_bytes, mut has_upper) = (0, false);
+    for byte in name.bytes() {
+        match byte {
+            b'.' if label_bytes == 0 => return Err(HostError),
+            b'.' => label_bytes = 0,
+            b'a'..=b'z' | b'0'..=b'9' | b'-' | b'_' => label_bytes += 1,
+            b'A'..=b'Z' => (label_bytes, has_upper) = (label_bytes + 1, true),
+            _ => return Err(HostError),
+        }
+    }
+    if label_bytes == 0 || name.len() > HOST_BYTES_MAX {
         return Err(HostError);
     }
-    if name.bytes().any(|byte| byte.is_ascii_uppercase()) {
-        Ok(Cow::Owned(name.to_ascii_lowercase()))
-    } else {
-        Ok(Cow::Borrowed(name))
-    }
+    Ok(if has_upper { Cow::Owned(name.to_ascii_lowercase()) } else { Cow::Borrowed(name) })
 }
 
 /// Nothing, or `:` and a port number that may be empty (RFC 3986 §3.2.3).

@@ -118,7 +118,10 @@ impl Certificates {
             let reloaded = self.reload(&metrics);
             failed = reloaded.is_err();
             match reloaded {
-                Ok(()) => tracing::info!(certificates = ?self.infos(), "certificates read again"),
+                Ok(()) => {
+                    let names: Vec<String> = self.infos().into_iter().flat_map(|info| info.names).collect();
+                    tracing::info!(names = names.join(", "), "certificates read again");
+                }
                 Err(error) if changed => {
                     tracing::error!(%error, "certificates not read again; the old ones stay in use")
                 }

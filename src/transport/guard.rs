@@ -18,19 +18,15 @@
 //!
 //! Invariants: it changes no byte, knows no header field, and passes all digests through.
 
+mod facts;
 mod refusal;
 
 use super::connection::{Connection, Protocol, digest_of};
 use super::write_buffer::WriteBuffer;
 use crate::config::Limits;
 use crate::observe::Metrics;
-use async_trait::async_trait;
+use pingora_core::protocols::IO;
 use pingora_core::protocols::raw_connect::ProxyDigest;
-use pingora_core::protocols::tls::{SslDigest, TlsRef};
-use pingora_core::protocols::{
-    ALPN, GetProxyDigest, GetSocketDigest, GetTimingDigest, IO, Peek, Shutdown, SocketDigest, Ssl, TimingDigest,
-    UniqueID, UniqueIDType,
-};
 use refusal::Refusal;
 use std::io::{self, IoSlice};
 use std::pin::Pin;
@@ -38,7 +34,7 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::task::{Context, Poll, Waker, ready};
 use std::time::Duration;
-use tokio::io::{AsyncRead, AsyncWrite, AsyncWriteExt, ReadBuf};
+use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::time::{Instant, Sleep, sleep};
 use tokio_util::sync::{CancellationToken, WaitForCancellationFutureOwned};
 
@@ -330,7 +326,13 @@ fn poll_read_at_most<S: AsyncRead + Unpin>(
     buf: &mut ReadBuf<'_>,
     max: usize,
 ) -> Poll<io::Result<usize>> {
-    let wanted = buf.remaining().min(max);
+    if buf.remaining() <= max {
+        // Without the sub-buffer below, which has to be zeroed first.
+        let had = buf.filled().len();
+        ready!(Pin::new(io).poll_read(cx, buf))?;
+        return Poll::Ready(Ok(buf.filled().len() - had));
+    }
+    let wanted = max;
     let mut part = ReadBuf::new(buf.initialize_unfilled_to(wanted));
     ready!(Pin::new(io).poll_read(cx, &mut part))?;
     let read = part.filled().len();
@@ -404,61 +406,5 @@ impl<S: IO> Drop for Guarded<S> {
         if !self.out.is_empty() {
             let _ = self.out.poll_flush(&mut self.inner, &mut Context::from_waker(Waker::noop()));
         }
-    }
-}
-
-#[async_trait]
-impl<S: IO> Peek for Guarded<S> {
-    /// Pingora asks for HTTP/2's preface where [`Self::begins_with_preface`] found it; nothing else can be peeked.
-    async fn try_peek(&mut self, buf: &mut [u8]) -> io::Result<bool> {
-        let Some(seen) = self.replay.get(..buf.len()) else { return Ok(false) };
-        buf.copy_from_slice(seen);
-        Ok(true)
-    }
-}
-
-#[async_trait]
-impl<S: IO> Shutdown for Guarded<S> {
-    async fn shutdown(&mut self) {
-        // The peer may be gone already; there is nothing to do about it.
-        let _ = AsyncWriteExt::shutdown(self).await;
-    }
-}
-
-impl<S: IO> UniqueID for Guarded<S> {
-    fn id(&self) -> UniqueIDType {
-        self.inner.id()
-    }
-}
-
-impl<S: IO> Ssl for Guarded<S> {
-    fn get_ssl(&self) -> Option<&TlsRef> {
-        self.inner.get_ssl()
-    }
-
-    fn get_ssl_digest(&self) -> Option<Arc<SslDigest>> {
-        self.inner.get_ssl_digest()
-    }
-
-    fn selected_alpn_proto(&self) -> Option<ALPN> {
-        self.inner.selected_alpn_proto()
-    }
-}
-
-impl<S: IO> GetTimingDigest for Guarded<S> {
-    fn get_timing_digest(&self) -> Vec<Option<TimingDigest>> {
-        self.inner.get_timing_digest()
-    }
-}
-
-impl<S: IO> GetProxyDigest for Guarded<S> {
-    fn get_proxy_digest(&self) -> Option<Arc<ProxyDigest>> {
-        self.connection.as_ref().map(|(_, digest)| Arc::clone(digest))
-    }
-}
-
-impl<S: IO> GetSocketDigest for Guarded<S> {
-    fn get_socket_digest(&self) -> Option<Arc<SocketDigest>> {
-        self.inner.get_socket_digest()
     }
 }
