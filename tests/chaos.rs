@@ -88,7 +88,14 @@ fn answer(titles: &Titles, request: &Received) -> Reply {
         76..82 => broken(vec![piece(&body[..part]), Step::Reset]),
         82..86 => described(Reply::ok(""), body.len()).chunked().steps(vec![piece(&body[..part]), Step::Close]),
         86..88 => broken(vec![piece(&body[..part]), Step::Hang]),
-        88..92 => described(Reply::ok(""), part).length(part as u64).steps(vec![piece(body)]),
+        // More than was promised. It is another representation, so it has another tag: a 304 for the whole one must not fit it.
+        88..92 => Reply::ok("")
+            .header("Cache-Control", "public, max-age=1")
+            .header("ETag", &format!("\"{object}-{version}-{part}\""))
+            .header("X-Version", &version.to_string())
+            .header("X-Size", &part.to_string())
+            .length(part as u64)
+            .steps(vec![piece(body)]),
         92..94 => Reply::hang(),
         94..96 => Reply::raw(vec![Step::Reset]),
         96..98 => Reply::bytes("HTTP/1.1 200 OK\r\nContent-Length: x\r\n\r\n"),

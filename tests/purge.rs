@@ -257,6 +257,22 @@ fn rewritten_urls_are_purged_as_clients_ask_for_them() {
 }
 
 #[test]
+fn the_key_rules_of_a_site_are_those_of_its_purges() {
+    let origin = counting();
+    let edge = Edge::of(&origin).set("sites.0.cache.key", json!({ "query": "sorted", "ignore": ["utm_*"] })).run();
+    for purged in [
+        json!({ "url": "http://localhost/a?b=2&a=1" }),
+        json!({ "url": "http://localhost/a?a=1&utm_x=y&b=2" }),
+        json!({ "prefix": "http://localhost/a?a=1&utm_x=" }),
+    ] {
+        fill(&edge, &["/a?b=2&a=1&utm_source=z", "/a"]);
+        purge(&edge, &purged);
+        expect_purged(&edge, &["/a?a=1&b=2"]);
+        expect_kept(&edge, &["/a"]);
+    }
+}
+
+#[test]
 fn a_running_fill_ends_for_its_followers_and_for_nobody_else() {
     let gate = Gate::new();
     let (early, late) = (letters(1, 40_000), letters(2, 40_000));

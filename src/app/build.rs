@@ -5,7 +5,7 @@ use super::source::AppSource;
 use crate::admin;
 use crate::cache::{MemoryStore, StoreSettings, collapse};
 use crate::config::{Config, Loaded};
-use crate::edge::{Edge, Generation};
+use crate::edge::{Edge, Generation, Refreshes};
 use crate::http::loop_detection::LoopId;
 use crate::observe::{AccessLog, Lifecycle, Metrics};
 use crate::origin::Origins;
@@ -80,6 +80,7 @@ pub(super) async fn start(loaded: Loaded) -> Result<Running, Box<dyn Error>> {
     let proxy = Arc::new(http_proxy(
         &Arc::new(ServerConf { upstream_keepalive_pool_size: ORIGIN_CONNECTIONS_KEPT_MAX, ..ServerConf::default() }),
         Edge {
+            refreshes: Refreshes::default(),
             generation: generation.clone(),
             store,
             lock: collapse::lock(config.cache.collapse_timeout),

@@ -1,8 +1,8 @@
 //! Why a URL is answered as it is: the same pure rules the edge runs, without a request.
 
 use crate::cache::{MemoryStore, ObjectInfo, Verdict};
-use crate::config::Config;
-use crate::http::freshness::{self, TtlSource};
+use crate::config::{Config, Site};
+use crate::http::freshness::{self, SiteTtl, TtlSource};
 use crate::http::{key, rules, tags};
 use crate::media::class;
 use http::Method;
@@ -31,7 +31,8 @@ pub fn explain(config: &Config, store: Option<&'static MemoryStore>, url: &str) 
         Err(error) => return Err(format!("the site's rewrite of this path fails: {error}")),
     };
     let host = site.host_in_key.then_some(asked.host.as_str());
-    let content_key = key::content_key(&site.name, host, &rewritten).map_err(|error| error.to_string())?;
+    let content_key =
+        key::content_key(&site.name, host, &site.cache.key.apply(&rewritten)).map_err(|error| error.to_string())?;
     let found = store.and_then(|store| store.contains(&CacheKey::new(content_key.clone(), "").to_compact()));
     let path = rewritten.split('?').next().unwrap_or("/");
     Ok(json!({
@@ -44,16 +45,17 @@ pub fn explain(config: &Config, store: Option<&'static MemoryStore>, url: &str) 
         "key": content_key,
         "cache": {
             "enabled": site.cache.enabled,
-            "rule": "GET and HEAD answers with explicit freshness (s-maxage, max-age, Expires) are kept",
+            "rule": "RFC 9111: answers to GET with a lifetime (CDN-Cache-Control, s-maxage, max-age, Expires, cache.ttl, \
+                     Last-Modified) or a validator are kept",
         },
         "tier": found.as_ref().filter(|object| object.verdict != Verdict::Gone).map(|_| "memory"),
-        "object": found.as_ref().map(describe),
+        "object": found.as_ref().map(|object| describe(object, site, path)),
         "prefetch": [],
     }))
 }
 
 /// A stored object: its lifetime, and where that came from.
-fn describe(object: &ObjectInfo) -> Value {
+fn describe(object: &ObjectInfo, site: &Site, path: &str) -> Value {
     let now = SystemTime::now();
     let ttl_s = match object.fresh_until.duration_since(now) {
         Ok(ahead) => ahead.as_secs() as i64,
@@ -63,7 +65,7 @@ fn describe(object: &ObjectInfo) -> Value {
         "status": object.status,
         "bytes": object.body_bytes,
         "ttl_s": ttl_s,
-        "ttl_source": source(object, now).map(TtlSource::as_str),
+        "ttl_source": source(object, site.cache.site_ttl(path, object.status), now).map(TtlSource::as_str),
         "age_s": now.duration_since(object.stored_at).unwrap_or_default().as_secs(),
         "stale_if_error_s": object.stale_if_error_s,
         "filling": object.filling,
@@ -76,14 +78,16 @@ fn describe(object: &ObjectInfo) -> Value {
     })
 }
 
-fn source(object: &ObjectInfo, now: SystemTime) -> Option<TtlSource> {
+fn source(object: &ObjectInfo, site_ttl: Option<SiteTtl>, now: SystemTime) -> Option<TtlSource> {
     let exchange = freshness::Exchange {
         method: &Method::GET,
         request_authorized: false,
+        request_has_cookie: false,
         request_no_store: false,
         status: http::StatusCode::from_u16(object.status).ok()?,
         headers: &object.headers,
         strip_set_cookie: true,
+        site_ttl,
         response_delay: Duration::ZERO,
         // As when it came: by now it may be stale.
         now: object.stored_at.min(now),

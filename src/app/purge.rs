@@ -32,7 +32,8 @@ fn content_key(config: &Config, url: &str) -> Result<String, String> {
     let rewritten = rules::rewrite_first(&site.rewrites, &target);
     let target =
         rewritten.map_err(|error| format!("the site's rewrite of this path fails: {error}"))?.unwrap_or(target);
-    key::content_key(&site.name, host_in_key(site, &asked.host), &target).map_err(|error| error.to_string())
+    key::content_key(&site.name, host_in_key(site, &asked.host), &site.cache.key.apply(&target))
+        .map_err(|error| error.to_string())
 }
 
 /// The beginnings of keys before rewriting, one for each site that may serve a URL that begins so.
@@ -46,7 +47,10 @@ fn prefixes(config: &Config, prefix: &str) -> Result<Vec<String>, String> {
     if sites.is_empty() {
         return Err(no_site());
     }
-    let key = |site: &Site| format!("{} {} {path}", site.name, host_in_key(site, &asked.host).unwrap_or_default());
+    let key = |site: &Site| {
+        let host = host_in_key(site, &asked.host).unwrap_or_default();
+        format!("{} {host} {}", site.name, site.cache.key.apply(&path))
+    };
     Ok(sites.into_iter().map(|index| key(&config.sites[index])).collect())
 }
 

@@ -7,7 +7,7 @@ use std::time::SystemTime;
 
 use async_trait::async_trait;
 use pingora_cache::eviction::CacheEntryId;
-use pingora_cache::key::CacheHashKey;
+use pingora_cache::key::{CacheHashKey, CompactCacheKey};
 use pingora_cache::storage::streaming_write::U64WriteId;
 use pingora_cache::trace::SpanHandle;
 use pingora_cache::{
@@ -103,25 +103,7 @@ impl Storage for MemoryStore {
         _purge_type: PurgeType,
         _trace: &SpanHandle,
     ) -> Result<PurgeOutcome> {
-        let key = u128::from_be_bytes(target.key().combined_bin());
-        self.forget_too_large(key);
-        let mut shard = self.shard(key).write();
-        let Some(slot) = shard.get_mut(&key) else { return Ok(PurgeOutcome::NotFound) };
-        let mut purged = None;
-        for fill in matching_fills(slot, target) {
-            fill.hidden.store(true, Ordering::Release);
-            purged = Some(fill.version);
-        }
-        let object = slot.object.take_if(|object| matches(target, object.body.version));
-        if let Some(object) = &object {
-            purged = Some(object.body.version);
-            self.forget_version(object.body.version);
-        }
-        if slot.fills.is_empty() && slot.object.is_none() {
-            shard.remove(&key);
-        }
-        drop(shard);
-        Ok(purged.map_or(PurgeOutcome::NotFound, |version| PurgeOutcome::Purged(Some(CacheEntryId::new(version)))))
+        Ok(self.purge_now(target))
     }
 
     /// Marks the object stale as of now, and its running fills: they will be stored stale.
@@ -179,6 +161,36 @@ impl Storage for MemoryStore {
 
     fn as_any(&self) -> &(dyn Any + Send + Sync + 'static) {
         self
+    }
+}
+
+impl MemoryStore {
+    /// Removes what is kept under `key` (every variant, where it is the key without one: variants of what is gone are never
+    /// found again) and hides its running fills.
+    pub fn remove(&self, key: &CompactCacheKey) {
+        self.purge_now(PurgeTarget::Active(key));
+    }
+
+    fn purge_now(&self, target: PurgeTarget<'_>) -> PurgeOutcome {
+        let key = u128::from_be_bytes(target.key().combined_bin());
+        self.forget_too_large(key);
+        let mut shard = self.shard(key).write();
+        let Some(slot) = shard.get_mut(&key) else { return PurgeOutcome::NotFound };
+        let mut purged = None;
+        for fill in matching_fills(slot, target) {
+            fill.hidden.store(true, Ordering::Release);
+            purged = Some(fill.version);
+        }
+        let object = slot.object.take_if(|object| matches(target, object.body.version));
+        if let Some(object) = &object {
+            purged = Some(object.body.version);
+            self.forget_version(object.body.version);
+        }
+        if slot.fills.is_empty() && slot.object.is_none() {
+            shard.remove(&key);
+        }
+        drop(shard);
+        purged.map_or(PurgeOutcome::NotFound, |version| PurgeOutcome::Purged(Some(CacheEntryId::new(version))))
     }
 }
 

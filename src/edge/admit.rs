@@ -2,6 +2,7 @@
 
 use super::Edge;
 use super::context::{Context, InFlightGauge, UNIX_CLIENT};
+use super::refresh;
 use crate::http::fields::HeaderView;
 use crate::http::headers::{self, BadRequest};
 use crate::http::{cors, forwarded, key, rules, traceparent};
@@ -33,7 +34,10 @@ impl Edge {
         if let Some(connection) = &ctx.connection {
             connection.request_begun();
         }
-        ctx.in_flight = Some(InFlightGauge::enter(&self.metrics));
+        ctx.refresh = refresh::of(session);
+        if ctx.refresh.is_none() {
+            ctx.in_flight = Some(InFlightGauge::enter(&self.metrics));
+        }
         let limits = ctx.generation.config.limits.clone();
         session.set_read_timeout(Some(limits.stall_timeout));
         session.set_write_timeout(Some(limits.stall_timeout));
@@ -55,6 +59,9 @@ impl Edge {
             return Err(refusal(ctx, status.as_u16(), detail));
         }
         self.identify(session.req_header(), ctx);
+        if let Some(refresh) = &ctx.refresh {
+            ctx.client = refresh.client.clone();
+        }
         normalise_target(session.req_header_mut(), ctx)
     }
 
@@ -80,6 +87,11 @@ impl Edge {
         };
         let (site, limiter) = generation.site(index);
         (ctx.site_index, ctx.site) = (Some(index), Some(site.clone()));
+        if ctx.refresh.is_some() {
+            // The client it is for has been let in.
+            self.rewrite(session, ctx)?;
+            return Ok(false);
+        }
 
         if site.deny.iter().any(|net| net.contains(&ctx.client.address))
             || (!site.allow.is_empty() && !site.allow.iter().any(|net| net.contains(&ctx.client.address)))

@@ -1,15 +1,19 @@
 //! What the edge remembers of one request while it walks through the phases. It holds no bodies and no credentials.
 
 use super::generation::Generation;
+use super::keep::Validation;
+use super::refresh::Refresh;
 use crate::cache::FillTime;
 use crate::config::Site;
+use crate::http::cache_control::RequestCacheControl;
+use crate::http::cache_status::Fwd;
 use crate::http::forwarded::Client;
 use crate::http::traceparent::Trace;
 use crate::media::class::Class;
 use crate::observe::Metrics;
 use crate::origin::{Failure, Pick, Pool, Tried};
 use crate::transport::Connection;
-use http::HeaderValue;
+use http::{HeaderName, HeaderValue};
 use pingora_cache::CacheKey;
 use std::net::{IpAddr, Ipv4Addr};
 use std::sync::Arc;
@@ -50,13 +54,15 @@ pub struct Context {
     pub error: Option<&'static str>,
     /// What the client is told of a refusal.
     pub refusal: Option<String>,
+    /// This request is the cache's own, to refresh what a client has been given stale.
+    pub refresh: Option<Refresh>,
 }
 
 /// What the cache did for this request.
 #[derive(Default)]
 pub struct CacheNotes {
     /// Why the cache was not asked, in RFC 9211 terms.
-    pub bypass: Option<crate::http::cache_status::Fwd>,
+    pub bypass: Option<Fwd>,
     pub detail: Option<&'static str>,
     /// Waited for or followed another request's fill.
     pub collapsed: bool,
@@ -67,6 +73,26 @@ pub struct CacheNotes {
     pub key: Option<CacheKey>,
     /// There was an object, but not this variant of it.
     pub vary_miss: bool,
+    /// Why what was found went to be validated.
+    pub fwd: Option<Fwd>,
+    /// What the client's own directives ask for; nothing where the site ignores them.
+    pub asked: RequestCacheControl,
+    pub filling: Filling,
+    /// A 304 to a request of ours, until what it validates is brought up to date.
+    pub validation: Option<Validation>,
+    /// Fields left out of what is stored; this client gets them.
+    pub withheld: Vec<(HeaderName, HeaderValue)>,
+}
+
+/// What a request may do to the store.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub enum Filling {
+    #[default]
+    Allowed,
+    /// It may validate what is stored; what is not is not fetched for it.
+    UpdatesOnly,
+    /// It may be answered from the store, and else goes on as it came.
+    Never,
 }
 
 /// What the origin did for this request.
@@ -83,8 +109,6 @@ pub struct OriginNotes {
     /// Informational answers so far.
     pub informational: u32,
     pub status: Option<u16>,
-    /// `Date` and `Age` of a 304, which Pingora leaves out of what it makes of it and the stored head.
-    pub validated: Option<[Option<HeaderValue>; 2]>,
     pub elapsed: Option<Duration>,
     pub server: Option<String>,
     /// `Retry-After` of the 503 we owe when no server could be picked.
@@ -130,6 +154,7 @@ impl Context {
             first_byte: None,
             error: None,
             refusal: None,
+            refresh: None,
         }
     }
 }

@@ -95,6 +95,7 @@ fn cache_label(session: &Session, ctx: &Context) -> &'static str {
         return "none";
     }
     match session.cache.phase() {
+        CachePhase::Hit if ctx.cache.ttl_s.is_some_and(|left| left < 0) => "stale",
         CachePhase::Hit => "hit",
         CachePhase::Stale | CachePhase::StaleUpdating => "stale",
         CachePhase::Revalidated | CachePhase::RevalidatedNoCache(_) => "revalidated",

@@ -1,27 +1,25 @@
-//! Between the request and the store: whether the cache is asked, under which key and variant, and what may be kept.
+//! Between the request and the store: whether the cache is asked, under which key and variant, and whether what it has may be
+//! given. What may be kept is decided in `keep.rs`.
 
 use super::Edge;
 use super::admit::target_of;
-use super::context::Context;
-use crate::cache::{Held, collapse, follows_fill};
+use super::context::{Context, Filling};
+use super::keep::kept;
+use crate::cache::{Held, Verdict, collapse, follows_fill};
 use crate::http::byte_range::{self, Selection};
+use crate::http::cache_control::RequestCacheControl;
 use crate::http::cache_status::Fwd;
-use crate::http::{answer, freshness, key};
-use http::header::{ACCEPT, AGE, AUTHORIZATION, CONTENT_LENGTH, DATE, IF_RANGE, LOCATION, RANGE};
+use crate::http::precondition::{self, Outcome, Validators};
+use crate::http::reuse::{self, Reuse, Stored, Trouble};
+use crate::http::{key, variant};
+use http::header::{ETAG, IF_MATCH, IF_RANGE, IF_UNMODIFIED_SINCE, RANGE};
 use http::{HeaderMap, Method, StatusCode};
-use pingora_cache::RespCacheable::{self, Cacheable, Uncacheable};
 use pingora_cache::key::{CacheHashKey, CompactCacheKey, HashBinary};
 use pingora_cache::{CacheKey, CacheMeta, ForcedFreshness, HitHandler, NoCacheReason, VarianceBuilder};
 use pingora_error::{Error, ErrorSource, ErrorType, OrErr, Result};
 use pingora_http::{RequestHeader, ResponseHeader};
 use pingora_proxy::Session;
 use std::time::SystemTime;
-
-/// A stale object may be served when the origin failed, never merely to save a request; the response's own
-/// `stale-if-error` and `must-revalidate` (RFC 5861 §4, RFC 9111 §5.2.2.2) have been applied by the metadata.
-pub(super) fn may_serve_stale(error: Option<&Error>) -> bool {
-    error.is_some_and(|error| error.esource() == &ErrorSource::Upstream)
-}
 
 /// A range that begins this far beyond what a running fill has is fetched by itself: about what arrives while a connection
 /// to the origin would be made.
@@ -36,11 +34,14 @@ impl Edge {
             ctx.cache.bypass = Some(fwd);
             ctx.cache.detail = detail;
         };
-        if !site.cache.enabled {
-            return refuse(ctx, Fwd::Bypass, None);
-        }
         if !matches!(request.method, Method::GET | Method::HEAD) {
             return refuse(ctx, Fwd::Method, None);
+        }
+        if site.cache.honor_request_directives {
+            ctx.cache.asked = reuse::request_directives(&request.headers);
+        }
+        if !site.cache.enabled {
+            return refuse(ctx, Fwd::Bypass, None);
         }
         if ctx.long_lived {
             return refuse(ctx, Fwd::Bypass, Some("long-lived"));
@@ -50,9 +51,6 @@ impl Edge {
             return refuse(ctx, Fwd::Bypass, Some("request-body"));
         }
         let request = session.req_header();
-        if freshness::request_policy(&request.headers).no_store {
-            return refuse(ctx, Fwd::Request, Some("no-store"));
-        }
         let Ok(key) = self.cache_key(session, ctx) else { return refuse(ctx, Fwd::Bypass, Some("key-too-long")) };
         let compact = key.to_compact();
         if self.store.is_too_large(&compact) {
@@ -62,8 +60,11 @@ impl Edge {
             return refuse(ctx, Fwd::Partial, Some("range"));
         }
         ctx.cache.key = Some(key);
+        ctx.cache.filling = filling(request, &ctx.cache.asked);
+        // A request that fills nothing must neither hold others up nor wait for them.
+        let lock = (ctx.cache.filling == Filling::Allowed).then_some(self.lock);
         let waiting = collapse::overrides(ctx.generation.config.cache.collapse_timeout);
-        session.cache.enable(self.store, None, None, Some(self.lock), Some(waiting));
+        session.cache.enable(self.store, None, None, lock, Some(waiting));
     }
 
     /// Whether a range is better fetched by itself. Pingora fills the whole object to serve a part of it: right where the
@@ -80,12 +81,14 @@ impl Edge {
         }
     }
 
-    /// Site, path and query; the host only where a site lists several or none.
+    /// Site, path and query as its rules take them; the host only where hosts are told apart.
     pub(super) fn cache_key(&self, session: &Session, ctx: &Context) -> Result<CacheKey> {
         let site = ctx.site.as_ref();
         let host = ctx.host.as_deref().filter(|_| site.is_some_and(|site| site.host_in_key));
         let name = site.map_or("", |site| site.name.as_str());
-        let key = key::content_key(name, host, target_of(session.req_header()));
+        let target = target_of(session.req_header());
+        let target = site.map_or(target.into(), |site| site.cache.key.apply(target));
+        let key = key::content_key(name, host, &target);
         let mut key = CacheKey::new(key.or_err(ErrorType::InternalError, "a cache key")?, "");
         // Pingora would hash the text again at every use.
         key.set_primary_bin_override(key.primary_bin());
@@ -95,11 +98,10 @@ impl Edge {
 
     /// The variant a request selects (RFC 9111 §4.1): a hash of the fields the stored response named.
     pub(super) fn variance(&self, meta: &CacheMeta, ctx: &mut Context, request: &RequestHeader) -> Option<HashBinary> {
-        let names = freshness::vary_names(meta.headers()).unwrap_or_default();
+        let kept = kept(meta)?;
         let mut builder = VarianceBuilder::new();
-        for name in names {
-            let value = combined(&request.headers, &name);
-            builder.add_owned_name_value(name, value);
+        for name in &kept.vary {
+            builder.add_owned_name_value(name.clone(), variant::selecting_value(&request.headers, name));
         }
         let variance = builder.finalize();
         // Pingora asks once with what is stored under the key, and once more with what it is about to store.
@@ -107,107 +109,172 @@ impl Edge {
         variance
     }
 
-    /// Notes what was found, for `Cache-Status`.
-    pub(super) fn found(&self, meta: &CacheMeta, hit: &HitHandler, ctx: &mut Context) -> Option<ForcedFreshness> {
-        ctx.cache.ttl_s = Some(seconds_until(meta.fresh_until()));
+    /// Whether what was found answers this request (RFC 9111 §4); noted for `Cache-Status`.
+    pub(super) fn found(
+        &self,
+        session: &mut Session,
+        meta: &CacheMeta,
+        hit: &HitHandler,
+        is_fresh: bool,
+        ctx: &mut Context,
+    ) -> Option<ForcedFreshness> {
+        let now = SystemTime::now();
+        ctx.cache.ttl_s = Some(seconds_until(meta.fresh_until(), now));
         ctx.cache.collapsed = follows_fill(hit);
         if let (true, Some(connection)) = (ctx.cache.collapsed, &ctx.connection) {
             connection.answer_may_pause();
         }
-        self.purged_for_url(hit, ctx)
+        ctx.cache.fwd = None;
+        ctx.cache.detail = None;
+        let Some(kept) = kept(meta) else { return Some(ForcedFreshness::ForceMiss) };
+        let fresh_until = match self.verdict_on_url(hit, ctx) {
+            Verdict::Clear => meta.fresh_until(),
+            Verdict::Stale(at) => meta.fresh_until().min(at),
+            Verdict::Gone => return Some(ForcedFreshness::ForceMiss),
+        };
+        let stored = Stored { kept: &kept, age: meta.age(), fresh_until };
+        let mut verdict = reuse::decide(&stored, &ctx.cache.asked, now);
+        if matches!(verdict, Reuse::Fresh | Reuse::Stale | Reuse::StaleWhileRevalidate)
+            && ctx.cache.filling == Filling::Never
+            && !holds_here(session.req_header(), meta, kept.modified)
+        {
+            verdict = Reuse::ValidateOnRequest;
+        }
+        if verdict == Reuse::StaleWhileRevalidate {
+            // The request that refreshes is the one that may not take the stale answer.
+            if ctx.refresh.is_some() {
+                verdict = Reuse::Validate;
+            } else {
+                ctx.cache.detail = Some("stale-while-revalidate");
+                self.refresh(session, ctx);
+            }
+        }
+        match verdict {
+            Reuse::Fresh | Reuse::StaleWhileRevalidate => return Some(ForcedFreshness::ForceFresh),
+            Reuse::Stale => {
+                ctx.cache.detail = Some("max-stale");
+                return Some(ForcedFreshness::ForceFresh);
+            }
+            Reuse::Validate => ctx.cache.fwd = Some(Fwd::Stale),
+            Reuse::ValidateOnRequest => ctx.cache.fwd = Some(Fwd::Request),
+        }
+        if ctx.cache.filling == Filling::Never {
+            return Some(ForcedFreshness::ForceMiss);
+        }
+        // What each request must ask for itself is not worth waiting for in line.
+        if (verdict == Reuse::ValidateOnRequest || kept.fresh_for.is_zero())
+            && !session.cache.is_cache_locked()
+            && !session.cache.is_cache_lock_writer()
+        {
+            session.cache.set_cache_lock(None, None);
+        }
+        is_fresh.then_some(ForcedFreshness::ForceExpiredServeStale { expired_at: None })
     }
 
-    /// Whether the origin's answer is kept, and for how long.
-    pub(super) fn storable(&self, session: &Session, response: &ResponseHeader, ctx: &mut Context) -> RespCacheable {
-        let Some(site) = ctx.site.clone() else { return Uncacheable(NoCacheReason::NeverEnabled) };
-        let object_bytes_max = ctx.generation.config.cache.object_bytes_max;
-        if content_length(&response.headers).is_some_and(|bytes| bytes > object_bytes_max) {
-            ctx.cache.detail = Some("too-large");
-            return Uncacheable(NoCacheReason::ResponseTooLarge);
+    /// Nothing here answers the request: a request that may fill nothing goes on as it came.
+    pub(super) fn missed(&self, session: &mut Session, ctx: &mut Context) {
+        if ctx.cache.filling == Filling::Allowed {
+            return session.cache.cache_miss();
         }
-        // A validated answer is as old as the 304 says, not as the one stored before (RFC 9111 §4.3.4).
-        let mut renewed = None;
-        if response.status != StatusCode::NOT_MODIFIED
-            && let Some(values) = ctx.origin.validated.take()
-        {
-            let renewed = renewed.insert(response.clone());
-            for (name, value) in [DATE, AGE].into_iter().zip(values) {
-                renewed.remove_header(&name);
-                if let Some(value) = value
-                    && renewed.insert_header(name, value).is_err()
-                {
-                    return Uncacheable(NoCacheReason::InternalError);
+        let miss = if ctx.cache.vary_miss { Fwd::VaryMiss } else { Fwd::UriMiss };
+        ctx.cache.bypass = Some(ctx.cache.fwd.unwrap_or(miss));
+        session.cache.disable(NoCacheReason::Custom("passes unstored"));
+    }
+
+    /// `only-if-cached` (RFC 9111 §5.2.1.7): what is not here is not asked for. False: answered.
+    pub(super) async fn may_ask_origin(&self, session: &mut Session, ctx: &mut Context) -> Result<bool> {
+        if !ctx.cache.asked.only_if_cached {
+            return Ok(true);
+        }
+        let detail = "It is not in the cache, and the request said only-if-cached.";
+        self.refuse(session, ctx, StatusCode::GATEWAY_TIMEOUT, detail, None).await?;
+        Ok(false)
+    }
+
+    /// A stale object stands in for an origin that failed, never merely to save a request (RFC 9111 §4.2.4, RFC 5861 §4).
+    pub(super) fn may_serve_stale(&self, session: &Session, ctx: &mut Context, error: Option<&Error>) -> bool {
+        let Some(error) = error else { return false };
+        let trouble = match (error.esource(), error.etype()) {
+            (ErrorSource::Upstream, ErrorType::HTTPStatus(status)) => {
+                self.note_answer(ctx, *status);
+                match status {
+                    500 | 502 | 503 | 504 => Trouble::ServerError,
+                    _ => return false,
                 }
             }
+            // Our own refusal after the cache was asked: no server is left to ask.
+            (ErrorSource::Upstream, _) | (_, ErrorType::HTTPStatus(502..=504)) => Trouble::Unreachable,
+            _ => return false,
+        };
+        let (Some(meta), Some(site)) = (session.cache.maybe_cache_meta(), &ctx.site) else { return false };
+        let Some(kept) = kept(meta) else { return false };
+        let stored = Stored { kept: &kept, age: meta.age(), fresh_until: meta.fresh_until() };
+        let longest = site.cache.stale_if_unreachable;
+        let stands_in = reuse::may_stand_in(&stored, &ctx.cache.asked, trouble, longest, SystemTime::now());
+        if stands_in {
+            ctx.cache.detail = Some("stale-if-error");
+            ctx.refusal = None;
         }
-        let response = renewed.as_ref().unwrap_or(response);
-        let now = SystemTime::now();
+        stands_in
+    }
+
+    /// Whether the client has what would be sent (RFC 9110 §13.2.2, RFC 9111 §4.3.2). Only a 200 is ever "not modified".
+    pub(super) fn is_not_modified(&self, session: &Session, response: &ResponseHeader) -> bool {
+        if response.status != StatusCode::OK {
+            return false;
+        }
+        let kept = session.cache.maybe_cache_meta().and_then(kept);
+        let last_modified = match kept {
+            Some(kept) => Some(kept.modified),
+            None => date(&response.headers, "last-modified").or_else(|| date(&response.headers, "date")),
+        };
+        let etag = response.headers.get(ETAG).and_then(|value| value.to_str().ok());
         let request = session.req_header();
-        let location = response.headers.get(LOCATION).and_then(|location| location.to_str().ok());
-        let port = ctx.connection.as_ref().and_then(|connection| connection.local_port());
-        let unkeyed = |target| {
-            let asked = answer::Asked { authority: ctx.authority.as_deref(), target, port };
-            location.is_some_and(|location| answer::redirect_is_unkeyed(location, asked))
-        };
-        let as_asked = key::normalise_path_and_query(&ctx.target).unwrap_or_default();
-        if unkeyed(&as_asked) || unkeyed(target_of(request)) {
-            ctx.cache.detail = Some("redirect-to-itself");
-            return Uncacheable(NoCacheReason::OriginNotCache);
+        let validators = Validators { etag, last_modified };
+        precondition::evaluate(&request.method, &request.headers, validators) == Outcome::NotModified
+    }
+
+    /// Whether a range may be cut out of the answer (RFC 9110 §13.1.5): Pingora compares `If-Range` as text, which lets weak
+    /// entity-tags and young dates pass.
+    pub(super) fn range_counts(&self, session: &Session, response: &ResponseHeader) -> bool {
+        let headers = &session.req_header().headers;
+        if !headers.contains_key(IF_RANGE) {
+            return true;
         }
-        let exchange = freshness::Exchange {
-            method: &request.method,
-            request_authorized: request.headers.contains_key(AUTHORIZATION),
-            request_no_store: false, // such a request never opened the cache
-            status: response.status,
-            headers: &response.headers,
-            strip_set_cookie: site.cache.strip_set_cookie,
-            response_delay: ctx.origin.elapsed.unwrap_or_default(),
-            now,
-        };
-        match freshness::decide(&exchange) {
-            Ok(kept) => {
-                ctx.cache.stored = true;
-                ctx.cache.ttl_s = Some(kept.fresh_for.as_secs_f64().round() as i64);
-                let created = now.checked_sub(kept.age_at_receipt).unwrap_or(now);
-                let stale_if_error_s = u32::try_from(kept.stale_if_error.as_secs()).unwrap_or(u32::MAX);
-                let mut meta =
-                    CacheMeta::new(now + kept.fresh_for, created, 0, stale_if_error_s, without_case(response));
-                self.stamp(&mut meta, ctx);
-                Cacheable(meta)
-            }
-            Err(reason) => {
-                ctx.cache.detail = Some(reason.as_str());
-                Uncacheable(NoCacheReason::OriginNotCache)
-            }
-        }
+        let etag = response.headers.get(ETAG).and_then(|value| value.to_str().ok());
+        let validators = Validators { etag, last_modified: date(&response.headers, "last-modified") };
+        precondition::if_range_holds(headers, validators, SystemTime::now())
     }
 }
 
-/// All values of a field as one, as RFC 9110 §5.3 allows; `Accept` without its spaces, so that alike requests share.
-fn combined(headers: &HeaderMap, name: &str) -> Vec<u8> {
-    let mut all = Vec::new();
-    for value in headers.get_all(name) {
-        if !all.is_empty() {
-            all.push(b',');
-        }
-        all.extend(value.as_bytes().iter().filter(|byte| name != ACCEPT.as_str() || **byte != b' '));
+/// What a request may do to the store. `If-Match` and `If-Unmodified-Since` are the origin's to judge (RFC 9111 §4.3.2), and
+/// would be lost where the cache asks for itself; a HEAD for what is not here should not fetch the whole body.
+fn filling(request: &RequestHeader, asked: &RequestCacheControl) -> Filling {
+    let conditional = request.headers.contains_key(IF_MATCH) || request.headers.contains_key(IF_UNMODIFIED_SINCE);
+    if asked.no_store || asked.only_if_cached || conditional {
+        Filling::Never
+    } else if request.method == Method::HEAD {
+        Filling::UpdatesOnly
+    } else {
+        Filling::Allowed
     }
-    all
 }
 
-/// A copy without the letter case of the field names, which mean the same in any (RFC 9110 §5.1). Pingora keeps the case in a
-/// second map, that every hit would copy and change beside the first.
-fn without_case(response: &ResponseHeader) -> ResponseHeader {
-    http::response::Parts::from(response.clone()).into()
+/// Whether `If-Match` and `If-Unmodified-Since` hold for what is stored. Where they do not, the origin may have a newer
+/// version for which they do.
+fn holds_here(request: &RequestHeader, meta: &CacheMeta, modified: SystemTime) -> bool {
+    let etag = meta.headers().get(ETAG).and_then(|value| value.to_str().ok());
+    let validators = Validators { etag, last_modified: Some(modified) };
+    precondition::evaluate(&request.method, &request.headers, validators) != Outcome::Failed
 }
 
-fn content_length(headers: &HeaderMap) -> Option<u64> {
-    headers.get(CONTENT_LENGTH)?.to_str().ok()?.parse().ok()
+fn date(headers: &HeaderMap, name: &str) -> Option<SystemTime> {
+    httpdate::parse_http_date(headers.get(name)?.to_str().ok()?).ok()
 }
 
 /// To the nearest second; negative once it has passed.
-fn seconds_until(time: SystemTime) -> i64 {
-    match time.duration_since(SystemTime::now()) {
+fn seconds_until(time: SystemTime, now: SystemTime) -> i64 {
+    match time.duration_since(now) {
         Ok(ahead) => ahead.as_secs_f64().round() as i64,
         Err(behind) => -(behind.duration().as_secs_f64().round() as i64),
     }

@@ -9,13 +9,16 @@ mod context;
 mod failure;
 mod fetch;
 mod generation;
+mod keep;
 mod limiter;
 mod log;
 mod lookup;
 mod purge;
+mod refresh;
 mod respond;
 
 pub use generation::Generation;
+pub use refresh::Refreshes;
 
 use crate::cache::MemoryStore;
 use crate::http::loop_detection::LoopId;
@@ -33,8 +36,12 @@ use pingora_core::upstreams::peer::HttpPeer;
 use pingora_error::{Error, Result};
 use pingora_http::{RequestHeader, ResponseHeader};
 use pingora_proxy::{FailToProxy, ProxyHttp, Session};
+use pingora_proxy::{RangeType, range_header_filter};
 use std::sync::Arc;
 use std::time::Duration;
+
+/// Ranges of one request, at most; more are no ranges (RFC 9110 §14.2 lets a server ignore them).
+const RANGES_MAX: usize = 200;
 
 /// The proxy: shared parts and the generation in force.
 pub struct Edge {
@@ -44,6 +51,7 @@ pub struct Edge {
     pub metrics: Arc<Metrics>,
     /// None: switched off.
     pub access_log: Arc<ArcSwapOption<AccessLog>>,
+    pub refreshes: Refreshes,
     /// Who we are in `CDN-Loop`.
     pub loop_id: LoopId,
 }
@@ -85,13 +93,21 @@ impl ProxyHttp for Edge {
 
     async fn cache_hit_filter(
         &self,
-        _session: &mut Session,
+        session: &mut Session,
         meta: &CacheMeta,
         hit: &mut HitHandler,
-        _is_fresh: bool,
+        is_fresh: bool,
         ctx: &mut Context,
     ) -> Result<Option<ForcedFreshness>> {
-        Ok(self.found(meta, hit, ctx))
+        Ok(self.found(session, meta, hit, is_fresh, ctx))
+    }
+
+    fn cache_miss(&self, session: &mut Session, ctx: &mut Context) {
+        self.missed(session, ctx);
+    }
+
+    async fn proxy_upstream_filter(&self, session: &mut Session, ctx: &mut Context) -> Result<bool> {
+        self.may_ask_origin(session, ctx).await
     }
 
     fn response_cache_filter(
@@ -100,11 +116,37 @@ impl ProxyHttp for Edge {
         response: &ResponseHeader,
         ctx: &mut Context,
     ) -> Result<RespCacheable> {
-        Ok(self.storable(session, response, ctx))
+        self.storable(session, response, ctx)
     }
 
-    fn should_serve_stale(&self, _session: &mut Session, _ctx: &mut Context, error: Option<&Error>) -> bool {
-        lookup::may_serve_stale(error)
+    fn cache_not_modified_filter(
+        &self,
+        session: &Session,
+        response: &ResponseHeader,
+        _ctx: &mut Context,
+    ) -> Result<bool> {
+        Ok(self.is_not_modified(session, response))
+    }
+
+    fn range_header_filter(
+        &self,
+        session: &mut Session,
+        response: &mut ResponseHeader,
+        _ctx: &mut Context,
+    ) -> RangeType {
+        if self.range_counts(session, response) {
+            range_header_filter(session.req_header(), response, Some(RANGES_MAX))
+        } else {
+            RangeType::None
+        }
+    }
+
+    fn should_serve_stale(&self, session: &mut Session, ctx: &mut Context, error: Option<&Error>) -> bool {
+        self.may_serve_stale(session, ctx, error)
+    }
+
+    fn allow_spawning_subrequest(&self, _session: &Session, ctx: &Context) -> bool {
+        ctx.refresh.is_none()
     }
 
     async fn upstream_peer(&self, session: &mut Session, ctx: &mut Context) -> Result<Box<HttpPeer>> {

@@ -4,7 +4,7 @@ use super::Edge;
 use super::context::Context;
 use crate::cache::{AskedFor, Verdict, verdict_on_alias};
 use crate::http::key;
-use pingora_cache::{CacheKey, CacheMeta, ForcedFreshness, HitHandler};
+use pingora_cache::{CacheKey, CacheMeta, HitHandler};
 
 impl Edge {
     /// A request that waits for a fill may take it though it is purged meanwhile. (Later than the request's true beginning is
@@ -27,15 +27,11 @@ impl Edge {
 
     /// The store knows purges by the URL an object was filled for; where a site's rewrites lead several URLs to it, a prefix may
     /// have been purged that only this one has.
-    pub(super) fn purged_for_url(&self, hit: &HitHandler, ctx: &Context) -> Option<ForcedFreshness> {
+    pub(super) fn verdict_on_url(&self, hit: &HitHandler, ctx: &Context) -> Verdict {
         if !has_aliases(ctx) || !self.store.bans().has_prefixes() {
-            return None;
+            return Verdict::Clear;
         }
-        match verdict_on_alias(self.store.bans(), hit, &url_as_asked(ctx)?) {
-            Verdict::Clear => None,
-            Verdict::Stale(at) => Some(ForcedFreshness::ForceExpiredServeStale { expired_at: Some(at) }),
-            Verdict::Gone => Some(ForcedFreshness::ForceMiss),
-        }
+        url_as_asked(ctx).map_or(Verdict::Clear, |url| verdict_on_alias(self.store.bans(), hit, &url))
     }
 }
 
@@ -43,9 +39,10 @@ fn has_aliases(ctx: &Context) -> bool {
     ctx.site.as_ref().is_some_and(|site| !site.rewrites.is_empty())
 }
 
-/// A content key before rewriting. None: too long to be one.
+/// A content key but for the site's rewrites. None: too long to be one.
 fn url_as_asked(ctx: &Context) -> Option<String> {
     let site = ctx.site.as_ref()?;
     let host = ctx.host.as_deref().filter(|_| site.host_in_key);
-    key::content_key(&site.name, host, &ctx.target).ok()
+    let target = key::normalise_path_and_query(&ctx.target).ok()?;
+    key::content_key(&site.name, host, &site.cache.key.apply(&target)).ok()
 }

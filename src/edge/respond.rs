@@ -3,11 +3,12 @@
 use super::Edge;
 use super::answer::CACHE_STATUS;
 use super::context::Context;
+use super::keep::date_it;
 use crate::http::cache_status::{CacheStatus, Fwd};
 use crate::http::rules::HeaderSink;
 use crate::http::{answer, cors, headers};
 use crate::media::class;
-use http::header::{AGE, CONTENT_LENGTH, CONTENT_TYPE, DATE, SET_COOKIE, TRANSFER_ENCODING, VARY, VIA};
+use http::header::{AGE, CONTENT_LENGTH, CONTENT_TYPE, SET_COOKIE, TRANSFER_ENCODING, VARY, VIA};
 use http::{HeaderName, HeaderValue, StatusCode, Version};
 use pingora_cache::CachePhase;
 use pingora_error::{Error, ErrorType, Result};
@@ -34,17 +35,7 @@ impl Edge {
             }
             return Ok(());
         }
-        if ctx.origin.status.is_none() {
-            ctx.origin.status = Some(status);
-            let elapsed = ctx.origin.asked.map(|asked| asked.elapsed()).unwrap_or_default();
-            ctx.origin.elapsed = Some(elapsed);
-            if let Some(pick) = &mut ctx.origin.pick {
-                pick.succeeded(status, elapsed);
-            }
-        }
-        if response.status == StatusCode::NOT_MODIFIED {
-            ctx.origin.validated = Some([DATE, AGE].map(|name| response.headers.get(name).cloned()));
-        }
+        self.note_answer(ctx, status);
         let upgrade = response.status == StatusCode::SWITCHING_PROTOCOLS;
         for name in headers::names_to_drop(&response.headers, upgrade) {
             response.remove_header(&name);
@@ -57,7 +48,25 @@ impl Edge {
         if ctx.site.as_ref().is_some_and(|site| site.cache.strip_set_cookie) && session.cache.enabled() {
             response.remove_header(&SET_COOKIE);
         }
+        if !upgrade {
+            date_it(response)?;
+        }
+        self.invalidate(session, response, ctx);
+        self.receive_validation(session, response, ctx);
         Ok(())
+    }
+
+    /// The origin has answered: how it did and how fast, once.
+    pub(super) fn note_answer(&self, ctx: &mut Context, status: u16) {
+        if ctx.origin.status.is_some() {
+            return;
+        }
+        ctx.origin.status = Some(status);
+        let elapsed = ctx.origin.asked.map(|asked| asked.elapsed()).unwrap_or_default();
+        ctx.origin.elapsed = Some(elapsed);
+        if let Some(pick) = &mut ctx.origin.pick {
+            pick.succeeded(status, elapsed);
+        }
     }
 
     /// Every answer, hit or not, just before it is written.
@@ -80,10 +89,23 @@ impl Edge {
             let content_type = response.headers.get(CONTENT_TYPE).and_then(|value| value.to_str().ok());
             ctx.class = class::classify(session.req_header().uri.path(), content_type);
         }
+        self.complete(session, response, ctx)?;
         let status = self.cache_status(session, ctx);
         response.append_header(CACHE_STATUS, status.to_string())?;
         self.allow_origins(session, response, ctx)?;
         self.decorate(response, ctx)
+    }
+
+    /// What the stored form of this very answer lacks or has too much.
+    fn complete(&self, session: &Session, response: &mut ResponseHeader, ctx: &mut Context) -> Result<()> {
+        for (name, value) in std::mem::take(&mut ctx.cache.withheld) {
+            response.append_header(name, value)?;
+        }
+        // Pingora leaves the age of the old answer on one that has just been validated.
+        if matches!(session.cache.phase(), CachePhase::RevalidatedNoCache(_)) {
+            response.remove_header(&AGE);
+        }
+        Ok(())
     }
 
     /// What every answer carries, also our own: `Via`, and the site's header rules.
@@ -126,18 +148,14 @@ impl Edge {
                 status.hit = true;
                 status.ttl = ctx.cache.ttl_s;
             }
+            // It went forward, in vain, and then came from here.
             CachePhase::Stale | CachePhase::StaleUpdating => {
-                status.hit = true;
-                status.ttl = ctx.cache.ttl_s;
-                status.detail = Some("stale");
-            }
-            CachePhase::Revalidated | CachePhase::RevalidatedNoCache(_) => {
-                status.fwd = Some(Fwd::Stale);
+                status.fwd = ctx.cache.fwd.or(Some(Fwd::Stale));
                 status.fwd_status = ctx.origin.status;
-                status.stored = ctx.cache.stored;
+                status.ttl = ctx.cache.ttl_s;
             }
-            CachePhase::Expired => {
-                status.fwd = Some(Fwd::Stale);
+            CachePhase::Revalidated | CachePhase::RevalidatedNoCache(_) | CachePhase::Expired => {
+                status.fwd = ctx.cache.fwd.or(Some(Fwd::Stale));
                 status.fwd_status = ctx.origin.status;
                 status.stored = ctx.cache.stored;
                 status.ttl = ctx.cache.ttl_s.filter(|_| ctx.cache.stored);
@@ -149,7 +167,7 @@ impl Edge {
                 status.ttl = ctx.cache.ttl_s.filter(|_| ctx.cache.stored);
             }
             CachePhase::Disabled(_) | CachePhase::Bypass | CachePhase::Uninit | CachePhase::CacheKey => {
-                status.fwd = Some(ctx.cache.bypass.unwrap_or(Fwd::UriMiss));
+                status.fwd = Some(ctx.cache.bypass.or(ctx.cache.fwd).unwrap_or(Fwd::UriMiss));
                 status.fwd_status = ctx.origin.status.filter(|status| *status != 200);
             }
         }

@@ -1,9 +1,9 @@
 //! Cache-Control as sent (RFC 9111 §5.2): the directives, not what follows from them.
 //!
 //! Robust where the RFC says so: names in any letter case, both token and quoted arguments, unknown directives ignored,
-//! numbers too large taken as 2^31 (§1.2.2). Where a directive repeats the first one counts, and a number that is none
-//! counts as 0, which is stale (both §4.2.1). The field's name is the caller's: a targeted field (RFC 9213) can be
-//! parsed with its own.
+//! numbers too large taken as 2^31 (§1.2.2). Where a directive repeats the first one counts, and a number that is none, or
+//! has blanks around its `=`, counts as 0, which is stale (both §4.2.1). Targeted fields (RFC 9213) have a syntax of their
+//! own: [`super::targeted`].
 
 use super::fields::{list, name_and_value, split_outside_quotes, unquote};
 
@@ -51,6 +51,8 @@ pub struct RequestCacheControl {
     pub min_fresh_s: Option<u64>,
     /// Without an argument any staleness will do: [`DELTA_SECONDS_MAX`].
     pub max_stale_s: Option<u64>,
+    /// RFC 5861 §4
+    pub stale_if_error_s: Option<u64>,
 }
 
 impl ResponseCacheControl {
@@ -90,6 +92,7 @@ impl RequestCacheControl {
             "min-fresh" => first(&mut directives.min_fresh_s, argument),
             "max-stale" if argument.is_none() => _ = directives.max_stale_s.get_or_insert(DELTA_SECONDS_MAX),
             "max-stale" => first(&mut directives.max_stale_s, argument),
+            "stale-if-error" => first(&mut directives.stale_if_error_s, argument),
             _ => {}
         });
         directives
@@ -101,7 +104,13 @@ fn for_each<'a>(values: impl Iterator<Item = &'a [u8]>, mut take: impl FnMut(&st
     for member in list(values) {
         let (name, argument) = name_and_value(member);
         let name = String::from_utf8_lossy(name).to_ascii_lowercase();
-        take(&name, argument);
+        // `max-age = 60` is no directive of the grammar (§5.2): kept with its blanks, the argument is no number.
+        let blank = |at: usize| member.get(at).is_some_and(u8::is_ascii_whitespace);
+        let equals = member.iter().position(|byte| *byte == b'=');
+        match equals.filter(|at| blank(at + 1) || at.checked_sub(1).is_some_and(blank)) {
+            Some(at) => take(&name, Some(&member[at..])),
+            None => take(&name, argument),
+        }
     }
 }
 
@@ -119,7 +128,7 @@ pub fn delta_seconds(value: &[u8]) -> Option<u64> {
 }
 
 /// The bare form wins over any list of fields, and so does a list that cannot be read: neither may loosen the other.
-fn widen(slot: &mut Option<Scope>, argument: Option<&[u8]>) {
+pub(super) fn widen(slot: &mut Option<Scope>, argument: Option<&[u8]>) {
     let fields = argument.and_then(unquote).map(|text| {
         let names = split_outside_quotes(text.as_bytes(), b',');
         names.map(|name| String::from_utf8_lossy(name).to_ascii_lowercase()).collect::<Vec<_>>()
@@ -166,9 +175,18 @@ mod tests {
     #[test]
     fn rfc9111_4_2_1_first_of_several_counts_and_nonsense_is_stale() {
         assert_eq!(response("max-age=5, max-age=9").max_age_s, Some(5));
-        for nonsense in
-            ["max-age", "max-age=", "max-age=-1", "max-age=1.5", "max-age=1s", "max-age='60'", "max-age=\"60"]
-        {
+        for nonsense in [
+            "max-age",
+            "max-age=",
+            "max-age=-1",
+            "max-age=1.5",
+            "max-age=1s",
+            "max-age='60'",
+            "max-age=\"60",
+            "max-age = 60",
+            "max-age= 60",
+            "max-age =60",
+        ] {
             assert_eq!(response(nonsense).max_age_s, Some(0), "{nonsense}");
         }
     }
@@ -202,6 +220,7 @@ mod tests {
             max_age_s: Some(1),
             min_fresh_s: Some(2),
             max_stale_s: Some(3),
+            stale_if_error_s: None,
         };
         assert_eq!(parsed, expected);
         assert_eq!(parse("max-stale").max_stale_s, Some(DELTA_SECONDS_MAX));

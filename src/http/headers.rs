@@ -10,11 +10,12 @@ use http::header::{CONNECTION, CONTENT_LENGTH, EXPECT, HOST, TE, TRANSFER_ENCODI
 use http::{HeaderMap, HeaderName, HeaderValue, Method, StatusCode, Uri, Version};
 
 /// Fields of one connection, lower case. `transfer-encoding` among them: an answer is stored without it.
-pub const HOP_BY_HOP: [&str; 10] = [
+pub const HOP_BY_HOP: [&str; 11] = [
     "connection",
     "http2-settings",
     "keep-alive",
     "proxy-authenticate",
+    "proxy-authentication-info",
     "proxy-authorization",
     "proxy-connection",
     "te",

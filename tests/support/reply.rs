@@ -59,6 +59,10 @@ impl Reply {
         Self { body: body.into(), ..Self::status(200) }
     }
 
+    pub fn status_with(status: u16, body: impl Into<Vec<u8>>) -> Self {
+        Self { body: body.into(), ..Self::status(status) }
+    }
+
     /// 200, kept for a minute by any cache.
     pub fn cacheable(body: impl Into<Vec<u8>>) -> Self {
         Self::ok(body).header("Cache-Control", "public, max-age=60")

@@ -7,6 +7,8 @@ use super::super::raw::*;
 use super::super::show;
 use super::{Builder, networks};
 use crate::http::cors::Cors;
+use crate::http::freshness::SiteTtl;
+use crate::http::key_rules::{KeyRules, Query};
 use crate::http::rules::{HeaderRules, Redirect, Rewrite};
 use http::{HeaderName, HeaderValue, StatusCode};
 use regex::Regex;
@@ -97,7 +99,11 @@ impl Builder<'_> {
             name: raw.name.clone().unwrap_or_default(),
             origin: origin.clone(),
             // One host (no wildcard) is the same in every key, so it can be left out.
-            host_in_key: !matches!(hosts.as_slice(), [only] if !only.starts_with("*.")),
+            host_in_key: match raw.cache.key.host {
+                RawKeyHost::Always => true,
+                RawKeyHost::Never => false,
+                RawKeyHost::Auto => !matches!(hosts.as_slice(), [only] if !only.starts_with("*.")),
+            },
             hosts,
             paths: raw.paths.clone(),
             cors,
@@ -116,10 +122,7 @@ impl Builder<'_> {
                 .rate
                 .as_ref()
                 .map(|rate| Rate { per_second: rate.requests_per_second, burst: rate.burst.unwrap_or(1) }),
-            cache: SiteCache {
-                enabled: raw.cache.enabled,
-                strip_set_cookie: raw.cache.set_cookie == RawSetCookie::Strip,
-            },
+            cache: site_cache(&raw.cache),
         })
     }
 
@@ -229,6 +232,30 @@ impl Builder<'_> {
             max_age: raw.max_age.0,
             credentials: raw.credentials,
         }
+    }
+}
+
+fn site_cache(raw: &RawSiteCache) -> SiteCache {
+    let rule = |rule: &RawTtlRule| TtlRule {
+        // What is no expression has been reported by its format.
+        pattern: rule.pattern.as_deref().and_then(|pattern| Regex::new(pattern).ok()),
+        statuses: rule.status.clone(),
+        ttl: SiteTtl { ttl: rule.ttl.0, overrides: rule.overrides },
+    };
+    SiteCache {
+        enabled: raw.enabled,
+        strip_set_cookie: raw.set_cookie == RawSetCookie::Strip,
+        honor_request_directives: raw.request_directives == RawRequestDirectives::Honor,
+        stale_if_unreachable: raw.stale_if_unreachable.0,
+        ttl: raw.ttl.iter().map(rule).collect(),
+        key: KeyRules {
+            query: match raw.key.query {
+                RawKeyQuery::All => Query::All,
+                RawKeyQuery::Sorted => Query::Sorted,
+                RawKeyQuery::None => Query::None,
+            },
+            ignore: raw.key.ignore.clone(),
+        },
     }
 }
 

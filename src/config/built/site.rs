@@ -2,8 +2,12 @@
 
 use super::Origin;
 use crate::http::cors::Cors;
+use crate::http::freshness::SiteTtl;
+use crate::http::key_rules::KeyRules;
 use crate::http::rules::{HeaderRules, Redirect, Rewrite};
+use regex::Regex;
 use std::sync::Arc;
+use std::time::Duration;
 
 /// One entry of `sites`.
 #[derive(Debug, Clone)]
@@ -39,9 +43,36 @@ pub struct Rate {
 }
 
 /// `sites[].cache`
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone)]
 pub struct SiteCache {
     pub enabled: bool,
     /// Store answers that carry `Set-Cookie`, without it.
     pub strip_set_cookie: bool,
+    /// Whether clients' `Cache-Control` and `Pragma` count.
+    pub honor_request_directives: bool,
+    /// How long a stale answer stands in for an origin that cannot be reached, where it does not say itself.
+    pub stale_if_unreachable: Duration,
+    pub ttl: Vec<TtlRule>,
+    pub key: KeyRules,
+}
+
+impl SiteCache {
+    /// The operator's lifetime for an answer: that of the first rule that fits.
+    pub fn site_ttl(&self, path: &str, status: u16) -> Option<SiteTtl> {
+        let fits = |rule: &&TtlRule| {
+            rule.pattern.as_ref().is_none_or(|pattern| pattern.is_match(path))
+                && (rule.statuses.is_empty() && status == 200 || rule.statuses.contains(&status))
+        };
+        self.ttl.iter().find(fits).map(|rule| rule.ttl)
+    }
+}
+
+/// One entry of `sites[].cache.ttl`.
+#[derive(Debug, Clone)]
+pub struct TtlRule {
+    /// On the path; None: every path.
+    pub pattern: Option<Regex>,
+    /// Empty: 200.
+    pub statuses: Vec<u16>,
+    pub ttl: SiteTtl,
 }

@@ -176,12 +176,89 @@ pub struct RawSiteCache {
     pub enabled: bool,
     /// What becomes of an answer with `Set-Cookie`: `reject` passes it on and keeps nothing, `strip` keeps it without the cookie.
     pub set_cookie: RawSetCookie,
+    /// Clients' `Cache-Control` and `Pragma`: `honor` obeys them (RFC 9111 §5.2.1), `ignore` lets no client ask past the cache.
+    pub request_directives: RawRequestDirectives,
+    /// How long a stale answer stands in for an origin that cannot be reached, where the answer names no `stale-if-error`
+    /// itself; never for what must be revalidated. 0s: not at all.
+    pub stale_if_unreachable: TimeSpan,
+    /// How long answers are fresh that do not say so themselves; the first rule that fits counts.
+    pub ttl: Vec<RawTtlRule>,
+    /// What tells objects of this site apart.
+    pub key: RawKey,
 }
 
 impl Default for RawSiteCache {
     fn default() -> Self {
-        Self { enabled: true, set_cookie: RawSetCookie::Reject }
+        Self {
+            enabled: true,
+            set_cookie: RawSetCookie::Reject,
+            request_directives: RawRequestDirectives::Honor,
+            stale_if_unreachable: TimeSpan::secs(86_400),
+            ttl: Vec::new(),
+            key: RawKey::default(),
+        }
     }
+}
+
+#[derive(Clone, Copy, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "lowercase")]
+pub enum RawRequestDirectives {
+    Honor,
+    Ignore,
+}
+
+#[derive(Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(default, deny_unknown_fields)]
+#[schemars(extend("required" = ["ttl"]))]
+pub struct RawTtlRule {
+    /// Regular expression on the path, without the query. Without it: every path.
+    #[serde(rename = "match", skip_serializing_if = "Option::is_none")]
+    #[schemars(extend("format" = "path-regex"))]
+    pub pattern: Option<String>,
+    /// Statuses it is for. Without it: 200.
+    #[schemars(inner(range(min = 200, max = 599)))]
+    pub status: Vec<u16>,
+    /// How long such an answer is fresh, counted from its arrival.
+    pub ttl: TimeSpan,
+    /// Also where the answer names a lifetime of its own; `no-store`, `private` and `no-cache` still count.
+    #[serde(rename = "override")]
+    pub overrides: bool,
+}
+
+impl Default for RawTtlRule {
+    fn default() -> Self {
+        Self { pattern: None, status: Vec::new(), ttl: TimeSpan::secs(0), overrides: false }
+    }
+}
+
+#[derive(Clone, PartialEq, Default, Serialize, Deserialize, JsonSchema)]
+#[serde(default, deny_unknown_fields)]
+pub struct RawKey {
+    /// The query: `all` of it, its parameters `sorted`, or `none`. The origin sees it as sent.
+    pub query: RawKeyQuery,
+    /// Query parameters left out; `utm_*` stands for all that begin so.
+    #[schemars(transform = items("non-empty"))]
+    pub ignore: Vec<String>,
+    /// Whether hosts have objects of their own: `auto` where the site lists several hosts or none, `always`, `never`.
+    pub host: RawKeyHost,
+}
+
+#[derive(Clone, Copy, PartialEq, Default, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "lowercase")]
+pub enum RawKeyQuery {
+    #[default]
+    All,
+    Sorted,
+    None,
+}
+
+#[derive(Clone, Copy, PartialEq, Default, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "lowercase")]
+pub enum RawKeyHost {
+    #[default]
+    Auto,
+    Always,
+    Never,
 }
 
 #[derive(Clone, Copy, PartialEq, Serialize, Deserialize, JsonSchema)]

@@ -1,0 +1,67 @@
+//! How long an answer is fresh that does not say so (RFC 9111 §4.2.2): a tenth of the time since it last changed.
+//!
+//! Never for errors: what is not there, or broken, may be mended the next minute (negative caching is explicit). Knows no
+//! directives.
+
+use super::fields::HeaderView;
+use super::freshness::date;
+use http::StatusCode;
+use std::time::{Duration, SystemTime};
+
+/// Longest heuristic lifetime: beyond a day operators call it wrong, not fast.
+pub const LIFETIME_MAX: Duration = Duration::from_secs(24 * 60 * 60);
+
+/// Statuses that may be stored without being told so (RFC 9110 §15.1); 206 is not stored here.
+pub fn is_cacheable(status: StatusCode) -> bool {
+    matches!(status.as_u16(), 200 | 203 | 204 | 300 | 301 | 308 | 404 | 405 | 410 | 414 | 501)
+}
+
+/// A lifetime from `Last-Modified`, counted from `Date`. `public`: the answer says so, which allows any status (§4.2.2).
+pub fn lifetime<H: HeaderView>(status: StatusCode, public: bool, headers: &H, now: SystemTime) -> Option<Duration> {
+    let allowed = is_cacheable(status) || public;
+    if !allowed || status.is_client_error() || status.is_server_error() {
+        return None;
+    }
+    let modified = headers.first("last-modified").and_then(date)?;
+    let sent = headers.first("date").and_then(date).unwrap_or(now);
+    let unchanged = sent.duration_since(modified).ok()?;
+    Some((unchanged / 10).min(LIFETIME_MAX))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use http::HeaderMap;
+
+    fn lifetime_s(status: u16, public: bool, modified: &str) -> Option<u64> {
+        let headers = HeaderMap::from_iter([
+            (http::header::DATE, "Sun, 06 Nov 1994 08:49:37 GMT".parse().unwrap()),
+            (http::header::LAST_MODIFIED, modified.parse().unwrap()),
+        ]);
+        let status = StatusCode::from_u16(status).unwrap();
+        lifetime(status, public, &headers, SystemTime::UNIX_EPOCH).map(|lifetime| lifetime.as_secs())
+    }
+
+    #[test]
+    fn rfc9111_4_2_2_a_tenth_of_its_age_and_never_more_than_a_day() {
+        assert_eq!(lifetime_s(200, false, "Sun, 06 Nov 1994 07:49:37 GMT"), Some(360));
+        assert_eq!(lifetime_s(200, false, "Sun, 06 Nov 1983 08:49:37 GMT"), Some(86_400));
+        assert_eq!(lifetime_s(200, false, "Mon, 07 Nov 1994 08:49:37 GMT"), None, "modified after it was sent");
+        assert_eq!(lifetime_s(200, false, "long ago"), None);
+    }
+
+    #[test]
+    fn rfc9111_4_2_2_only_where_the_status_or_public_allows_it() {
+        let hour_old = "Sun, 06 Nov 1994 07:49:37 GMT";
+        for (status, public, expected) in [
+            (302, false, None),
+            (302, true, Some(360)),
+            (599, true, None),
+            (404, false, None),
+            (404, true, None),
+            (301, false, Some(360)),
+        ] {
+            assert_eq!(lifetime_s(status, public, hour_old), expected, "{status} {public}");
+        }
+    }
+}
