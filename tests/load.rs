@@ -1,6 +1,8 @@
 //! Many requests at once over every protocol: all answered, all right. No test here is about time.
 
-use crate::support::{Curl, Edge, Nginx, Origin, Player, Reply, Request, Speech, h2load, pattern, pause, runtime};
+use crate::support::{
+    Curl, Edge, Nginx, Origin, Player, Reply, Request, Speech, eventually, h2load, pattern, pause, runtime,
+};
 use serde_json::json;
 use std::net::SocketAddr;
 use std::sync::Arc;
