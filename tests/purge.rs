@@ -1,13 +1,8 @@
-//! Purges over the real binary: what they reach, what they leave, how they are asked for, and that they hold under load.
+//! Purges over the real binary: what they reach, what they leave, and how they are asked for. Under load: `load.rs`.
 
-use crate::support::{
-    Connection, Edge, Gate, Origin, Player, Reply, Request, Response, Speech, Step, eventually, letters, pause,
-    reelgate, runtime,
-};
+use crate::support::{Connection, Edge, Gate, Origin, Reply, Request, Response, Step, eventually, letters, reelgate};
 use serde_json::{Value, json};
-use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
-use std::time::Duration;
 
 /// An origin whose answer to everything is its target and how often it was asked for.
 fn counting() -> Origin {
@@ -413,69 +408,4 @@ fn explain_tells_the_tags_and_whether_a_purge_hides_it() {
     purge(&edge, &json!({ "tag": "film" }));
     let explained = explain();
     assert_eq!(explained["tier"], Value::Null, "{explained}");
-}
-
-/// What a client of the load below sees: the versions purged when it asked, and the version it got.
-async fn client(
-    address: std::net::SocketAddr,
-    floor: Arc<AtomicUsize>,
-    over: Arc<AtomicUsize>,
-) -> Result<usize, String> {
-    let mut answers = 0;
-    let mut player = Player::open(Speech::Http1, address, None).await?;
-    while over.load(Ordering::SeqCst) == 0 {
-        let least = floor.load(Ordering::SeqCst);
-        let mut answer = player.get("/a").await?;
-        let text = String::from_utf8(answer.rest().await?).map_err(|e| e.to_string())?;
-        let version: usize = text.trim().parse().map_err(|e| format!("{} {text:?}: {e}", answer.status))?;
-        if version < least {
-            return Err(format!("version {version} after {least} was acknowledged: {}", answer.header("cache-status")));
-        }
-        answers += 1;
-        tokio::time::sleep(Duration::from_millis(20)).await;
-    }
-    Ok(answers)
-}
-
-/// The acceptance: no request begun after the acknowledgement gets what was purged, and one origin fetch per miss.
-#[test]
-fn under_load_nothing_purged_is_answered_and_each_miss_is_one_fetch() {
-    const CLIENTS: usize = 500;
-    const PURGES: usize = 60;
-    let version = Arc::new(AtomicUsize::new(0));
-    let current = Arc::clone(&version);
-    let origin = Origin::start().handle("/a", move |_| {
-        let version = current.load(Ordering::SeqCst);
-        pause(Duration::from_millis(10)); // others arrive meanwhile
-        Reply::cacheable(format!("{version:>2000}")).header("Cache-Tag", "a")
-    });
-    let edge = Edge::of(&origin).run();
-    let (floor, over) = (Arc::new(AtomicUsize::new(0)), Arc::new(AtomicUsize::new(0)));
-    let clients: Vec<_> =
-        (0..CLIENTS).map(|_| runtime().spawn(client(edge.http(), Arc::clone(&floor), Arc::clone(&over)))).collect();
-    let selectors = [
-        json!({ "url": "http://localhost/a" }),
-        json!({ "tag": "a" }),
-        json!({ "prefix": "http://localhost/" }),
-        json!({ "all": true }),
-        json!({ "url": "http://localhost/a", "soft": true }),
-    ];
-    for purged in 1..=PURGES {
-        version.store(purged, Ordering::SeqCst);
-        purge(&edge, &selectors[purged % selectors.len()]);
-        floor.store(purged, Ordering::SeqCst);
-        // Some purges come one upon the other, some when all is at rest.
-        pause(Duration::from_millis([5, 30, 120][purged % 3]));
-    }
-    over.store(1, Ordering::SeqCst);
-    let answers = runtime().block_on(async {
-        let mut answers = 0;
-        for client in clients {
-            answers += client.await.expect("a client does not panic").unwrap_or_else(|error| panic!("{error}"));
-        }
-        answers
-    });
-    assert!(answers > CLIENTS * 5, "{answers} answers are no load");
-    let fetches = origin.count("/a");
-    assert!((2..=PURGES + 1).contains(&fetches), "{fetches} fetches for {PURGES} purges");
 }
