@@ -140,7 +140,7 @@ impl Edge {
     }
 
     /// RFC 9211 from Pingora's phase and our notes.
-    fn cache_status(&self, session: &Session, ctx: &Context) -> CacheStatus {
+    pub(super) fn cache_status(&self, session: &Session, ctx: &Context) -> CacheStatus {
         let mut status = CacheStatus {
             collapsed: ctx.cache.collapsed || session.cache.lock_duration().is_some(),
             detail: ctx.cache.detail,
