@@ -110,7 +110,9 @@ pub(super) async fn start(loaded: Loaded) -> Result<Running, Box<dyn Error>> {
         all_ends.clone(),
     ));
     for listener in listeners {
-        tracing::info!(address = %listener.settings().address, tls = listener.certificates().is_some(), "listening");
+        // Port 0 is one the system chose.
+        let address = listener.local_address().map_or(listener.settings().address.to_string(), |at| at.to_string());
+        tracing::info!(address, tls = listener.certificates().is_some(), "listening");
         tokio::spawn(listener.run(proxy.clone(), listening_ends.clone()));
     }
     if let (Some(listener), Some(settings)) = (admin_listener, &config.admin) {

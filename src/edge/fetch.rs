@@ -6,7 +6,7 @@ use super::admit::{CDN_LOOP, refusal};
 use super::context::{Context, UNIX_CLIENT};
 use crate::config::OriginKind;
 use crate::http::fields::HeaderView;
-use crate::http::traceparent::Trace;
+use crate::http::traceparent::{self, Trace};
 use crate::http::{forwarded, headers, loop_detection};
 use crate::origin::{Exchange, Failure, Unavailable};
 use http::header::{COOKIE, HOST, VIA};
@@ -107,8 +107,11 @@ impl Edge {
         if let Some(trace) = &ctx.trace {
             // A state without a valid parent belongs to no trace of ours (Trace Context §3.3.1.4).
             let parent = received.first("traceparent").and_then(|parent| std::str::from_utf8(parent).ok());
-            if parent.and_then(Trace::parse).is_none() {
-                request.remove_header("tracestate");
+            request.remove_header("tracestate");
+            if let Some(state) = received.first("tracestate").and_then(|state| std::str::from_utf8(state).ok())
+                && parent.and_then(Trace::parse).is_some()
+            {
+                request.insert_header("tracestate", traceparent::bounded_tracestate(state))?;
             }
             request.insert_header("traceparent", trace.header_value())?;
         }

@@ -26,11 +26,6 @@ impl LoopId {
         (is_token(id.as_bytes()) && id.len() <= 64).then(|| Self(id.to_owned()))
     }
 
-    /// How often this very edge is named in a request's CDN-Loop.
-    pub fn occurrences<'a>(&self, received: impl Iterator<Item = &'a [u8]>) -> usize {
-        reelgates(received).filter(|id| id.as_deref() == Some(self.0.as_str())).count()
-    }
-
     /// Whether a request is to be answered with 508: this edge is named already, or too many others are.
     pub fn is_loop<'a>(&self, received: impl Iterator<Item = &'a [u8]>) -> bool {
         let (mut passes, mut own) = (0, false);
