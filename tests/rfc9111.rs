@@ -243,3 +243,67 @@ fn one_refresh_runs_behind_a_hundred_stale_hits() {
     let counted = edge.metrics().value("reelgate_requests_total", &[("cache", "stale")]);
     assert!(counted >= 100.0, "the cache's own request is no client's: {counted}");
 }
+
+#[test]
+fn an_origin_that_is_down_is_stood_in_for_also_when_it_is_no_longer_asked() {
+    for (longest, status) in [("1h", 200), ("0s", 502)] {
+        let stale = Reply::ok("old").header("Cache-Control", "max-age=60").header("Age", "70").header("ETag", "\"a\"");
+        let origin = Origin::start().route("/a", stale);
+        let edge = Edge::of(&origin)
+            .set("sites.0.cache.stale_if_unreachable", longest)
+            .set("origins.main.health.passive", serde_json::json!({"failures": 2, "ejection": "1h"}))
+            .run();
+        edge.get("/a").expect_miss();
+        for path in ["/a", "/other"] {
+            origin.set_route(path, Reply::raw(vec![Step::Reset]));
+        }
+        eventually("the origin is given up", || edge.get("/other").status == 503);
+        let answer = edge.get("/a");
+        if status == 200 {
+            assert_eq!(answer.expect_status(200).text(), "old");
+        } else {
+            assert!(answer.status >= 502, "{answer:?}");
+        }
+    }
+}
+
+#[test]
+fn a_refresh_goes_the_way_of_the_request_it_is_for() {
+    let stale = "max-age=60, stale-while-revalidate=600";
+    let origin = Origin::start().route("/out/a", Reply::ok("old").header("Cache-Control", stale).header("Age", "70"));
+    let edge = Edge::of(&origin)
+        .tls()
+        .set("sites.0.rewrites", serde_json::json!([{"from": "^/in/", "to": "/out/"}]))
+        .set("sites.0.redirect_https", true)
+        .set("sites.0.rate", serde_json::json!({"requests_per_second": 1000}))
+        .run();
+    let get = || crate::support::Curl::https(edge.https(), "/in/a").http2().header("X-Mine: 1").send();
+    get().expect_status(200).expect_miss();
+    origin.set_route("/out/a", Reply::cacheable("new"));
+    assert_eq!(get().expect_hit().text(), "old");
+    eventually("the refreshed answer", || get().text() == "new");
+    let refresh = origin.last("/out/a");
+    assert_eq!(refresh.header("x-forwarded-proto").as_deref(), Some("https"), "{refresh:?}");
+    assert_eq!(refresh.header("x-mine").as_deref(), Some("1"), "{refresh:?}");
+    assert_eq!(origin.count("/out/a"), 2);
+}
+
+#[test]
+fn what_a_post_changed_is_found_under_the_site_s_own_rules() {
+    let origin = Origin::start().handle("*", |r| match r.method.as_str() {
+        "GET" => Reply::cacheable(r.target.clone()),
+        _ => Reply::status_with(201, "").header("Location", "/in/b?y=1&x=2&utm_a=b"),
+    });
+    let edge = Edge::of(&origin)
+        .set("sites.0.rewrites", serde_json::json!([{"from": "^/in/", "to": "/out/"}]))
+        .set("sites.0.cache.key", serde_json::json!({"query": "sorted", "ignore": ["utm_*"]}))
+        .run();
+    for target in ["/in/a?x=1", "/in/b?x=2&y=1", "/in/c"] {
+        edge.get(target).expect_miss();
+        edge.get(target).expect_hit();
+    }
+    edge.send(&crate::support::Request::new("POST", "/in/a?x=1&utm_z=1").body("")).expect_status(201);
+    edge.get("/in/a?x=1").expect_miss();
+    edge.get("/in/b?x=2&y=1").expect_miss();
+    edge.get("/in/c").expect_hit();
+}

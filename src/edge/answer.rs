@@ -72,10 +72,15 @@ impl Edge {
     ) -> Result<()> {
         ctx.own_answer = true;
         response.insert_header(CACHE_CONTROL, "no-store")?;
-        response.insert_header(
-            CACHE_STATUS,
-            CacheStatus { fwd: Some(Fwd::Bypass), ..CacheStatus::default() }.to_string(),
-        )?;
+        let status = if ctx.origin.asked.is_some() {
+            // The origin was asked, in vain; what is sent has no lifetime.
+            CacheStatus { ttl: None, ..self.cache_status(session, ctx) }
+        } else if ctx.cache.asked.only_if_cached {
+            CacheStatus { detail: Some("only-if-cached"), ..CacheStatus::default() }
+        } else {
+            CacheStatus { fwd: Some(Fwd::Bypass), ..CacheStatus::default() }
+        };
+        response.insert_header(CACHE_STATUS, status.to_string())?;
         if response.status != StatusCode::NO_CONTENT {
             response.insert_header(CONTENT_LENGTH, body.len().to_string())?;
         }

@@ -12,7 +12,7 @@ use crate::http::cache_status::Fwd;
 use crate::http::precondition::{self, Outcome, Validators};
 use crate::http::reuse::{self, Reuse, Stored, Trouble};
 use crate::http::{key, variant};
-use http::header::{ETAG, IF_MATCH, IF_RANGE, IF_UNMODIFIED_SINCE, RANGE};
+use http::header::{ETAG, IF_MATCH, IF_NONE_MATCH, IF_RANGE, IF_UNMODIFIED_SINCE, RANGE};
 use http::{HeaderMap, Method, StatusCode};
 use pingora_cache::key::{CacheHashKey, CompactCacheKey, HashBinary};
 use pingora_cache::{CacheKey, CacheMeta, ForcedFreshness, HitHandler, NoCacheReason, VarianceBuilder};
@@ -228,8 +228,13 @@ impl Edge {
             Some(kept) => Some(kept.modified),
             None => date(&response.headers, "last-modified").or_else(|| date(&response.headers, "date")),
         };
-        let etag = response.headers.get(ETAG).and_then(|value| value.to_str().ok());
         let request = session.req_header();
+        let tag = response.headers.get(ETAG);
+        // Some origins' tags are none by the grammar (no quotes). Whoever sends back just that has that.
+        if tag.is_some() && request.headers.get(IF_NONE_MATCH) == tag {
+            return true;
+        }
+        let etag = tag.and_then(|value| value.to_str().ok());
         let validators = Validators { etag, last_modified };
         precondition::evaluate(&request.method, &request.headers, validators) == Outcome::NotModified
     }

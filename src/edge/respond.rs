@@ -98,7 +98,10 @@ impl Edge {
 
     /// What the stored form of this very answer lacks or has too much.
     fn complete(&self, session: &Session, response: &mut ResponseHeader, ctx: &mut Context) -> Result<()> {
-        for (name, value) in std::mem::take(&mut ctx.cache.withheld) {
+        let mut withheld = std::mem::take(&mut ctx.cache.withheld);
+        // Where nothing could be stored after all, this is the origin's own answer, with all its fields.
+        withheld.retain(|(name, _)| !response.headers.contains_key(name));
+        for (name, value) in withheld {
             response.append_header(name, value)?;
         }
         // Pingora leaves the age of the old answer on one that has just been validated.
@@ -137,7 +140,7 @@ impl Edge {
     }
 
     /// RFC 9211 from Pingora's phase and our notes.
-    fn cache_status(&self, session: &Session, ctx: &Context) -> CacheStatus {
+    pub(super) fn cache_status(&self, session: &Session, ctx: &Context) -> CacheStatus {
         let mut status = CacheStatus {
             collapsed: ctx.cache.collapsed || session.cache.lock_duration().is_some(),
             detail: ctx.cache.detail,

@@ -10,6 +10,9 @@ use super::{heuristic, targeted, variant};
 use http::{Method, StatusCode};
 use std::time::{Duration, SystemTime};
 
+/// Fields without which the stored bytes could not be read: no directive can keep them apart.
+const OF_THE_BODY: [&str; 5] = ["connection", "content-encoding", "content-length", "trailer", "transfer-encoding"];
+
 /// A request and the header of its answer, as far as storing depends on them.
 #[derive(Debug)]
 pub struct Exchange<'a, H> {
@@ -249,7 +252,7 @@ fn may_store<H: HeaderView>(
     let mut withheld = Vec::new();
     for scope in [&control.private, &control.no_cache].into_iter().flatten() {
         if let Scope::Fields(names) = scope {
-            withheld.extend(names.iter().cloned());
+            withheld.extend(names.iter().filter(|name| !OF_THE_BODY.contains(&name.as_str())).cloned());
         }
     }
     let cookie_stays_out = exchange.strip_set_cookie || withheld.iter().any(|name| name == "set-cookie");

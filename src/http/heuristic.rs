@@ -1,7 +1,6 @@
 //! How long an answer is fresh that does not say so (RFC 9111 §4.2.2): a tenth of the time since it last changed.
 //!
-//! Never for errors: what is not there, or broken, may be mended the next minute (negative caching is explicit). Knows no
-//! directives.
+//! Not for errors, unless they say `public`: what is not there, or broken, may be mended the next minute.
 
 use super::fields::HeaderView;
 use super::freshness::date;
@@ -18,8 +17,8 @@ pub fn is_cacheable(status: StatusCode) -> bool {
 
 /// A lifetime from `Last-Modified`, counted from `Date`. `public`: the answer says so, which allows any status (§4.2.2).
 pub fn lifetime<H: HeaderView>(status: StatusCode, public: bool, headers: &H, now: SystemTime) -> Option<Duration> {
-    let allowed = is_cacheable(status) || public;
-    if !allowed || status.is_client_error() || status.is_server_error() {
+    let error = status.is_client_error() || status.is_server_error();
+    if !public && (error || !is_cacheable(status)) {
         return None;
     }
     let modified = headers.first("last-modified").and_then(date)?;
@@ -56,9 +55,10 @@ mod tests {
         for (status, public, expected) in [
             (302, false, None),
             (302, true, Some(360)),
-            (599, true, None),
+            (599, true, Some(360)),
+            (599, false, None),
             (404, false, None),
-            (404, true, None),
+            (404, true, Some(360)),
             (301, false, Some(360)),
         ] {
             assert_eq!(lifetime_s(status, public, hour_old), expected, "{status} {public}");

@@ -1,7 +1,7 @@
 //! Which requests share a stored answer that names fields in `Vary` (RFC 9111 §4.1).
 //!
 //! Values are brought to one form only where the field's own syntax says that the difference means nothing: blanks in lists,
-//! letter case of languages, codings and media types. Order stays: it can be a preference.
+//! letter case of languages, codings and media types. Order stays where it may be taken for a preference.
 
 use super::fields::{HeaderView, is_token, list, split_outside_quotes};
 use super::freshness::NotStorable;
@@ -11,6 +11,12 @@ pub const NAMES_MAX: usize = 16;
 
 /// Lists whose members are compared without letter case (RFC 9110 §12.5).
 const CASELESS_LISTS: [&str; 4] = ["accept", "accept-charset", "accept-encoding", "accept-language"];
+
+/// Of these, those whose order says nothing, and is not taken to say something (§12.5.3).
+const UNORDERED: [&str; 1] = ["accept-encoding"];
+
+/// Before the value of every field that is there.
+const PRESENT: &[u8] = b"=";
 
 /// The request fields an answer depends on: lower case, sorted, each once.
 pub fn names<H: HeaderView>(headers: &H) -> Result<Vec<String>, NotStorable> {
@@ -34,30 +40,25 @@ pub fn names<H: HeaderView>(headers: &H) -> Result<Vec<String>, NotStorable> {
     Ok(names)
 }
 
-/// What of field `name` (lower case) tells variants apart: all its lines as one. Absent is empty, and differs from a field
-/// that is there without a value.
+/// What of field `name` (lower case) tells variants apart: all its lines as one (RFC 9110 §5.3). Absent is empty, and differs
+/// from a field that is there without a value.
 pub fn selecting_value<H: HeaderView>(headers: &H, name: &str) -> Vec<u8> {
-    let mut all = Vec::new();
-    if CASELESS_LISTS.contains(&name) {
-        for member in list(headers.all(name)) {
-            all.push(b',');
-            for (index, part) in split_outside_quotes(member, b';').enumerate() {
-                if index > 0 {
-                    all.push(b';');
-                }
-                all.extend(part.iter().filter(|byte| !byte.is_ascii_whitespace()).map(u8::to_ascii_lowercase));
-            }
-        }
-        if all.is_empty() && headers.has(name) {
-            all.push(b',');
-        }
-        return all;
+    if !headers.has(name) {
+        return Vec::new();
     }
-    for value in headers.all(name) {
-        all.push(b',');
-        all.extend_from_slice(value.trim_ascii());
+    if !CASELESS_LISTS.contains(&name) {
+        let lines: Vec<&[u8]> = headers.all(name).map(<[u8]>::trim_ascii).collect();
+        return [PRESENT, &lines.join(&b", "[..])].concat();
     }
-    all
+    let compact = |part: &[u8]| -> Vec<u8> {
+        part.iter().filter(|byte| !byte.is_ascii_whitespace()).map(u8::to_ascii_lowercase).collect()
+    };
+    let member = |member| split_outside_quotes(member, b';').map(compact).collect::<Vec<_>>().join(&b';');
+    let mut members: Vec<Vec<u8>> = list(headers.all(name)).map(member).collect();
+    if UNORDERED.contains(&name) {
+        members.sort_unstable();
+    }
+    [PRESENT, &members.join(&b',')].concat()
 }
 
 #[cfg(test)]
@@ -92,7 +93,8 @@ mod tests {
     fn rfc9111_4_1_alike_requests_share() {
         assert!(same("accept-language", &["en, de;q=0.5"], &["EN,de; q=0.5"]));
         assert!(same("accept-language", &["en", "de"], &["en , de"]));
-        assert!(same("accept-encoding", &["GZIP, br"], &["gzip,br"]));
+        assert!(same("accept-encoding", &["GZIP, br"], &["br,gzip"]));
+        assert!(same("x-device", &["tv", "hd"], &["tv, hd"]));
         assert!(same("x-device", &[" tv"], &["tv"]));
     }
 

@@ -218,7 +218,7 @@ pub struct RawTtlRule {
     /// Statuses it is for. Without it: 200.
     #[schemars(inner(range(min = 200, max = 599)))]
     pub status: Vec<u16>,
-    /// How long such an answer is fresh, counted from its arrival.
+    /// How long such an answer is fresh, counted from its arrival; 0s: it is validated at every request.
     pub ttl: TimeSpan,
     /// Also where the answer names a lifetime of its own; `no-store`, `private` and `no-cache` still count.
     #[serde(rename = "override")]

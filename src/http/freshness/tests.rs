@@ -104,6 +104,12 @@ fn rfc9111_5_2_2_4_no_cache_is_stored_to_be_validated() {
     let qualified = case(&[("cache-control", "no-cache=\"Set-Cookie, X-A\", max-age=60"), ("set-cookie", "a=b")]);
     let decided = qualified.decide().unwrap();
     assert_eq!((decided.fresh_for.as_secs(), decided.withheld), (60, vec!["set-cookie".into(), "x-a".into()]));
+    let framing = case(&[("cache-control", "private=\"Content-Length, Transfer-Encoding, x-a\", max-age=60")]);
+    assert_eq!(
+        framing.decide().unwrap().withheld,
+        ["x-a"],
+        "a body without its length would be read as another answer"
+    );
     let decided = case(&[("cache-control", "private=X-User, max-age=60")]).decide().unwrap();
     assert_eq!((decided.validate_always, decided.withheld), (false, vec!["x-user".into()]));
 }
