@@ -202,7 +202,7 @@ fn variants_and_credentials_do_not_mix() {
 }
 
 #[test]
-fn a_head_or_a_condition_fills_with_the_whole_answer() {
+fn a_head_or_a_condition_never_fills_with_less_than_the_whole_answer() {
     let origin = Origin::start().handle("*", |r| {
         let conditional =
             ["if-none-match", "if-range", "if-modified-since", "range"].iter().any(|n| r.header(n).is_some());

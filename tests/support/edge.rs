@@ -297,7 +297,7 @@ impl EdgeBuilder {
             });
             match exited {
                 None => return edge,
-                Some(_) if attempt < 4 && edge.stderr().to_lowercase().contains("in use") => {}
+                Some(_) if attempt < 4 && edge.stderr().contains("another program listens there") => {}
                 Some(status) => panic!("the edge did not start: {status}"),
             }
         }
