@@ -36,6 +36,24 @@ fn sighup_takes_effect() {
     assert!(edge.exited().is_none(), "SIGHUP must not end it");
 }
 
+/// An embedded origin is started by the reload, and another one beside the first by the next.
+#[test]
+fn a_library_may_come_and_change() {
+    let one = named("one");
+    let edge = Edge::of(&one).run();
+    assert_eq!(edge.get("/").text(), "one");
+    for film in ["first", "second"] {
+        let folder = tempfile::tempdir().expect("a folder");
+        std::fs::write(folder.path().join(format!("{film}.mp4")), letters(0, 1000)).expect("a film");
+        edge.configure("origins.main", json!({"kind": "library", "folders": [folder.path()]}));
+        // The list of the library before may be fresh in the cache for some seconds.
+        eventually("the library is served", || edge.get(&format!("/titles.json?q={film}")).text().contains(film));
+        edge.expect_metric("reelgate_config_reload_success", &[], 1.0);
+    }
+    edge.configure("origins.main", json!({"kind": "http", "servers": [one.url()]}));
+    eventually("the first origin is back", || edge.get("/back").text() == "one");
+}
+
 #[test]
 fn a_broken_file_leaves_the_old_one_in_force() {
     let one = named("one");
