@@ -116,7 +116,7 @@ pub(super) struct Object {
 
 impl Object {
     fn bytes(&self) -> u64 {
-        self.body.bytes + self.meta_charge.bytes()
+        self.body.content.bytes + self.body.forms.bytes() + self.meta_charge.bytes()
     }
 }
 
@@ -188,7 +188,7 @@ impl MemoryStore {
     pub fn held(&self, key: &CompactCacheKey) -> Option<Held> {
         match self.find(u128::from_be_bytes(key.combined_bin()), None, SystemTime::now())? {
             Found::Object(..) => Some(Held::Whole),
-            Found::Fill(fill, _) => Some(Held::Filling { body_bytes: fill.written() }),
+            Found::Fill(fill, _) => Some(Held::Filling { body_bytes: fill.flow.written() }),
         }
     }
 
@@ -197,14 +197,14 @@ impl MemoryStore {
         let key = u128::from_be_bytes(key.combined_bin());
         match self.find(key, None, SystemTime::now()).or_else(|| self.find_gone(key))? {
             Found::Object(object, verdict) => {
-                Some(info(&object.meta, object.body.bytes, object.bytes(), false, verdict))
+                Some(info(&object.meta, object.body.content.bytes, object.bytes(), false, verdict))
             }
             Found::Fill(fill, verdict) => {
                 let (meta, meta_bytes) = {
                     let head = fill.head.lock();
                     (Arc::clone(&head.meta), head.meta_charge.bytes())
                 };
-                let written = fill.written();
+                let written = fill.flow.written();
                 Some(info(&meta, written, written + meta_bytes, true, verdict))
             }
         }
@@ -316,7 +316,7 @@ impl MemoryStore {
         }
         let head = fill.head.lock();
         let object = Object {
-            meta: Arc::new(meta::complete(&head.meta, body.bytes, head.expired_at)),
+            meta: Arc::new(meta::complete(&head.meta, body.content.bytes, head.expired_at)),
             meta_charge: Arc::clone(&head.meta_charge),
             body: Arc::clone(&body),
             stamp: Arc::clone(&head.stamp),
