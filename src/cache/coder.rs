@@ -38,7 +38,8 @@ pub struct Wanted {
     /// Hits of a form after which it is made anew at `popular_level`; 0: never.
     pub popular_after: u32,
     pub popular_level: u32,
-    /// A larger body gets no form.
+    /// A smaller or larger body is given as it is.
+    pub bytes_min: u64,
     pub bytes_max: u64,
     /// False: only to tell what there is (HEAD, 304).
     pub make: bool,
@@ -79,6 +80,7 @@ impl MemoryStore {
 
     fn code_hit(&'static self, hit: &mut StoreHit, wanted: &Wanted) -> Given {
         let (key, version, forms, bytes) = match &hit.source {
+            _ if hit.position > 0 => return Given::NoForm,
             Source::Object(body) => (body.key, body.version, &body.forms, Some(body.content.bytes)),
             Source::Fill { fill, .. } => (fill.key, fill.version, &fill.forms, fill.flow.promised_bytes),
             Source::Flow { .. } | Source::Content(_) => return Given::NoForm,
@@ -100,7 +102,10 @@ impl MemoryStore {
             Slot::Useless => return Given::Identity,
             Slot::Empty => {}
         }
-        let Some(bytes) = bytes.filter(|bytes| *bytes <= wanted.bytes_max) else { return Given::NoForm };
+        let Some(bytes) = bytes else { return Given::NoForm };
+        if bytes < wanted.bytes_min || bytes > wanted.bytes_max {
+            return Given::Identity;
+        }
         if !wanted.make {
             return Given::Form { bytes: None };
         }
@@ -125,25 +130,23 @@ impl MemoryStore {
         let (coding, level) = (wanted.coding, wanted.popular_level);
         tokio::task::spawn_blocking(move || {
             let _permit = permit;
-            let mut encoder = Encoder::new(coding, level, Window::Large);
+            let mut encoder = Encoder::new(coding, level, Window::Of(body.content.bytes));
             let flow = Flow::new(None);
-            let mut output_bytes = 0;
             let mut position = 0;
-            loop {
+            while position < body.content.bytes {
                 let piece = body.content.read(position, PIECE_BYTES as u64);
-                let ended = piece.is_empty();
                 position += piece.len() as u64;
-                let output = if ended { std::mem::take(&mut encoder).finish() } else { encoder.write(&piece) };
-                output_bytes += output.len() as u64;
-                if output_bytes >= form.content.bytes {
+                append(&flow, encoder.write(&piece), &mut charge);
+                if flow.written() >= form.content.bytes {
                     return form.is_best();
                 }
-                append(&flow, output, &mut charge);
-                if ended {
-                    break;
-                }
             }
-            self.count(coding, "popular", body.content.bytes, output_bytes);
+            let end = encoder.finish();
+            if flow.written() + end.len() as u64 >= form.content.bytes {
+                return form.is_best();
+            }
+            append(&flow, end, &mut charge);
+            self.count(coding, "popular", body.content.bytes, flow.written());
             let better = Form::new(flow.complete(&mut charge), true);
             body.forms.set(coding, Slot::Whole(better));
             self.forms_changed(body.key, body.version);
@@ -179,7 +182,7 @@ impl Run {
         mut charge: Charge,
         _permit: OwnedSemaphorePermit,
     ) {
-        let encoder = Encoder::new(self.coding, level, Window::Large);
+        let encoder = Encoder::new(self.coding, level, Window::Of(body_bytes));
         if let Err(error) = self.encode(reader, encoder, &mut charge).await {
             tracing::debug!(%error, "a coded form was not made");
             self.store.metrics().compression_failures.with_label_values(&[self.coding.token(), "stored"]).inc();

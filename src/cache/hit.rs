@@ -76,6 +76,12 @@ impl StoreHit {
         }
     }
 
+    /// From now on, the bytes of `flow`.
+    pub(super) fn follow(&mut self, flow: Arc<Flow>) {
+        let changed = flow.subscribe();
+        self.source = Source::Flow { flow, changed };
+    }
+
     fn body_bytes(&self) -> Option<u64> {
         match &self.source {
             Source::Object(body) => Some(body.content.bytes),

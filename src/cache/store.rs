@@ -19,6 +19,7 @@ use prometheus::{IntCounter, IntGauge};
 
 use super::bans::{Bans, Begun, Stamp, Verdict};
 use super::budget::{Budget, Charge};
+use super::coder::Coders;
 use super::eviction::S3Fifo;
 use super::fill::{Body, Fill};
 use super::meta;
@@ -141,6 +142,7 @@ pub struct MemoryStore {
     fills_running: AtomicU64,
     too_large: Mutex<RecentKeys>,
     bans: Bans,
+    coders: Coders,
     metrics: Arc<Metrics>,
     objects: IntGauge,
     evictions: IntCounter,
@@ -158,6 +160,7 @@ impl MemoryStore {
             fills_running: AtomicU64::new(0),
             too_large: Mutex::default(),
             bans: Bans::new(Arc::clone(&metrics)),
+            coders: Coders::default(),
             objects: metrics.cache_objects.with_label_values(&[TIER]),
             evictions: metrics.cache_evictions.with_label_values(&[TIER]),
             metrics,
@@ -218,6 +221,14 @@ impl MemoryStore {
 
     pub(super) fn object_bytes_max(&self) -> u64 {
         self.object_bytes_max
+    }
+
+    pub(super) fn coders(&self) -> &Coders {
+        &self.coders
+    }
+
+    pub(super) fn metrics(&self) -> &Metrics {
+        &self.metrics
     }
 
     /// For a pass over everything.
@@ -361,6 +372,15 @@ impl MemoryStore {
     /// An object's head was replaced by one of another size.
     pub(super) fn resized(&self, object: &Object) {
         self.policy.lock().resize(object.body.version, object.bytes());
+    }
+
+    /// A body has more or other coded forms than before.
+    pub(super) fn forms_changed(&self, key: u128, version: u64) {
+        let shard = self.shard(key).write();
+        let object = shard.get(&key).and_then(|slot| slot.object.as_ref());
+        if let Some(object) = object.filter(|object| object.body.version == version) {
+            self.resized(object);
+        }
     }
 
     /// Removes the object if it is still this version.
