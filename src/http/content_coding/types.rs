@@ -7,8 +7,8 @@ use super::super::fields::is_token;
 /// playlist types say `audio/`.
 pub const DEFAULT: [&str; 23] = [
     "text/*",
-    "*/*+json",
-    "*/*+xml",
+    "*+json",
+    "*+xml",
     "application/json",
     "application/javascript",
     "application/x-javascript",
