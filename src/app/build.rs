@@ -5,7 +5,7 @@ use super::source::AppSource;
 use crate::admin;
 use crate::cache::{MemoryStore, StoreSettings, collapse};
 use crate::config::{Config, Loaded};
-use crate::edge::{Edge, Generation, Refreshes};
+use crate::edge::{self, Edge, Generation, Refreshes};
 use crate::http::loop_detection::LoopId;
 use crate::observe::{AccessLog, Lifecycle, Metrics};
 use crate::origin::Origins;

@@ -258,7 +258,3 @@ fn capacity_max(bytes: u64) -> u64 {
     let chunk = CHUNK_BYTES as u64;
     if coded < chunk { coded.next_power_of_two() } else { coded.next_multiple_of(chunk) }
 }
-
-
-#[cfg(test)]
-mod tests;

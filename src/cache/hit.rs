@@ -26,9 +26,15 @@ pub const FILL_FAILED: ErrorType = ErrorType::Custom("cache fill failed");
 #[derive(Debug)]
 pub(super) enum Source {
     Object(Arc<Body>),
-    Fill { fill: Arc<Fill>, changed: watch::Receiver<()> },
+    Fill {
+        fill: Arc<Fill>,
+        changed: watch::Receiver<()>,
+    },
     /// A coded form, while it is made.
-    Flow { flow: Arc<Flow>, changed: watch::Receiver<()> },
+    Flow {
+        flow: Arc<Flow>,
+        changed: watch::Receiver<()>,
+    },
     /// What a fill or a form has become, or a form that is whole.
     Content(Arc<Content>),
 }

@@ -73,15 +73,13 @@ impl Edge {
 
     /// Undoes the coding of an answer that was coded because we asked for it.
     pub(super) fn undo_coding(&self, session: &mut Session, response: &ResponseHeader, ctx: &Context) {
-        if !ctx.origin.coding_is_ours || response.status.is_informational() {
+        let BodyCoding::One(coding) = content_coding::of_body(&response.headers) else { return };
+        if !ctx.origin.coding_is_ours || !rules::has_whole_body(response.status.as_u16(), &response.headers) {
             return;
         }
-        let (BodyCoding::One(coding), StatusCode::OK..) = (content_coding::of_body(&response.headers), response.status)
-        else {
-            return;
-        };
+        // Not to be touched; but what the client cannot read is of no use to it.
         let accepts = Accepts::of(&session.req_header().headers);
-        if !may_be_decoded(response) && accepts.allows(coding) {
+        if rules::forbids_transforms(&response.headers) && accepts.allows(coding) {
             return;
         }
         if let Some(module) = session.upstream_modules_ctx.get_mut::<FromOrigin>() {
@@ -213,7 +211,8 @@ impl Edge {
         let level = settings.levels[coding.index()].min(ON_THE_WAY_LEVELS_MAX[coding.index()]);
         let Some(module) = session.downstream_modules_ctx.get_mut::<OnTheWay>() else { return false };
         let encoder = Encoder::new(coding, level, Window::Small);
-        module.0 = Some(Box::new(Coded { encoder, _permit: permit, tally: Tally::new(coding, "passing", &self.metrics) }));
+        module.0 =
+            Some(Box::new(Coded { encoder, _permit: permit, tally: Tally::new(coding, "passing", &self.metrics) }));
         true
     }
 }

@@ -13,14 +13,20 @@ use super::{BodyCoding, of_body};
 pub const UNTRUE_AFTER_CODING: [&str; 6] =
     ["accept-ranges", "content-digest", "content-length", "content-md5", "digest", "repr-digest"];
 
-/// Whether we may change the coding of a response: it has a body and the whole of it (not 1xx, 204, 205, 206, 304, nor anything
-/// with `Content-Range`), nobody has coded it, and nobody forbids it (`no-transform`, RFC 9111 §5.2.2.6). Whether the request was
-/// HEAD is for the caller to know.
+/// Whether we may code a response: it has a whole body, nobody has coded it, and nobody forbids it.
 pub fn may_be_coded<H: HeaderView>(status: u16, headers: &H) -> bool {
-    let has_whole_body = !matches!(status, 0..=199 | 204 | 205 | 206 | 304) && !headers.has("content-range");
-    has_whole_body
-        && of_body(headers) == BodyCoding::None
-        && !ResponseCacheControl::parse(headers.all("cache-control")).no_transform
+    has_whole_body(status, headers) && of_body(headers) == BodyCoding::None && !forbids_transforms(headers)
+}
+
+/// Whether a response has a body and the whole of it: not 1xx, 204, 205, 206, 304, nor anything with `Content-Range`. Whether the
+/// request was HEAD is for the caller to know.
+pub fn has_whole_body<H: HeaderView>(status: u16, headers: &H) -> bool {
+    !matches!(status, 0..=199 | 204 | 205 | 206 | 304) && !headers.has("content-range")
+}
+
+/// `no-transform` (RFC 9111 §5.2.2.6)
+pub fn forbids_transforms<H: HeaderView>(headers: &H) -> bool {
+    ResponseCacheControl::parse(headers.all("cache-control")).no_transform
 }
 
 /// The entity-tag of the same content in other bytes (RFC 9110 §8.8.1, §8.8.3.3): weak. None: this is no entity-tag.
