@@ -88,6 +88,9 @@ impl Builder<'_> {
             requests_per_connection_max: raw.requests_per_connection,
             http2_streams_max: raw.http2_streams,
             http2_pending_resets_max: raw.http2_pending_resets,
+            http3_streams_max: raw.http3_streams,
+            http3_resets_max: raw.http3_resets,
+            http3_handshakes_max: raw.http3_handshakes,
             addresses_max: raw.addresses,
         }
     }

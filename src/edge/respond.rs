@@ -8,7 +8,7 @@ use crate::http::cache_status::{CacheStatus, Fwd};
 use crate::http::rules::HeaderSink;
 use crate::http::{answer, cors, headers};
 use crate::media::class;
-use http::header::{AGE, CONTENT_LENGTH, CONTENT_TYPE, SET_COOKIE, TRANSFER_ENCODING, VARY, VIA};
+use http::header::{AGE, ALT_SVC, CONTENT_LENGTH, CONTENT_TYPE, SET_COOKIE, TRANSFER_ENCODING, VARY, VIA};
 use http::{HeaderName, HeaderValue, StatusCode, Version};
 use pingora_cache::CachePhase;
 use pingora_error::{Error, ErrorType, Result};
@@ -115,6 +115,9 @@ impl Edge {
     /// What every answer carries, also our own: `Via`, and the site's header rules.
     pub(super) fn decorate(&self, response: &mut ResponseHeader, ctx: &Context) -> Result<()> {
         response.append_header(VIA, HeaderValue::from_static("1.1 reelgate"))?;
+        if let Some(alternative) = ctx.connection.as_ref().and_then(|connection| connection.alt_svc.clone()) {
+            response.insert_header(ALT_SVC, alternative)?;
+        }
         // Invalidation tags are between the origin and us.
         response.remove_header("cache-tag");
         response.remove_header("surrogate-key");

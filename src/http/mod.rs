@@ -17,6 +17,7 @@ pub mod key_rules;
 pub mod loop_detection;
 pub mod path;
 pub mod precondition;
+pub mod priority;
 pub mod problem;
 pub mod redact;
 pub mod reuse;

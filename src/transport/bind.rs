@@ -4,7 +4,7 @@ use super::certificates::CertificateError;
 use crate::config::ListenAddress;
 use socket2::{Domain, Protocol, Socket, TcpKeepalive, Type};
 use std::io;
-use std::net::SocketAddr;
+use std::net::{SocketAddr, UdpSocket};
 use std::os::unix::fs::{FileTypeExt, MetadataExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
@@ -12,6 +12,8 @@ use tokio::net::{TcpListener, UnixListener};
 
 /// Connections the kernel completes before we accept them.
 const BACKLOG: i32 = 1024;
+/// Packets that wait in either direction, all clients together.
+const UDP_BUFFER_BYTES: usize = 4 << 20;
 /// Owner and group: a web server in the same group may connect.
 const UNIX_MODE: u32 = 0o660;
 
@@ -39,7 +41,7 @@ impl std::fmt::Display for BindError {
         write!(f, "cannot listen on {}: ", self.address)?;
         match &self.problem {
             BindProblem::InUse => f.write_str(
-                "another program listens there; stop it (`ss -ltnp` or `ss -lxp` shows it) or choose another address",
+                "another program listens there; stop it (`ss -ltunp` or `ss -lxp` shows it) or choose another address",
             ),
             BindProblem::Privileged => f.write_str(
                 "permission denied; ports below 1024 need root or CAP_NET_BIND_SERVICE (`AmbientCapabilities=` in a \
@@ -83,6 +85,19 @@ pub(super) fn tcp(address: SocketAddr, only_v6: bool) -> Result<TcpListener, Bin
     socket.bind(&address.into())?;
     socket.listen(BACKLOG)?;
     Ok(TcpListener::from_std(socket.into())?)
+}
+
+/// For QUIC. The buffers are asked for; the system gives what it allows (`net.core.rmem_max`).
+pub(super) fn udp(address: SocketAddr, only_v6: bool) -> Result<UdpSocket, BindProblem> {
+    let socket = Socket::new(Domain::for_address(address), Type::DGRAM, Some(Protocol::UDP))?;
+    if address.is_ipv6() {
+        socket.set_only_v6(only_v6)?;
+    }
+    socket.set_recv_buffer_size(UDP_BUFFER_BYTES)?;
+    socket.set_send_buffer_size(UDP_BUFFER_BYTES)?;
+    socket.set_nonblocking(true)?;
+    socket.bind(&address.into())?;
+    Ok(socket.into())
 }
 
 /// Takes the place of a socket file that nobody listens on.

@@ -2,6 +2,7 @@
 //! proxy told about a connection), so that they are found in every phase and on every protocol.
 
 use crate::config::Listen;
+use http::HeaderValue;
 use pingora_core::protocols::Digest;
 use pingora_core::protocols::raw_connect::ProxyDigest;
 use pingora_http::ResponseHeader;
@@ -14,6 +15,7 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 pub enum Protocol {
     Http1,
     Http2,
+    Http3,
 }
 
 /// One client connection. Holds nothing of a request.
@@ -32,6 +34,8 @@ pub struct Connection {
     pub peer: Option<SocketAddr>,
     /// What the client connected to: the socket's own address, or what the PROXY header says. None: a unix socket.
     pub local: Option<SocketAddr>,
+    /// `Alt-Svc` of its answers (RFC 7838): the listener speaks HTTP/3 too, and this connection does not.
+    pub alt_svc: Option<HeaderValue>,
     pub(super) head: HeaderWatch,
     pub(super) unbuffered: AtomicBool,
 }

@@ -359,8 +359,8 @@ impl<S: IO> AsyncRead for Guarded<S> {
         let Some((connection, _)) = &this.connection else { return this.poll_head(cx, buf, 0) };
         match (connection.protocol, connection.head.awaited()) {
             (Protocol::Http2, _) => this.poll_frames(cx, buf),
-            (Protocol::Http1, Some(number)) => this.poll_head(cx, buf, number),
-            (Protocol::Http1, None) => Pin::new(&mut this.inner).poll_read(cx, buf),
+            (_, Some(number)) => this.poll_head(cx, buf, number),
+            (_, None) => Pin::new(&mut this.inner).poll_read(cx, buf),
         }
     }
 }

@@ -2,10 +2,12 @@
 
 use super::bind::{self, BindError, BindProblem, UnixFile};
 use super::certificates::Certificates;
+use super::h3::QuicListener;
 use super::serve::{self, Accepted, Context};
 use super::socket::Accepting;
 use super::{Shared, tls};
 use crate::config::{Listen, ListenAddress};
+use http::HeaderValue;
 use pingora_core::apps::HttpServerApp;
 use std::io;
 use std::net::{IpAddr, SocketAddr};
@@ -27,6 +29,7 @@ pub struct Listener {
     socket: ListenSocket,
     certificates: Option<Arc<Certificates>>,
     context: Context,
+    quic: Option<QuicListener>,
 }
 
 #[derive(Debug)]
@@ -80,8 +83,19 @@ impl Listener {
             }
         };
         let socket = socket.map_err(failed)?;
-        let context = Context::new(Arc::new(settings.clone()), shared, acceptor.transpose()?);
-        Ok(Self { socket, certificates, context })
+        let settings = Arc::new(settings.clone());
+        let mut alt_svc = None;
+        let mut quic = None;
+        if settings.http3
+            && let (Some(certificates), ListenSocket::Tcp(tcp)) = (&certificates, &socket)
+        {
+            let local = tcp.local_addr().map_err(|error| failed(error.into()))?;
+            let context = Context::of_quic(Arc::clone(&settings), Arc::clone(&shared));
+            quic = Some(QuicListener::bind(local, only_v6, context, Arc::clone(certificates)).map_err(failed)?);
+            alt_svc = Some(alternative(settings.alt_svc_port.unwrap_or(local.port())));
+        }
+        let context = Context::new(settings, shared, acceptor.transpose()?, alt_svc);
+        Ok(Self { socket, certificates, context, quic })
     }
 
     /// Where it listens, with the port the system chose for port 0. None: a unix socket.
@@ -108,11 +122,19 @@ impl Listener {
     where
         A: HttpServerApp + Send + Sync + 'static,
     {
-        let Self { socket, certificates, context } = self;
+        let Self { socket, certificates, context, quic } = self;
         let closing = CancellationToken::new();
         if let Some(certificates) = certificates {
             let metrics = Arc::clone(&context.shared.metrics);
             tokio::spawn(certificates.watch(CERTIFICATE_INTERVAL, metrics, closing.clone()));
+        }
+        if let Some(quic) = quic {
+            let (app, shutdown, closing) = (Arc::clone(&app), shutdown.clone(), closing.clone());
+            let place = context.shared.workers.take();
+            place.runtime.clone().spawn(async move {
+                let _place = place;
+                quic.run(app, shutdown, closing).await;
+            });
         }
         let context = Arc::new(context);
         let for_connections = shutdown.clone();
@@ -163,6 +185,15 @@ impl ListenSocket {
             Self::Unix { socket, .. } => Ok((Accepting::Unix(socket.accept().await?.0.into_std()?), None)),
         }
     }
+}
+
+/// How long clients remember where HTTP/3 is.
+const ALTERNATIVE_MAX_AGE_S: u32 = 86_400;
+
+/// RFC 7838: the same host, on UDP.
+fn alternative(port: u16) -> HeaderValue {
+    let text = format!("h3=\":{port}\"; ma={ALTERNATIVE_MAX_AGE_S}");
+    HeaderValue::from_str(&text).expect("digits make a valid field")
 }
 
 /// An IPv4 client of a dual-stack socket, as IPv4.

@@ -9,9 +9,11 @@
 //! | [`Connection`] | the facts of a connection, found again in the session's digest |
 //! | [`Certificates`] | chosen by SNI, read again when files change |
 //! | [`Workers`] | the threads connections are served on |
+//! | `h3` | HTTP/3: the same address on UDP, the same application |
 //! | `slots` | how many connections there are, in all and per address |
 //!
-//! Invariants: nothing here reads a URL or a header field, except the PROXY header that precedes HTTP. Every wait has a deadline
+//! Invariants: nothing here reads a URL or a header field, except the PROXY header that precedes
+//! HTTP, and what HTTP/3's own framing has to check. Every wait has a deadline
 //! and every table is bounded by the number of open connections. A bind that fails is an error value, never a panic.
 
 mod bind;
@@ -19,6 +21,7 @@ mod certificates;
 mod connection;
 mod connection_app;
 mod guard;
+mod h3;
 mod listener;
 mod proxy_protocol;
 mod self_signed;

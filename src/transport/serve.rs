@@ -11,6 +11,7 @@ use super::workers::Place;
 use super::{Shared, connection};
 use crate::config::{Limits, Listen};
 use crate::observe::InFlight;
+use http::HeaderValue;
 use pingora_core::apps::{HttpServerApp, ServerApp};
 use pingora_core::listeners::tls::Acceptor;
 use pingora_core::protocols::{ALPN, IO};
@@ -23,11 +24,17 @@ use tokio_util::sync::CancellationToken;
 
 static CONNECTION_IDS: AtomicU64 = AtomicU64::new(1);
 
+/// Of the next connection, unique in this process.
+pub(super) fn next_id() -> u64 {
+    CONNECTION_IDS.fetch_add(1, Ordering::Relaxed)
+}
+
 /// What all connections of a listener share.
 pub(super) struct Context {
     pub(super) settings: Arc<Listen>,
     pub(super) shared: Arc<Shared>,
     tls: Option<Acceptor>,
+    alt_svc: Option<HeaderValue>,
     open: IntGauge,
     accepted: IntCounter,
     /// Whether an untrusted peer's PROXY header has been reported; others are only logged at `debug`.
@@ -62,11 +69,32 @@ pub(super) struct Accepted {
 }
 
 impl Context {
-    pub(super) fn new(settings: Arc<Listen>, shared: Arc<Shared>, tls: Option<Acceptor>) -> Self {
+    /// `alt_svc`: where else to find this listener's sites.
+    pub(super) fn new(
+        settings: Arc<Listen>,
+        shared: Arc<Shared>,
+        tls: Option<Acceptor>,
+        alt_svc: Option<HeaderValue>,
+    ) -> Self {
         let transport = if tls.is_some() { "tls" } else { "clear" };
+        Self::counted_as(transport, settings, shared, tls, alt_svc)
+    }
+
+    /// Of connections that are not accepted from a stream socket.
+    pub(super) fn of_quic(settings: Arc<Listen>, shared: Arc<Shared>) -> Self {
+        Self::counted_as("quic", settings, shared, None, None)
+    }
+
+    fn counted_as(
+        transport: &str,
+        settings: Arc<Listen>,
+        shared: Arc<Shared>,
+        tls: Option<Acceptor>,
+        alt_svc: Option<HeaderValue>,
+    ) -> Self {
         let open = shared.metrics.connections.with_label_values(&[transport]);
         let accepted = shared.metrics.connections_accepted.with_label_values(&[transport]);
-        Self { settings, shared, tls, open, accepted, reported_untrusted: AtomicBool::new(false) }
+        Self { settings, shared, tls, alt_svc, open, accepted, reported_untrusted: AtomicBool::new(false) }
     }
 
     /// None: a limit is reached, and counted; the connection is to be dropped.
@@ -94,7 +122,7 @@ impl Context {
         slot
     }
 
-    fn limit_reached(&self, limit: &str) {
+    pub(super) fn limit_reached(&self, limit: &str) {
         self.shared.metrics.limits_reached.with_label_values(&[limit]).inc();
     }
 }
@@ -121,13 +149,14 @@ pub(super) async fn serve<A>(
         Raw::Unix(_) => None,
     };
     let facts = Connection {
-        id: CONNECTION_IDS.fetch_add(1, Ordering::Relaxed),
+        id: next_id(),
         listener: Arc::clone(&context.settings),
         tls: context.tls.is_some(),
         protocol: Protocol::Http1,
         client: peer,
         peer,
         local,
+        alt_svc: context.alt_svc.clone(),
         head: connection::HeaderWatch::default(),
         unbuffered: AtomicBool::new(false),
     };
@@ -234,6 +263,7 @@ impl<A: HttpServerApp + Send + Sync + 'static> Job<A> {
         let spoken = match facts.protocol {
             Protocol::Http1 => allowed.http1,
             Protocol::Http2 => allowed.http2,
+            Protocol::Http3 => false,
         };
         if !spoken {
             tracing::debug!(connection = facts.id, protocol = ?facts.protocol, "not spoken on this listener; closed");

@@ -42,6 +42,11 @@ impl Slots {
         taken.ok().map(|_| Slot(Arc::clone(self)))
     }
 
+    /// How many connections `address` has.
+    pub(super) fn open_of(&self, address: IpAddr) -> usize {
+        self.by_address.lock().get(&Block::of(address)).copied().unwrap_or(0)
+    }
+
     /// A place among the connections of `address`; None: it has `max` open.
     pub(super) fn take_for(self: &Arc<Self>, address: IpAddr, max: usize) -> Option<AddressSlot> {
         let block = Block::of(address);

@@ -19,9 +19,10 @@ impl Builder<'_> {
             }
             if raw.http3 && self.places.is_absent(&at("tls")) {
                 self.error(&at("http3"), "HTTP/3 needs `tls`", Some("add tls: self-signed, or {cert, key}"));
-            } else if raw.http3 {
-                let message = "`http3` is not built yet: this listener speaks HTTP/1.1 and HTTP/2 only";
-                self.warning(&at("http3"), message, None);
+            }
+            if raw.http3 && raw.proxy_protocol {
+                let advice = "QUIC has no PROXY header; use a listener of its own";
+                self.error(&at("http3"), "HTTP/3 cannot go with `proxy_protocol`", Some(advice));
             }
             let Ok(address) = formats::listen_address(&raw.address) else { continue };
             let tcp = matches!(address, ListenAddress::Tcp(_));

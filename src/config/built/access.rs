@@ -55,6 +55,12 @@ pub struct Limits {
     pub http2_streams_max: u32,
     /// Streams reset by the peer and not yet accepted by us, before the connection is closed (CVE-2023-44487).
     pub http2_pending_resets_max: usize,
+    /// Concurrent requests of one HTTP/3 connection.
+    pub http3_streams_max: u32,
+    /// Requests one HTTP/3 connection may break off or spoil in quick succession.
+    pub http3_resets_max: u32,
+    /// QUIC handshakes at once, above which a client has to prove its address first.
+    pub http3_handshakes_max: usize,
     /// Addresses remembered for `rate` and per-address limits.
     pub addresses_max: usize,
 }

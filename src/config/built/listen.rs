@@ -10,7 +10,7 @@ pub struct Listen {
     /// Empty: in clear.
     pub tls: Vec<Certificate>,
     pub protocols: Protocols,
-    /// Accepted with a warning until HTTP/3 is built.
+    /// HTTP/3 on the same port of UDP.
     pub http3: bool,
     /// The port `Alt-Svc` advertises; default: the listener's own.
     pub alt_svc_port: Option<u16>,

@@ -43,6 +43,15 @@ pub struct RawLimits {
     /// HTTP/2 streams reset by the client before they were accepted, until the connection is closed (rapid reset).
     #[schemars(range(min = 1, max = 10_000))]
     pub http2_pending_resets: usize,
+    /// Concurrent requests of one HTTP/3 connection.
+    #[schemars(range(min = 1, max = 10_000))]
+    pub http3_streams: u32,
+    /// HTTP/3 requests a client may cancel or spoil at once, until the connection is closed; an eighth comes back each second.
+    #[schemars(range(min = 1, max = 100_000))]
+    pub http3_resets: u32,
+    /// QUIC handshakes at once; beyond it clients must prove their address first (Retry). 0: always.
+    #[schemars(range(max = 1_000_000))]
+    pub http3_handshakes: usize,
     /// Client addresses remembered for `rate` and `connections_per_address`.
     #[schemars(range(min = 16, max = 100_000_000))]
     pub addresses: usize,
@@ -65,6 +74,9 @@ impl Default for RawLimits {
             requests_per_connection: 0,
             http2_streams: 128,
             http2_pending_resets: 20,
+            http3_streams: 128,
+            http3_resets: 128,
+            http3_handshakes: 64,
             addresses: 100_000,
         }
     }

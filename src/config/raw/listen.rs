@@ -16,7 +16,7 @@ pub struct RawListen {
     pub tls: OneOrMany<RawCertificate>,
     /// HTTP versions spoken: `http1`, `http2` (in clear: prior knowledge).
     pub protocols: Vec<RawProtocol>,
-    /// HTTP/3 beside it, on UDP; needs `tls`. Accepted with a warning: not built yet.
+    /// HTTP/3 beside it, on UDP; needs `tls`.
     pub http3: bool,
     /// Port that `Alt-Svc` advertises and `redirect_https: true` leads to; default: the listener's own.
     #[serde(skip_serializing_if = "Option::is_none")]

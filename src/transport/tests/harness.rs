@@ -38,6 +38,9 @@ pub(super) fn limits() -> Limits {
         requests_per_connection_max: 0,
         http2_streams_max: 100,
         http2_pending_resets_max: 20,
+        http3_streams_max: 100,
+        http3_resets_max: 20,
+        http3_handshakes_max: 64,
         addresses_max: 1000,
     }
 }

@@ -1,0 +1,37 @@
+//! HTTP/3 (RFC 9114) on QUIC: each request becomes a session of Pingora's own HTTP application, the one that serves HTTP/1.1 and
+//! HTTP/2, so whatever the edge does it does here too.
+//!
+//! | part | what it does |
+//! |---|---|
+//! | [`endpoint`] | the UDP socket, who may come in, limits of QUIC |
+//! | [`connection`] | one connection: its streams, silence, a drain |
+//! | [`request`] | one request, from its stream to Pingora |
+//! | [`session`] | what Pingora sees of it |
+//! | [`receive`], [`send`] | the two halves of a request's stream |
+//! | [`control`] | SETTINGS, GOAWAY, priorities |
+//! | [`budget`] | requests a client may break off |
+//! | [`wire`], [`qpack`], [`huffman`], [`static_table`], [`fields`], [`code`] | frames, fields and errors; pure |
+//!
+//! QUIC itself is quinn's. HTTP/3's framing is ours: the h3 crate (0.0.8) takes a pseudo-header field twice, keeps frames of any
+//! length whole, knows no priorities, and copies bodies.
+//!
+//! Invariants: a stream that does not end well is reset. A client holds no more of our memory than the windows of its connection
+//! and one piece of each answer. No 0-RTT: replayed requests would reach origins (RFC 8470). No dynamic table, so no request waits
+//! for another stream. Nothing is pushed.
+
+mod budget;
+mod code;
+mod connection;
+mod control;
+mod endpoint;
+mod fields;
+mod huffman;
+mod qpack;
+mod receive;
+mod request;
+mod send;
+mod session;
+mod static_table;
+mod wire;
+
+pub(super) use endpoint::QuicListener;

@@ -1,0 +1,44 @@
+//! How many requests a client may break off or spoil: many at once (a seek drops what was asked ahead), few for long. What a reset
+//! costs us is a look-up or an origin's connection; what it costs the client is a packet (CVE-2023-44487).
+
+use std::time::Instant;
+
+/// How long a spent budget takes to be whole again.
+const REFILL_S: f64 = 8.0;
+
+/// See the module. One per connection.
+#[derive(Debug)]
+pub struct Budget {
+    max: f64,
+    left: f64,
+    at: Instant,
+}
+
+impl Budget {
+    pub fn new(max: u32, now: Instant) -> Self {
+        Self { max: f64::from(max), left: f64::from(max), at: now }
+    }
+
+    /// False: it is spent.
+    pub fn spend(&mut self, now: Instant) -> bool {
+        let passed = now.saturating_duration_since(self.at).as_secs_f64();
+        self.left = (self.left + passed * self.max / REFILL_S).min(self.max) - 1.0;
+        self.at = now;
+        self.left >= 0.0
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::time::Duration;
+
+    #[test]
+    fn a_burst_is_paid_back_with_time() {
+        let start = Instant::now();
+        let mut budget = Budget::new(8, start);
+        assert!((0..8).all(|_| budget.spend(start)));
+        assert!(!budget.spend(start));
+        assert!(budget.spend(start + Duration::from_secs(3)));
+    }
+}

@@ -1,0 +1,230 @@
+//! The UDP socket of a listener: bound beside the TCP one, with its certificates; who may come in is decided here, before
+//! anything is spent on a handshake.
+//!
+//! One endpoint reads all packets of its socket and hands them to their connections, which are spread over the workers and send
+//! by themselves. So a client may change its address (RFC 9000, section 9) and still be found; with several sockets on one port
+//! the kernel would send its packets to another of them.
+
+use super::connection::{self, Accepted, Handshake};
+use crate::config::{Certificate, Limits, Listen};
+use crate::transport::bind::{self, BindProblem};
+use crate::transport::certificates::Certificates;
+use crate::transport::listener::canonical;
+use crate::transport::serve::Context;
+use crate::transport::tls;
+use parking_lot::Mutex;
+use pingora_core::apps::HttpServerApp;
+use quinn::{ConnectionId, ConnectionIdGenerator, EndpointConfig, IdleTimeout, ServerConfig, TransportConfig, VarInt};
+use ring::hmac;
+use ring::rand::{SecureRandom, SystemRandom};
+use sha2::{Digest, Sha256};
+use std::net::{SocketAddr, UdpSocket};
+use std::os::fd::{AsRawFd, RawFd};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::time::Duration;
+use tokio::sync::watch;
+use tokio_util::sync::CancellationToken;
+
+/// Receive windows, as HTTP/2's: an upload of 100 Mbit/s at 80 ms, and four of them.
+const STREAM_WINDOW_BYTES: u32 = 1 << 20;
+const CONNECTION_WINDOW_BYTES: u32 = 4 << 20;
+/// What one connection may hold of its answers until the client has acknowledged it.
+const SEND_WINDOW_BYTES: u64 = 4 << 20;
+/// Control, two of QPACK, and a few nobody knows.
+const OTHER_STREAMS_AT_ONCE: u32 = 16;
+/// How often we ask whether a silent client with an open connection is still there.
+const KEEP_ALIVE: Duration = Duration::from_secs(15);
+/// Packets of clients we have not decided about: connections, bytes of each, bytes in all.
+const INCOMING_MAX: usize = 1024;
+const INCOMING_BYTES_MAX: u64 = 64 << 10;
+const INCOMING_BYTES_MAX_ALL: u64 = 8 << 20;
+/// How long the answer to a Retry counts.
+const RETRY_LIFETIME: Duration = Duration::from_secs(15);
+const CONNECTION_ID_BYTES: usize = 8;
+
+/// See the module. It lives as long as its last connection.
+pub(in crate::transport) struct QuicListener {
+    socket: UdpSocket,
+    pub(super) local: SocketAddr,
+    pub(super) context: Context,
+    server: ServerConfig,
+    reset_key: [u8; 32],
+    /// The configuration of connections accepted under these limits.
+    current: Mutex<Option<(Arc<Limits>, Arc<ServerConfig>)>>,
+    handshakes: Arc<AtomicUsize>,
+}
+
+impl std::fmt::Debug for QuicListener {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("QuicListener").field("local", &self.local).finish_non_exhaustive()
+    }
+}
+
+impl QuicListener {
+    /// On the address of the TCP socket, its port known.
+    pub fn bind(
+        local: SocketAddr,
+        only_v6: bool,
+        context: Context,
+        certificates: Arc<Certificates>,
+    ) -> Result<Self, BindProblem> {
+        let crypto = tls::quic(certificates).map_err(|error| BindProblem::Tls(error.to_string()))?;
+        let mut server = ServerConfig::with_crypto(Arc::new(crypto));
+        server
+            .migration(true)
+            .retry_token_lifetime(RETRY_LIFETIME)
+            .max_incoming(INCOMING_MAX)
+            .incoming_buffer_size(INCOMING_BYTES_MAX)
+            .incoming_buffer_size_total(INCOMING_BYTES_MAX_ALL);
+        Ok(Self {
+            socket: bind::udp(local, only_v6)?,
+            local,
+            server,
+            reset_key: reset_key(&context.settings),
+            context,
+            current: Mutex::default(),
+            handshakes: Arc::default(),
+        })
+    }
+
+    pub(super) fn raw_fd(&self) -> RawFd {
+        self.socket.as_raw_fd()
+    }
+
+    /// Limits may be swapped at any time; a connection keeps those it was accepted under.
+    pub(super) fn server_config(&self, limits: &Arc<Limits>) -> Arc<ServerConfig> {
+        let mut current = self.current.lock();
+        if let Some((known, config)) = &*current
+            && Arc::ptr_eq(known, limits)
+        {
+            return Arc::clone(config);
+        }
+        let mut config = self.server.clone();
+        config.transport_config(Arc::new(transport(limits)));
+        let config = Arc::new(config);
+        *current = Some((Arc::clone(limits), Arc::clone(&config)));
+        config
+    }
+
+    /// Accepts until `shutdown` turns true, then no more; connections go on by themselves. To be run on a worker: packets are
+    /// read where it runs.
+    pub async fn run<A>(self, app: Arc<A>, mut shutdown: watch::Receiver<bool>, closing: CancellationToken)
+    where
+        A: HttpServerApp + Send + Sync + 'static,
+    {
+        let endpoint = self.socket.try_clone().and_then(|socket| {
+            let server = self.server_config(&self.context.shared.limits.load_full());
+            let server = ServerConfig::clone(&server);
+            quinn::Endpoint::new(self.endpoint_config(), Some(server), socket, Arc::new(quinn::TokioRuntime))
+        });
+        let endpoint = match endpoint {
+            Ok(endpoint) => endpoint,
+            Err(error) => return tracing::error!(listener = %self.local, %error, "HTTP/3 cannot be served"),
+        };
+        let listener = Arc::new(self);
+        loop {
+            let incoming = tokio::select! {
+                biased;
+                _ = shutdown.wait_for(|stop| *stop) => break,
+                incoming = endpoint.accept() => incoming,
+            };
+            let Some(incoming) = incoming else { break };
+            if listener.must_prove(&incoming) {
+                listener.context.limit_reached("http3_handshakes");
+                // An answer to a Retry has been proven, so this one may be sent it.
+                let _ = incoming.retry();
+                continue;
+            }
+            let peer = canonical(incoming.remote_address());
+            let Some(slots) = listener.context.admit(Some(peer.ip())) else {
+                incoming.refuse();
+                continue;
+            };
+            let place = listener.context.shared.workers.take();
+            let runtime = place.runtime.clone();
+            let accepted = Accepted { incoming, handshake: Handshake::begin(&listener.handshakes), slots, place };
+            let (listener, app, closing) = (Arc::clone(&listener), Arc::clone(&app), closing.clone());
+            runtime.spawn(connection::serve(listener, accepted, app, closing));
+        }
+        // Whoever comes now is told so at once.
+        endpoint.set_server_config(None);
+    }
+
+    /// Whether a client has to show first that it is where it says (RFC 9000, section 8.1): under load, and where addresses that
+    /// nobody has proven could use up those of somebody else.
+    fn must_prove(&self, incoming: &quinn::Incoming) -> bool {
+        if incoming.remote_address_validated() {
+            return false;
+        }
+        let limits = self.context.shared.limits.load();
+        let address = canonical(incoming.remote_address()).ip();
+        self.handshakes.load(Ordering::Acquire) >= limits.http3_handshakes_max
+            || self.context.shared.slots.open_of(address) >= limits.connections_per_address_max / 2
+    }
+
+    fn endpoint_config(&self) -> EndpointConfig {
+        let mut config = EndpointConfig::new(Arc::new(hmac::Key::new(hmac::HMAC_SHA256, &self.reset_key)));
+        config.cid_generator(|| Box::new(RandomIds(SystemRandom::new())));
+        config
+    }
+}
+
+fn transport(limits: &Limits) -> TransportConfig {
+    let mut transport = TransportConfig::default();
+    // A client that says nothing at all for so long is gone; requests have deadlines of their own.
+    let silence = IdleTimeout::try_from(limits.stall_timeout).unwrap_or(VarInt::MAX.into());
+    transport
+        .max_concurrent_bidi_streams(VarInt::from_u32(limits.http3_streams_max))
+        .max_concurrent_uni_streams(VarInt::from_u32(OTHER_STREAMS_AT_ONCE))
+        .stream_receive_window(VarInt::from_u32(STREAM_WINDOW_BYTES))
+        .receive_window(VarInt::from_u32(CONNECTION_WINDOW_BYTES))
+        .send_window(SEND_WINDOW_BYTES)
+        .max_idle_timeout(Some(silence))
+        .keep_alive_interval(Some(KEEP_ALIVE.min(limits.stall_timeout / 2)))
+        .datagram_receive_buffer_size(None);
+    transport
+}
+
+/// What stateless resets (RFC 9000, section 10.3) are made with. From a certificate's key, so that connections of a process that
+/// died are ended by the next one; where there is none, a new one each time.
+fn reset_key(settings: &Listen) -> [u8; 32] {
+    let mut hash = Sha256::new_with_prefix("reelgate stateless reset");
+    let files = settings.tls.iter().filter_map(|certificate| match certificate {
+        Certificate::Files { key, .. } => std::fs::read(key).ok(),
+        Certificate::SelfSigned => None,
+    });
+    match files.into_iter().next() {
+        Some(key) => hash.update(key),
+        None => {
+            let mut random = [0; 32];
+            if SystemRandom::new().fill(&mut random).is_err() {
+                fastrand::fill(&mut random);
+            }
+            hash.update(random);
+        }
+    }
+    hash.finalize().into()
+}
+
+/// Connection IDs nobody can guess or tell apart. (quinn's own carry a mark of their process, and it would ignore those of one
+/// before it instead of resetting them.)
+struct RandomIds(SystemRandom);
+
+impl ConnectionIdGenerator for RandomIds {
+    fn generate_cid(&mut self) -> ConnectionId {
+        let mut id = [0; CONNECTION_ID_BYTES];
+        if self.0.fill(&mut id).is_err() {
+            fastrand::fill(&mut id);
+        }
+        ConnectionId::new(&id)
+    }
+
+    fn cid_len(&self) -> usize {
+        CONNECTION_ID_BYTES
+    }
+
+    fn cid_lifetime(&self) -> Option<Duration> {
+        None
+    }
+}
