@@ -124,7 +124,7 @@ impl Metrics {
             tls_handshake_failures: counter(
                 &r,
                 "tls_handshake_failures_total",
-                "TLS handshakes of clients that failed or timed out.",
+                "TLS and QUIC handshakes of clients that failed or timed out.",
             ),
             certificate_reloads: counters(
                 &r,

@@ -78,6 +78,7 @@ fn what_contradicts_itself_is_refused() {
         ("    tls: self-signed", "   ", "needs `tls`"),
         ("    http3", "    protocols: []\n    http3", "speaks nothing"),
         ("    http3", "    proxy_protocol: true\n    http3", "trusted"),
+        ("    http3", "    proxy_protocol: true\n    http3", "cannot go with"),
         ("kind: http ", "kind: library ", "belongs to"),
         ("servers: [http://127.0.0.1:9000]", "folders: [a]", "`servers` is missing"),
         ("[http://127.0.0.1:9000]", "[{url: http://a, weight: 0}]", "out of range"),
