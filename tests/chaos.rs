@@ -233,7 +233,7 @@ fn chaos_breaks_nothing() {
     let clients: Vec<_> = (0..CLIENTS)
         .map(|i| {
             let (titles, seen) = (Arc::clone(&titles), Arc::clone(&seen));
-            let speech = Speech::ALL[i % 4];
+            let speech = Speech::ALL[i % Speech::ALL.len()];
             let address = edge.speaks(speech);
             let mut rng = fastrand::Rng::with_seed(seed.wrapping_add(i as u64));
             runtime().spawn(async move {

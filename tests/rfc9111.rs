@@ -1,4 +1,4 @@
-//! The HTTP cache, section by section: one table of cases ([`cases`]), run over HTTP/1.1 and HTTP/2 through one edge with a
+//! The HTTP cache, section by section: one table of cases ([`cases`]), run over HTTP/1.1, HTTP/2 and HTTP/3 through one edge with a
 //! scripted origin. Each case names the section and what it would break.
 
 mod cases;
@@ -62,14 +62,14 @@ fn reply(line: &str, number: usize) -> Reply {
 }
 
 fn path(speech: Speech, index: usize) -> String {
-    format!("/{}/{index}", if speech.is_http2() { "h2" } else { "h1" })
+    format!("/{speech:?}/{index}")
 }
 
 async fn ask(edge: &Edge, speech: Speech, path: &str, line: &str) -> Result<(u16, http::HeaderMap, String), String> {
     let (first, fields) = parts(line);
     let (method, suffix) = first.split_once(' ').unwrap_or((&first, ""));
     let fields: Vec<_> = fields.iter().map(|(name, value)| (name.as_str(), value.as_str())).collect();
-    let mut player = Player::open(speech, edge.http(), None).await?;
+    let mut player = Player::open(speech, edge.speaks(speech), None).await?;
     let method: Method = method.parse().map_err(|_| "a method".to_owned())?;
     let mut answer = player.ask(method, &format!("{path}{suffix}"), &fields).await?;
     let body = answer.rest().await?;
@@ -157,9 +157,10 @@ fn every_section_over_http1_and_http2() {
             .set("origins.main.breaker.enabled", false)
             .set("origins.main.health.passive.failures", 1000)
             .set("origins.main.retry.attempts", 0)
+            .tls()
             .run(),
     );
-    let jobs: Vec<_> = [Speech::Http1, Speech::Http2]
+    let jobs: Vec<_> = [Speech::Http1, Speech::Http2, Speech::Http3]
         .into_iter()
         .flat_map(|speech| (0..CASES.len()).map(move |index| (speech, index)))
         .collect();

@@ -1,5 +1,5 @@
 //! Who waits for whom: first bytes that must not wait for the last, clients that stop reading or leave while others want the same
-//! object, and many on one cold object. On HTTP/1.1 and HTTP/2, in clear and over TLS.
+//! object, and many on one cold object. On HTTP/1.1 and HTTP/2, in clear and over TLS, and on HTTP/3.
 
 use crate::support::{
     Answer, Edge, Gate, Origin, Player, Reply, Speech, Step, eventually, letters, patience, pattern, runtime,
@@ -102,7 +102,7 @@ fn two_hundred_on_one_cold_object_are_one_request_and_stream() {
     runtime().block_on(async {
         let mut clients = Vec::new();
         for i in 0..200 {
-            let mut player = open(Speech::ALL[i % 4], &edge).await;
+            let mut player = open(Speech::ALL[i % Speech::ALL.len()], &edge).await;
             let begun = Arc::clone(&begun);
             clients.push(tokio::spawn(async move {
                 let mut answer = player.get("/a").await?;
@@ -149,7 +149,7 @@ fn a_first_client_that_stops_reading_holds_nobody_up() {
         Origin::start().handle("*", |_| Reply::cacheable("").length(16 << 20).steps(vec![Step::Pattern(16 << 20)]));
     let edge = Edge::of(&origin).tls().set("cache.memory", "256MiB").run();
     runtime().block_on(async {
-        for speech in [Speech::Http1, Speech::Http1Tls] {
+        for speech in [Speech::Http1, Speech::Http1Tls, Speech::Http3] {
             let path = format!("/{speech:?}");
             let got = second_gets(speech, &edge, &path, &body).await;
             assert_eq!(got, Ok(()), "{speech:?}");

@@ -255,9 +255,9 @@ impl EdgeBuilder {
         self
     }
 
-    /// One more listener, with a self-signed certificate.
+    /// One more listener, with a self-signed certificate; HTTP/3 beside it.
     pub fn tls(self) -> Self {
-        self.listen(json!({"tls": "self-signed"}))
+        self.listen(json!({"tls": "self-signed", "http3": true}))
     }
 
     pub fn origin(self, name: &str, url: &str) -> Self {

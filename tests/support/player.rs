@@ -1,8 +1,8 @@
-//! Clients that decide when they read and when they leave: HTTP/1.1 and HTTP/2, in clear and over TLS, by hyper. A body whose
-//! framing was not completed is an error here, as it is in a browser.
+//! Clients that decide when they read and when they leave: HTTP/1.1 and HTTP/2, in clear and over TLS, by hyper; HTTP/3 by h3. A
+//! body whose framing was not completed is an error here, as it is in a browser.
 
 use super::patience;
-use bytes::Bytes;
+use bytes::{Buf, Bytes};
 use http::{Method, Request, StatusCode};
 use http_body_util::{BodyExt, Empty};
 use hyper::body::Incoming;
@@ -22,17 +22,18 @@ pub enum Speech {
     Http1Tls,
     Http2,
     Http2Tls,
+    Http3,
 }
 
 impl Speech {
-    pub const ALL: [Self; 4] = [Self::Http1, Self::Http1Tls, Self::Http2, Self::Http2Tls];
+    pub const ALL: [Self; 5] = [Self::Http1, Self::Http1Tls, Self::Http2, Self::Http2Tls, Self::Http3];
 
     pub fn is_http2(self) -> bool {
         matches!(self, Self::Http2 | Self::Http2Tls)
     }
 
     pub fn is_tls(self) -> bool {
-        matches!(self, Self::Http1Tls | Self::Http2Tls)
+        matches!(self, Self::Http1Tls | Self::Http2Tls | Self::Http3)
     }
 }
 
@@ -53,6 +54,7 @@ pub struct Player {
 enum Sender {
     Http1(hyper::client::conn::http1::SendRequest<Empty<Bytes>>),
     Http2(hyper::client::conn::http2::SendRequest<Empty<Bytes>>),
+    Http3(Http3),
 }
 
 impl Drop for Player {
@@ -65,6 +67,10 @@ impl Player {
     /// `receive_buffer`: of the socket; small, so that a player that stops reading is soon felt.
     pub async fn open(speech: Speech, address: SocketAddr, receive_buffer: Option<u32>) -> Result<Self, String> {
         let connected = async {
+            if speech == Speech::Http3 {
+                let (http3, driver) = Http3::open(address).await?;
+                return Ok(Self { sender: Sender::Http3(http3), driver });
+            }
             let socket = TcpSocket::new_v4().map_err(|e| e.to_string())?;
             if let Some(bytes) = receive_buffer {
                 socket.set_recv_buffer_size(bytes).map_err(|e| e.to_string())?;
@@ -111,6 +117,7 @@ impl Player {
         let uri = match &self.sender {
             Sender::Http1(_) => path.to_owned(),
             Sender::Http2(_) => format!("http://localhost{path}"),
+            Sender::Http3(_) => format!("https://localhost{path}"),
         };
         let mut request = Request::builder().method(method).uri(uri);
         if matches!(self.sender, Sender::Http1(_)) {
@@ -120,8 +127,13 @@ impl Player {
             request = request.header(*name, *value);
         }
         let request = request.body(Empty::new()).expect("a valid request");
+        if let Sender::Http3(http3) = &mut self.sender {
+            let asked = tokio::time::timeout(patience(), http3.ask(request.map(drop))).await;
+            return asked.map_err(|_| "no head in time".to_owned())?;
+        }
         let response = async {
             match &mut self.sender {
+                Sender::Http3(_) => unreachable!("asked above"),
                 Sender::Http1(sender) => {
                     sender.ready().await?;
                     sender.send_request(request).await
@@ -134,7 +146,7 @@ impl Player {
         };
         let response = tokio::time::timeout(patience(), response).await.map_err(|_| "no head in time".to_owned())?;
         let (head, body) = response.map_err(|e| e.to_string())?.into_parts();
-        Ok(Answer { status: head.status, headers: head.headers, body, unread: Bytes::new() })
+        Ok(Answer { status: head.status, headers: head.headers, body: Body::Hyper(body), unread: Bytes::new() })
     }
 }
 
@@ -142,8 +154,30 @@ impl Player {
 pub struct Answer {
     pub status: StatusCode,
     pub headers: http::HeaderMap,
-    body: Incoming,
+    body: Body,
     unread: Bytes,
+}
+
+enum Body {
+    Hyper(Incoming),
+    Http3(Http3Stream),
+}
+
+impl Body {
+    /// The next bytes, perhaps none of them; None: the end.
+    async fn next(&mut self) -> Result<Option<Bytes>, String> {
+        match self {
+            Self::Hyper(body) => match body.frame().await {
+                None => Ok(None),
+                Some(Err(error)) => Err(error.to_string()),
+                Some(Ok(frame)) => Ok(Some(frame.into_data().unwrap_or_default())),
+            },
+            Self::Http3(stream) => {
+                let data = stream.0.recv_data().await.map_err(|e| e.to_string())?;
+                Ok(data.map(|mut data| data.copy_to_bytes(data.remaining())))
+            }
+        }
+    }
 }
 
 impl Answer {
@@ -157,17 +191,11 @@ impl Answer {
             return Ok(Some(std::mem::take(&mut self.unread)));
         }
         loop {
-            let frame = tokio::time::timeout(patience(), self.body.frame()).await;
-            match frame.map_err(|_| "no bytes in time".to_owned())? {
+            let next = tokio::time::timeout(patience(), self.body.next()).await;
+            match next.map_err(|_| "no bytes in time".to_owned())?? {
                 None => return Ok(None),
-                Some(Err(error)) => return Err(error.to_string()),
-                Some(Ok(frame)) => {
-                    if let Ok(data) = frame.into_data()
-                        && !data.is_empty()
-                    {
-                        return Ok(Some(data));
-                    }
-                }
+                Some(data) if data.is_empty() => {}
+                Some(data) => return Ok(Some(data)),
             }
         }
     }
@@ -192,6 +220,60 @@ impl Answer {
         }
         Ok(all)
     }
+}
+
+/// One HTTP/3 connection, by h3: not what the edge has. Its windows are small, so that one that stops reading is soon felt.
+struct Http3 {
+    sender: h3::client::SendRequest<h3_quinn::OpenStreams, Bytes>,
+    endpoint: quinn::Endpoint,
+}
+
+impl Drop for Http3 {
+    fn drop(&mut self) {
+        self.endpoint.close(0x100_u32.into(), b"");
+    }
+}
+
+/// An answer's stream; dropping it gives up the rest.
+struct Http3Stream(h3::client::RequestStream<h3_quinn::BidiStream<Bytes>, Bytes>);
+
+impl Drop for Http3Stream {
+    fn drop(&mut self) {
+        self.0.stop_sending(h3::error::Code::H3_REQUEST_CANCELLED);
+    }
+}
+
+impl Http3 {
+    async fn open(address: SocketAddr) -> Result<(Self, AbortHandle), String> {
+        let text = |e: &dyn std::fmt::Display| e.to_string();
+        let mut endpoint = quinn::Endpoint::client("127.0.0.1:0".parse().expect("an address")).map_err(|e| text(&e))?;
+        endpoint.set_default_client_config(http3_settings());
+        let connection = endpoint.connect(address, "localhost").map_err(|e| text(&e))?.await.map_err(|e| text(&e))?;
+        let opened = h3::client::new(h3_quinn::Connection::new(connection)).await;
+        let (mut driver, sender) = opened.map_err(|e| text(&e))?;
+        let driver = tokio::spawn(async move { drop(driver.wait_idle().await) }).abort_handle();
+        Ok((Self { sender, endpoint }, driver))
+    }
+
+    async fn ask(&mut self, request: Request<()>) -> Result<Answer, String> {
+        let mut stream = self.sender.send_request(request).await.map_err(|e| e.to_string())?;
+        stream.finish().await.map_err(|e| e.to_string())?;
+        let (head, ()) = stream.recv_response().await.map_err(|e| e.to_string())?.into_parts();
+        let body = Body::Http3(Http3Stream(stream));
+        Ok(Answer { status: head.status, headers: head.headers, body, unread: Bytes::new() })
+    }
+}
+
+/// For quinn: any certificate, TLS 1.3, windows as those of the HTTP/2 players.
+fn http3_settings() -> quinn::ClientConfig {
+    let mut tls = rustls::ClientConfig::clone(&tls(false));
+    tls.alpn_protocols = vec![b"h3".to_vec()];
+    let crypto = quinn::crypto::rustls::QuicClientConfig::try_from(tls).expect("TLS 1.3 is there");
+    let mut settings = quinn::ClientConfig::new(Arc::new(crypto));
+    let mut transport = quinn::TransportConfig::default();
+    transport.stream_receive_window((64_u32 << 10).into()).receive_window((1_u32 << 20).into());
+    settings.transport_config(Arc::new(transport));
+    settings
 }
 
 /// Accepts every certificate, as `curl -k`.

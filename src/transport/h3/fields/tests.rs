@@ -1,3 +1,5 @@
+//! Which messages are malformed, and how answers are written.
+
 use super::*;
 use proptest::prelude::*;
 
