@@ -16,6 +16,7 @@ mod faults;
 mod fuzz;
 mod harness;
 mod hostile_origin;
+mod http3;
 mod library;
 mod listeners;
 mod load;

@@ -115,6 +115,8 @@ impl Edge {
     /// What every answer carries, also our own: `Via`, and the site's header rules.
     pub(super) fn decorate(&self, response: &mut ResponseHeader, ctx: &Context) -> Result<()> {
         response.append_header(VIA, HeaderValue::from_static("1.1 reelgate"))?;
+        // An origin's alternatives are its own.
+        response.remove_header(&ALT_SVC);
         if let Some(alternative) = ctx.connection.as_ref().and_then(|connection| connection.alt_svc.clone()) {
             response.insert_header(ALT_SVC, alternative)?;
         }

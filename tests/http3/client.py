@@ -21,8 +21,7 @@ from aioquic.asyncio.protocol import QuicConnectionProtocol
 from aioquic.h3.connection import H3_ALPN, H3Connection
 from aioquic.h3.events import DataReceived, HeadersReceived
 from aioquic.quic.configuration import QuicConfiguration
-from aioquic.quic.events import ConnectionTerminated, StopSendingReceived, StreamReset
-from aioquic.quic.packet import QuicPacketType
+from aioquic.quic.events import ConnectionTerminated, StopSendingReceived, StreamDataReceived, StreamReset
 
 BODY_SHOWN_MAX = 64 * 1024
 
@@ -56,26 +55,32 @@ class Stream:
         }
 
 
-class Http(H3Connection):
-    """aioquic keeps no GOAWAY; this does."""
+def integer(data):
+    """The integer at the start, and the rest; None: it is not whole."""
+    if not data or len(data) < (length := 1 << (data[0] >> 6)):
+        return None
+    return int.from_bytes(data[:length], "big") & ((1 << (8 * length - 2)) - 1), data[length:]
 
-    goaway = None
 
-    def _handle_control_frame(self, frame_type, frame_data):
-        if frame_type == 0x7:
-            length = 1 << (frame_data[0] >> 6)
-            value = int.from_bytes(frame_data[:length], "big") & ((1 << (8 * length - 2)) - 1)
-            self.goaway.append(value)
-            return
-        super()._handle_control_frame(frame_type, frame_data)
+def goaways(data):
+    """The ids of the GOAWAY frames on a control stream: aioquic passes them over."""
+    ids = []
+    if not (kind := integer(data)) or kind[0] != 0:
+        return ids
+    rest = kind[1]
+    while (frame := integer(rest)) and (length := integer(frame[1])) and len(length[1]) >= length[0]:
+        content, rest = length[1][: length[0]], length[1][length[0] :]
+        if frame[0] == 0x7:
+            ids.append(integer(content)[0])
+    return ids
 
 
 class Client(QuicConnectionProtocol):
     def __init__(self, *args, **kwargs):
         super().__init__(*args, **kwargs)
         self.goaway = []
-        self.http = Http(self._quic)
-        self.http.goaway = self.goaway
+        self.servers = {}
+        self.http = H3Connection(self._quic)
         self.by_id = {}
         self.streams = []
         self.closed_with = None
@@ -97,6 +102,9 @@ class Client(QuicConnectionProtocol):
             self.by_id[event.stream_id].reset = event.error_code
         elif isinstance(event, StopSendingReceived) and event.stream_id in self.by_id:
             self.by_id[event.stream_id].stopped = event.error_code
+        elif isinstance(event, StreamDataReceived) and event.stream_id % 4 == 3:
+            data = self.servers[event.stream_id] = self.servers.get(event.stream_id, b"") + event.data
+            self.goaway = goaways(data) or self.goaway
         for answer in self.http.handle_event(event):
             stream = self.by_id.get(answer.stream_id)
             if stream is None:

@@ -125,15 +125,15 @@ enum Leaving {
     No,
     /// The client knows; the last request is not settled.
     Announced(Instant),
-    /// Requests from this stream on are refused.
-    From(u64),
+    /// Requests from this stream on are refused; that has reached the client by this time.
+    From(u64, Instant),
 }
 
 struct Driver<A> {
     shared: Arc<Shared>,
     app: Arc<A>,
     requests: JoinSet<Outcome>,
-    others: JoinSet<Result<(), Code>>,
+    others: JoinSet<()>,
     ours: Option<quinn::SendStream>,
     leaving: Leaving,
     /// The first stream that has not come.
@@ -174,7 +174,10 @@ impl<A: HttpServerApp + Send + Sync + 'static> Driver<A> {
         }
         self.ours = Some(ours);
         loop {
-            if matches!(self.leaving, Leaving::From(_)) && self.requests.is_empty() {
+            if let Leaving::From(_, known) = self.leaving
+                && self.requests.is_empty()
+                && known <= Instant::now()
+            {
                 return Code::NO_ERROR;
             }
             let due = self.due();
@@ -189,7 +192,7 @@ impl<A: HttpServerApp + Send + Sync + 'static> Driver<A> {
                     Ok(stream) => self.other(stream),
                     Err(_) => Err(Code::NO_ERROR),
                 },
-                Some(ended) = self.others.join_next() => ended.unwrap_or(Err(Code::INTERNAL_ERROR)),
+                Some(_) = self.others.join_next() => Ok(()),
                 () = closing.cancelled(), if stays => self.leave(),
                 () = sleep_until(due.into()) => self.is_due(),
             };
@@ -201,7 +204,7 @@ impl<A: HttpServerApp + Send + Sync + 'static> Driver<A> {
 
     fn begin(&mut self, mut send: quinn::SendStream, mut receive: quinn::RecvStream) -> Result<(), Code> {
         let id = VarInt::from(send.id()).into_inner();
-        if let Leaving::From(first) = self.leaving
+        if let Leaving::From(first, _) = self.leaving
             && id >= first
         {
             // The client may have ended them already.
@@ -238,18 +241,23 @@ impl<A: HttpServerApp + Send + Sync + 'static> Driver<A> {
         if self.other_streams > OTHER_STREAMS_MAX {
             return Err(Code::EXCESSIVE_LOAD);
         }
-        self.others.spawn(control::receive(stream, Arc::clone(&self.shared.control)));
+        self.others.spawn(control::receive(stream, Arc::clone(&self.shared.control), self.shared.quic.clone()));
         Ok(())
     }
 
     fn leave(&mut self) -> Result<(), Code> {
-        self.leaving = Leaving::Announced(Instant::now() + GOAWAY_GRACE.max(self.shared.quic.rtt() * 2));
+        self.leaving = Leaving::Announced(Instant::now() + self.grace());
         self.say(control::goaway(LAST_STREAM))
+    }
+
+    fn grace(&self) -> Duration {
+        GOAWAY_GRACE.max(self.shared.quic.rtt() * 2)
     }
 
     fn due(&self) -> Instant {
         match self.leaving {
             Leaving::Announced(until) => until,
+            Leaving::From(_, known) if self.requests.is_empty() => known,
             // Looked at again when a request ends.
             _ if !self.requests.is_empty() => Instant::now() + self.shared.limits.idle_timeout,
             _ => self.idle_since + self.shared.limits.idle_timeout,
@@ -259,10 +267,11 @@ impl<A: HttpServerApp + Send + Sync + 'static> Driver<A> {
     fn is_due(&mut self) -> Result<(), Code> {
         match self.leaving {
             Leaving::Announced(_) => {
-                self.leaving = Leaving::From(self.next);
+                // The end of a connection overtakes what was said last on its streams.
+                self.leaving = Leaving::From(self.next, Instant::now() + self.grace());
                 self.say(control::goaway(self.next))
             }
-            _ if self.requests.is_empty() => self.leave(),
+            Leaving::No if self.requests.is_empty() => self.leave(),
             _ => Ok(()),
         }
     }

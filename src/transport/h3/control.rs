@@ -192,14 +192,22 @@ fn check_settings(mut content: &[u8]) -> Result<(), Code> {
 /// More settings than these are no honest client's.
 const SETTINGS_MAX: usize = 128;
 
-/// Reads one of the client's unidirectional streams to its end. An error ends the connection.
-pub async fn receive(mut stream: RecvStream, control: Arc<Control>) -> Result<(), Code> {
+/// Reads one of the client's unidirectional streams to its end, and ends the connection if it breaks the rules: before the stream
+/// is given up, which the client could take for an offence of ours.
+pub async fn receive(mut stream: RecvStream, control: Arc<Control>, connection: quinn::Connection) {
+    if let Err(code) = read_all(&mut stream, control).await {
+        tracing::debug!(%code, "an HTTP/3 connection closed");
+        connection.close(code.into(), b"");
+    }
+}
+
+async fn read_all(stream: &mut RecvStream, control: Arc<Control>) -> Result<(), Code> {
     let mut head = Vec::new();
     let (kind, used) = loop {
         if let Some(kind) = varint(&head) {
             break kind;
         }
-        match read(&mut stream).await {
+        match read(stream).await {
             Ok(Some(bytes)) => head.extend_from_slice(&bytes),
             // Gone before it said what it was (RFC 9114, section 6.2).
             _ => return Ok(()),
@@ -246,13 +254,13 @@ pub async fn receive(mut stream: RecvStream, control: Arc<Control>) -> Result<()
 
 /// A stream that must not end (RFC 9114, section 6.2.1).
 async fn critical(
-    mut stream: RecvStream,
+    stream: &mut RecvStream,
     first: Bytes,
     mut take: impl FnMut(Bytes) -> Result<(), Code>,
 ) -> Result<(), Code> {
     take(first)?;
     loop {
-        match read(&mut stream).await {
+        match read(stream).await {
             Ok(Some(bytes)) => take(bytes)?,
             Ok(None) | Err(ReadError::Reset(_)) => return Err(Code::CLOSED_CRITICAL_STREAM),
             Err(_) => return Ok(()),

@@ -19,7 +19,8 @@ use std::sync::atomic::{AtomicBool, AtomicI32, Ordering};
 use std::time::Duration;
 use tokio::time::timeout;
 
-/// How long the end of a request without a length is waited for: one that has no body must not go to an origin as one that may.
+/// How long the first bytes of a body, or the end, are waited for: a request without a body must not go to an origin as one that
+/// may have one, nor one whose length is wrong from the start.
 const END_WAIT: Duration = Duration::from_millis(100);
 /// A HEADERS frame may be as long as the largest head; what is beyond this is no honest one.
 const FRAME_BYTES_LEAST: usize = 128 << 10;
@@ -73,9 +74,7 @@ impl Request {
     where
         A: HttpServerApp + Send + Sync + 'static,
     {
-        if !request.headers.contains_key(http::header::CONTENT_LENGTH)
-            && let Ok(Err(ended)) = timeout(END_WAIT, receiver.look_ahead()).await
-        {
+        if let Ok(Err(ended)) = timeout(END_WAIT, receiver.look_ahead()).await {
             return self.spoiled(ended, sender, receiver);
         }
         let cancelled = Arc::new(AtomicBool::new(false));

@@ -168,8 +168,10 @@ impl Session {
 
     fn gone(&mut self) {
         self.cancelled.store(true, Ordering::Relaxed);
-        self.sender.reset_with(Code::REQUEST_CANCELLED);
         self.receiver.stop_with(Code::REQUEST_CANCELLED);
+        // At once (RFC 9000, section 3.5), though what is fetched may still be wanted by others.
+        self.sender.reset_with(Code::REQUEST_CANCELLED);
+        self.sender.abort();
     }
 
     fn ended(&mut self, ended: Ended) -> Box<Error> {
