@@ -31,7 +31,9 @@ mod storage;
 mod store;
 mod sweep;
 
-pub use bans::{AskedFor, Ban, Bans, Begun, FillTime, Selector, Verdict};
+pub use bans::{
+    AskedFor, Ban, BanLog, Bans, Begun, FillTime, NotLogged, Restored, Selector, Stamp, StampError, Verdict,
+};
 pub use hit::{FILL_FAILED, StoreHit, follows_fill, verdict_on_alias};
 pub use meta::Version;
 pub use storage::FILL_REFUSED;
