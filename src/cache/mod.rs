@@ -4,7 +4,7 @@
 //! - `store`: [`MemoryStore`], the slots, their versions, and making room; `storage`: the same as Pingora calls it;
 //! - `fill`: one running fill and the `Body` it leaves; `hit` and `miss`: its readers and its writer;
 //! - `budget`: the hard bound, as charges that lie inside the bytes they pay for; `eviction`: S3-FIFO, pure;
-//! - `bans`: purges as facts with a time, and `sweep`: letting go of what they reach;
+//! - `bans`: purges as facts with a time, their log, and `sweep`: letting go of what they reach;
 //! - `meta`: copying and weighing heads; [`collapse`]: Pingora's cache lock as we use it.
 //!
 //! Invariants: a body is whole or it is an error, for every reader; bytes of two versions never mix; the bytes held never
@@ -17,7 +17,8 @@
 //! running an ordinary fill from disk (`get_miss_handler`, `write_body` per chunk, `finish`), so followers, bounds and
 //! truncation need no second rule; `get_miss_handler` wraps the RAM writer and hands the same chunks to the disk's bounded
 //! queue; `purge`, `expire` and `update_meta` go to both, disk first. Versions then come from the hybrid store, because they
-//! must not repeat after a restart. Heads are serialised only there (`CacheMeta::serialize`).
+//! must not repeat after a restart. Heads are serialised only there (`CacheMeta::serialize`), each with its [`Stamp`] as bytes; an
+//! object that is promoted carries it ([`Restored`]), and [`Bans::disk_holds_from`] says which bans the disk still needs.
 
 mod bans;
 mod budget;

@@ -145,12 +145,15 @@ impl Thread {
         loop {
             match requests.recv_timeout(TEND_EVERY) {
                 Ok(first) => {
-                    let batch: Vec<Request> = std::iter::once(first).chain(requests.try_iter().take(QUEUE_MAX)).collect();
+                    let batch: Vec<Request> =
+                        std::iter::once(first).chain(requests.try_iter().take(QUEUE_MAX)).collect();
                     let (bans, waiting): (Vec<Ban>, Vec<_>) = batch.into_iter().map(|r| (r.ban, r.done)).unzip();
                     let logged = self.file.commit(&self.bans, &bans);
                     self.note_durable();
                     // Whoever asked may have gone.
-                    waiting.into_iter().for_each(|done| drop(done.send(logged)));
+                    for done in waiting {
+                        let _ = done.send(logged);
+                    }
                 }
                 Err(RecvTimeoutError::Timeout) => {
                     self.file.tend(&self.bans);

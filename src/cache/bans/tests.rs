@@ -216,6 +216,28 @@ fn a_ban_lives_as_long_as_a_fill_from_before_it_runs() {
 }
 
 #[test]
+fn bans_are_kept_for_what_the_disk_holds_and_for_what_comes_back_from_it() {
+    let bans = unbounded();
+    let object = stamp(&bans, bans.now(), "s h /a", &["x"]);
+    bans.disk_holds_from(Some(object.oldest()));
+    bans.add(&Ban { selector: Selector::Tag("x".to_owned()), soft: true, at: at(0) });
+    let sweep = || {
+        let pass = bans.sweep_begins();
+        bans.prune(pass, pass.judged_through)
+    };
+    assert!(sweep(), "another pass would free nothing");
+    assert_eq!(bans.metrics.bans.get(), 1);
+    let restored = Arc::new(Stamp::from_bytes(&bans, &object.to_bytes(&bans)).expect("a stamp"));
+    let restored = bans.hold(restored);
+    bans.disk_holds_from(None);
+    assert!(!sweep(), "it is on its way into memory");
+    assert_eq!(bans.verdict(&restored.stamp), Verdict::Stale(at(0)));
+    drop(restored);
+    assert!(sweep());
+    assert_eq!(bans.metrics.bans.get(), 0);
+}
+
+#[test]
 fn an_answer_with_more_tags_than_are_kept_has_every_tag() {
     let bans = unbounded();
     let long = "a".repeat(crate::http::tags::TAG_BYTES_MAX + 1);

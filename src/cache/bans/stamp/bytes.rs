@@ -121,3 +121,78 @@ fn read(bytes: &[u8]) -> Option<(Stamp, u64)> {
     };
     Some((stamp, name))
 }
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+    use crate::observe::Metrics;
+
+    fn bans() -> Bans {
+        Bans::new(Arc::new(Metrics::new()))
+    }
+
+    fn stamps() -> impl Strategy<Value = Stamp> {
+        let tags = prop::collection::vec(any::<u64>(), 0..20);
+        (any::<u128>(), prop::option::of(".{0,40}"), tags, any::<bool>(), any::<bool>()).prop_map(
+            |(key, url, tags, more_tags, has_aliases)| Stamp {
+                key,
+                url: url.map(Arc::from),
+                tags: tags.into(),
+                more_tags,
+                has_aliases,
+                hard_from: 0,
+                soft_from: 0,
+                cleared_through: AtomicU64::new(0),
+            },
+        )
+    }
+
+    fn facts(stamp: &Stamp) -> (u128, Option<Arc<str>>, Vec<u64>, [bool; 2], [u64; 3]) {
+        let numbers = [stamp.hard_from, stamp.soft_from, stamp.cleared_through()];
+        (stamp.key, stamp.url.clone(), stamp.tags.to_vec(), [stamp.more_tags, stamp.has_aliases], numbers)
+    }
+
+    proptest! {
+        #[test]
+        fn a_stamp_comes_back_as_it_was(stamp in stamps()) {
+            let bans = bans();
+            let read = Stamp::from_bytes(&bans, &stamp.to_bytes(&bans)).expect("a stamp");
+            prop_assert_eq!(facts(&read), facts(&stamp));
+            prop_assert_eq!(Stamp::from_bytes(&self::bans(), &stamp.to_bytes(&bans)).err(), Some(StampError::OtherBans));
+        }
+
+        #[test]
+        fn cut_longer_and_strange_bytes_are_no_stamp(stamp in stamps(), cut in any::<prop::sample::Index>(), more in any::<u8>()) {
+            let bans = bans();
+            let mut bytes = stamp.to_bytes(&bans);
+            prop_assert!(Stamp::from_bytes(&bans, &bytes[..cut.index(bytes.len())]).is_err());
+            bytes.push(more);
+            prop_assert_eq!(Stamp::from_bytes(&bans, &bytes).err(), Some(StampError::Malformed));
+        }
+
+        #[test]
+        fn no_bytes_panic(bytes in prop::collection::vec(any::<u8>(), 0..200)) {
+            prop_assert!(Stamp::from_bytes(&bans(), &bytes).is_err());
+        }
+    }
+
+    #[test]
+    fn what_is_too_long_is_kept_so_that_more_is_purged() {
+        let bans = bans();
+        let stamp = Stamp {
+            key: 1,
+            url: Some("ä".repeat(40_000).into()),
+            tags: vec![7; TAGS_MAX + 1].into(),
+            more_tags: false,
+            has_aliases: false,
+            hard_from: 0,
+            soft_from: 0,
+            cleared_through: AtomicU64::new(0),
+        };
+        let read = Stamp::from_bytes(&bans, &stamp.to_bytes(&bans)).expect("a stamp");
+        assert!(read.more_tags && read.tags.len() == TAGS_MAX);
+        assert_eq!(read.url.as_deref().map(str::len), Some(URL_BYTES_MAX - 1));
+    }
+}
