@@ -68,6 +68,7 @@ pub struct BanLog {
     bans: Arc<Bans>,
     queue: SyncSender<Request>,
     durable: Arc<AtomicBool>,
+    disk_timeout: Duration,
     metrics: Arc<Metrics>,
 }
 
@@ -81,16 +82,16 @@ impl BanLog {
     /// There can be no thread.
     pub fn open(folder: &Path, metrics: Arc<Metrics>) -> std::io::Result<Self> {
         let (file, bans) = LogFile::open(folder, Arc::clone(&metrics));
-        Self::start(file, bans, metrics)
+        Self::start(file, bans, DISK_TIMEOUT, metrics)
     }
 
-    fn start(file: LogFile, bans: Bans, metrics: Arc<Metrics>) -> std::io::Result<Self> {
+    fn start(file: LogFile, bans: Bans, disk_timeout: Duration, metrics: Arc<Metrics>) -> std::io::Result<Self> {
         let bans = Arc::new(bans);
         let durable = Arc::new(AtomicBool::new(file.is_durable(&bans)));
         let (queue, requests) = sync_channel(QUEUE_MAX);
         let thread = Thread { file, bans: Arc::clone(&bans), durable: Arc::clone(&durable) };
         std::thread::Builder::new().name("reelgate-bans".to_owned()).spawn(move || thread.run(&requests))?;
-        Ok(Self { bans, queue, durable, metrics })
+        Ok(Self { bans, queue, durable, disk_timeout, metrics })
     }
 
     /// The bans in force: the store is built with these.
@@ -117,7 +118,7 @@ impl BanLog {
             }
             Err(TrySendError::Disconnected(_)) => return Err(self.add_unlogged(&ban)),
         }
-        match tokio::time::timeout(DISK_TIMEOUT, answer).await {
+        match tokio::time::timeout(self.disk_timeout, answer).await {
             Ok(Ok(true)) => Ok(()),
             Ok(Ok(false)) => Err(NotLogged::InForceOnly),
             // The disk hangs, or the thread is gone. Should it come to this ban yet, it is put in force once more.

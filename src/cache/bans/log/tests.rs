@@ -6,6 +6,7 @@ use pingora_cache::{CacheKey, CacheMeta};
 use pingora_http::ResponseHeader;
 use proptest::prelude::*;
 
+use super::super::table::{Reach, Record};
 use super::super::{AskedFor, FillTime, Selector, Stamp, Verdict};
 use super::file::LOG;
 use super::*;
@@ -79,7 +80,7 @@ fn selectors() -> impl Strategy<Value = Selector> {
 
 fn steps() -> impl Strategy<Value = Vec<Step>> {
     let step = prop_oneof![
-        5 => (0..URLS.len(), prop::collection::vec(0..TAGS.len(), 0..3)).prop_map(|(url, tags)| Step::Store { url, tags }),
+        5 => (0..URLS.len(), prop::collection::vec(0..=TAGS.len(), 0..3)).prop_map(|(url, tags)| Step::Store { url, tags }),
         4 => prop::collection::vec((selectors(), any::<bool>()), 1..4).prop_map(Step::Purge),
         1 => Just(Step::WriteAnew),
         1 => Just(Step::Restart),
@@ -103,7 +104,9 @@ impl Left {
         for step in steps {
             match step {
                 Step::Store { url, tags } => {
-                    let tags: Vec<&str> = tags.into_iter().map(|tag| TAGS[tag]).collect();
+                    // Too long to be kept: such an object has every tag.
+                    let long = "l".repeat(crate::http::tags::TAG_BYTES_MAX + 1);
+                    let tags: Vec<&str> = tags.into_iter().map(|tag| TAGS.get(tag).copied().unwrap_or(&long)).collect();
                     left.objects.push(object(&left.bans, URLS[url], &tags));
                 }
                 Step::Purge(purges) => {
@@ -185,6 +188,30 @@ proptest! {
     fn no_bytes_are_too_strange_to_read(bytes in prop::collection::vec(any::<u8>(), 0..300)) {
         prop_assert!(format::read(&bytes).is_err());
     }
+}
+
+#[test]
+fn a_record_that_is_missing_doubled_or_moved_is_damage() {
+    let identity = super::super::identity::Identity::random();
+    let mut encoder = format::Encoder::new(identity, 0);
+    let mut ends = vec![encoder.bytes.len()];
+    for number in 1..4 {
+        let record = Record { number, soft: false, at: SystemTime::now(), reach: Reach::Tag(number) };
+        encoder.push(&record);
+        ends.push(encoder.bytes.len());
+        assert_eq!(format::record_bytes(&record) as usize, ends[ends.len() - 1] - ends[ends.len() - 2]);
+    }
+    let file = encoder.bytes;
+    let parts: Vec<&[u8]> = ends.windows(2).map(|ends| &file[ends[0]..ends[1]]).collect();
+    let of = |order: &[usize]| {
+        let records = order.iter().flat_map(|at| parts[*at]);
+        format::read(&file[..ends[0]].iter().chain(records).copied().collect::<Vec<u8>>())
+    };
+    assert_eq!(of(&[0, 1, 2]).expect("as it was written").latest, 3);
+    for order in [&[1, 2][..], &[0, 2], &[0, 0, 1, 2], &[0, 2, 1], &[0, 1, 2, 2]] {
+        assert!(of(order).is_err(), "{order:?}");
+    }
+    assert!(format::read(&[file, vec![0; 4096]].concat()).is_err(), "zeros are no torn record");
 }
 
 #[test]
@@ -313,4 +340,47 @@ async fn purges_at_once_are_all_in_the_log_when_they_are_acknowledged() {
     let file = std::fs::read(folder.path().join(LOG)).expect("it is there");
     let (_folder, _log, bans) = reopened(&file);
     assert!(objects.iter().all(|object| verdict(&bans, object) == Verdict::Gone));
+}
+
+#[tokio::test]
+async fn a_disk_that_hangs_holds_up_no_purge_for_long_and_only_so_many() {
+    let folder = folder();
+    let metrics = Arc::new(Metrics::new());
+    let (file, bans) = LogFile::open(folder.path(), Arc::clone(&metrics));
+    let log = BanLog::start(file, bans, Duration::from_millis(300), Arc::clone(&metrics)).expect("a thread");
+    let log = Arc::new(log);
+    std::fs::remove_file(folder.path().join(LOG)).expect("removed");
+    // Opening a pipe waits for its reader.
+    let pipe = folder.path().join("bans.log.new");
+    assert!(std::process::Command::new("mkfifo").arg(&pipe).status().is_ok_and(|status| status.success()));
+    let object = object(log.bans(), "s h /a", &[]);
+    let adding = |_| {
+        tokio::spawn({
+            let log = Arc::clone(&log);
+            async move { log.add(by_key("s h /a")).await }
+        })
+    };
+    let (mut refused, mut in_force) = (0, 0);
+    for purge in (0..2 * QUEUE_MAX + 10).map(adding).collect::<Vec<_>>() {
+        match purge.await.expect("no panic") {
+            Ok(()) => panic!("acknowledged"),
+            Err(NotLogged::Refused) => refused += 1,
+            Err(NotLogged::InForceOnly) => in_force += 1,
+        }
+    }
+    assert!(refused > 0 && in_force >= QUEUE_MAX, "{refused} {in_force}");
+    assert_eq!(metrics.limits_reached.with_label_values(&["ban_log_queue"]).get(), refused);
+    assert!(!log.is_durable());
+    assert_eq!(verdict(log.bans(), &object), Verdict::Gone);
+    // The disk goes on; what waits is lost on it, and the next purge finds a log again.
+    let elsewhere = folder.path().join("pipe");
+    std::fs::rename(&pipe, &elsewhere).expect("renamed");
+    drop(std::fs::File::open(&elsewhere).expect("a reader"));
+    while log.add(by_key("s h /b")).await.is_err() {
+        tokio::task::yield_now().await;
+    }
+    assert!(log.is_durable());
+    let file = std::fs::read(folder.path().join(LOG)).expect("it is there");
+    let (_folder, _log, bans) = reopened(&file);
+    assert_eq!(verdict(&bans, &object), Verdict::Gone);
 }
