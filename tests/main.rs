@@ -12,6 +12,7 @@ mod cache;
 mod chaos;
 mod cli;
 mod downgrade;
+mod durable;
 mod faults;
 mod fuzz;
 mod harness;

@@ -3,7 +3,7 @@
 use super::reload::Reloader;
 use super::source::AppSource;
 use crate::admin;
-use crate::cache::{MemoryStore, StoreSettings, collapse};
+use crate::cache::{BanLog, Bans, MemoryStore, StoreSettings, collapse};
 use crate::config::{Config, Loaded};
 use crate::edge::{self, Edge, Generation, Refreshes};
 use crate::http::loop_detection::LoopId;
@@ -57,8 +57,11 @@ pub(super) async fn start(loaded: Loaded) -> Result<Running, Box<dyn Error>> {
     let (stop_listening, listening_ends) = watch::channel(false);
     let (stop_all, all_ends) = watch::channel(false);
 
-    let store = MemoryStore::new(
+    let ban_log = ban_log(&config, &metrics).await?;
+    let bans = ban_log.as_ref().map_or_else(|| Arc::new(Bans::new(metrics.clone())), |log| log.bans().clone());
+    let store = MemoryStore::with_bans(
         StoreSettings { bytes_max: config.cache.memory_bytes, object_bytes_max: config.cache.object_bytes_max },
+        bans,
         metrics.clone(),
     )
     .leak();
@@ -119,11 +122,19 @@ pub(super) async fn start(loaded: Loaded) -> Result<Running, Box<dyn Error>> {
     }
     if let (Some(listener), Some(settings)) = (admin_listener, &config.admin) {
         tracing::info!(address = %settings.address, "admin");
-        let source = AppSource::new(generation, metrics.clone(), lifecycle.clone(), store, reloader.clone());
+        let source = AppSource::new(generation, metrics.clone(), lifecycle.clone(), store, ban_log, reloader.clone());
         tokio::spawn(admin::serve(listener, Arc::new(source), settings.token.clone(), all_ends));
     }
     metrics.config_reload_success.set(1);
     Ok(Running { metrics, lifecycle, access_log, reloader, stop_listening, stop_all, _runtime_folder: runtime_folder })
+}
+
+/// Purges survive where objects do: on the first disk.
+async fn ban_log(config: &Config, metrics: &Arc<Metrics>) -> Result<Option<BanLog>, Box<dyn Error>> {
+    let Some(disk) = config.cache.disks.first() else { return Ok(None) };
+    let (folder, metrics) = (disk.path.clone(), metrics.clone());
+    let opened = tokio::task::spawn_blocking(move || BanLog::open(&folder, metrics)).await?;
+    Ok(Some(opened.map_err(|error| format!("cannot start the thread of the log of purges: {error}"))?))
 }
 
 /// Names a self-signed certificate should carry: the sites' hosts.

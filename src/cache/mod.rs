@@ -6,7 +6,7 @@
 //!   its readers and its writer;
 //! - `forms`: the coded forms of a body; `coder`: making them;
 //! - `budget`: the hard bound, as charges that lie inside the bytes they pay for; `eviction`: S3-FIFO, pure;
-//! - `bans`: purges as facts with a time, and `sweep`: letting go of what they reach;
+//! - `bans`: purges as facts with a time, their log, and `sweep`: letting go of what they reach;
 //! - `meta`: copying and weighing heads; [`collapse`]: Pingora's cache lock as we use it.
 //!
 //! Invariants: a body is whole or it is an error, for every reader; bytes of two versions never mix; the bytes held never
@@ -19,7 +19,8 @@
 //! running an ordinary fill from disk (`get_miss_handler`, `write_body` per chunk, `finish`), so followers, bounds and
 //! truncation need no second rule; `get_miss_handler` wraps the RAM writer and hands the same chunks to the disk's bounded
 //! queue; `purge`, `expire` and `update_meta` go to both, disk first. Versions then come from the hybrid store, because they
-//! must not repeat after a restart. Heads are serialised only there (`CacheMeta::serialize`).
+//! must not repeat after a restart. Heads are serialised only there (`CacheMeta::serialize`), each with its [`Stamp`] as bytes; an
+//! object that is promoted carries it ([`Restored`]), and [`Bans::disk_holds_from`] says which bans the disk still needs.
 
 mod bans;
 mod budget;
@@ -37,7 +38,9 @@ mod storage;
 mod store;
 mod sweep;
 
-pub use bans::{AskedFor, Ban, Bans, Begun, FillTime, Selector, Verdict};
+pub use bans::{
+    AskedFor, Ban, BanLog, Bans, Begun, FillTime, NotLogged, Restored, Selector, Stamp, StampError, Verdict,
+};
 pub use coder::{Given, Wanted};
 pub use hit::{FILL_FAILED, StoreHit, follows_fill, verdict_on_alias};
 pub use meta::Version;

@@ -15,7 +15,7 @@ use pingora_cache::{
 };
 use pingora_error::{Error, ErrorType, Result};
 
-use super::bans::{AskedFor, Begun, Stamp, Verdict};
+use super::bans::{AskedFor, Begun, Restored, Stamp, Verdict};
 use super::fill::{Fill, Head};
 use super::hit::StoreHit;
 use super::meta::{self, Version};
@@ -67,7 +67,8 @@ impl Storage for MemoryStore {
         _trace: &SpanHandle,
     ) -> Result<MissHandler> {
         let stamp = Stamp::new(self.bans(), key, meta);
-        let time = meta.extensions().get::<AskedFor>().map(|asked_for| asked_for.time.clone());
+        let asked_for = meta.extensions().get::<AskedFor>().map(|asked_for| asked_for.time.clone());
+        let time = asked_for.or_else(|| meta.extensions().get::<Restored>().map(Restored::time));
         let key = hash(key);
         let promised_bytes = meta::promised_bytes(meta);
         let refusal = match promised_bytes {
@@ -210,6 +211,7 @@ fn hit_of_fill(fill: Arc<Fill>, owner: bool) -> (CacheMeta, HitHandler) {
 fn kept(meta: &CacheMeta) -> CacheMeta {
     let mut kept = meta::copy(meta);
     kept.extensions_mut().remove::<AskedFor>();
+    kept.extensions_mut().remove::<Restored>();
     kept
 }
 

@@ -141,7 +141,7 @@ pub struct MemoryStore {
     next_version: AtomicU64,
     fills_running: AtomicU64,
     too_large: Mutex<RecentKeys>,
-    bans: Bans,
+    bans: Arc<Bans>,
     coders: Coders,
     metrics: Arc<Metrics>,
     objects: IntGauge,
@@ -149,7 +149,13 @@ pub struct MemoryStore {
 }
 
 impl MemoryStore {
+    /// Purges live as long as the process.
     pub fn new(settings: StoreSettings, metrics: Arc<Metrics>) -> Self {
+        Self::with_bans(settings, Arc::new(Bans::new(Arc::clone(&metrics))), metrics)
+    }
+
+    /// With purges that are in force already ([`super::BanLog::bans`]).
+    pub fn with_bans(settings: StoreSettings, bans: Arc<Bans>, metrics: Arc<Metrics>) -> Self {
         metrics.cache_capacity_bytes.with_label_values(&[TIER]).set(settings.bytes_max as i64);
         Self {
             shards: (0..SHARDS).map(|_| Shard::default()).collect(),
@@ -159,7 +165,7 @@ impl MemoryStore {
             next_version: AtomicU64::new(1),
             fills_running: AtomicU64::new(0),
             too_large: Mutex::default(),
-            bans: Bans::new(Arc::clone(&metrics)),
+            bans,
             coders: Coders::default(),
             objects: metrics.cache_objects.with_label_values(&[TIER]),
             evictions: metrics.cache_evictions.with_label_values(&[TIER]),

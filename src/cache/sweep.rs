@@ -34,7 +34,8 @@ impl MemoryStore {
 
     /// One pass over everything. False: bans are left.
     pub(super) async fn sweep(&self) -> bool {
-        let through = self.bans().sweep_begins();
+        let pass = self.bans().sweep_begins();
+        let through = pass.judged_through;
         let mut prefixes_through = through;
         for shard in self.shards() {
             for objects in stamps(shard).chunks(OBJECTS_AT_ONCE) {
@@ -53,7 +54,7 @@ impl MemoryStore {
                 tokio::task::yield_now().await;
             }
         }
-        self.bans().prune(through, prefixes_through)
+        self.bans().prune(pass, prefixes_through)
     }
 
     /// Marks an object stale, unless it was revalidated or replaced meanwhile.

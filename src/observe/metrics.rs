@@ -64,6 +64,8 @@ pub struct Metrics {
     pub compression_failures: IntCounterVec,
     pub purges: IntCounterVec,
     pub bans: IntGauge,
+    pub ban_log_bytes: IntGauge,
+    pub ban_log_failures: IntCounter,
     pub config_reload_success: IntGauge,
     pub config_reloads: IntCounterVec,
     pub config_loaded_timestamp_seconds: GaugeVec,
@@ -224,6 +226,12 @@ impl Metrics {
             ),
             purges: counters(&r, "purges_total", "Purges put in force.", &["selector", "soft"]),
             bans: gauge(&r, "bans", "Purges kept because an object older than they are may be left."),
+            ban_log_bytes: gauge(&r, "ban_log_bytes", "Size of the log that purges survive a restart in."),
+            ban_log_failures: counter(
+                &r,
+                "ban_log_failures_total",
+                "Times the log of purges could not be read, locked, written or synced.",
+            ),
             config_reload_success: gauge(
                 &r,
                 "config_reload_success",
