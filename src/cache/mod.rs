@@ -7,6 +7,7 @@
 //! - `forms`: the coded forms of a body; `coder`: making them;
 //! - `budget`: the hard bound, as charges that lie inside the bytes they pay for; `eviction`: S3-FIFO, pure;
 //! - `bans`: purges as facts with a time, their log, and `sweep`: letting go of what they reach;
+//! - `inspect`: what is held of a key, for those who ask;
 //! - `meta`: copying and weighing heads; [`collapse`]: Pingora's cache lock as we use it.
 //!
 //! Invariants: a body is whole or it is an error, for every reader; bytes of two versions never mix; the bytes held never
@@ -32,8 +33,10 @@ mod flow;
 mod forms;
 mod head;
 mod hit;
+mod inspect;
 mod meta;
 mod miss;
+mod recent_keys;
 mod storage;
 mod store;
 mod sweep;
@@ -43,6 +46,7 @@ pub use bans::{
 };
 pub use coder::{Given, Wanted};
 pub use hit::{FILL_FAILED, StoreHit, follows_fill, verdict_on_alias};
+pub use inspect::{Held, ObjectInfo};
 pub use meta::Version;
 pub use storage::FILL_REFUSED;
-pub use store::{Held, MemoryStore, ObjectInfo, StoreSettings, StoreStats};
+pub use store::{MemoryStore, StoreSettings, StoreStats};

@@ -7,7 +7,7 @@
 //! Invariants: a slot holds at most one whole object, the newest version that was finished; bytes of two versions never mix,
 //! because a reader holds the version it began with; `cache_bytes` never exceeds `bytes_max`, running fills included.
 
-use std::collections::{HashMap, HashSet, VecDeque};
+use std::collections::HashMap;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::SystemTime;
@@ -23,13 +23,12 @@ use super::coder::Coders;
 use super::eviction::S3Fifo;
 use super::fill::{Body, Fill};
 use super::meta;
+use super::recent_keys::RecentKeys;
 use crate::observe::Metrics;
 
 const SHARDS: usize = 32;
 /// The share of the bytes kept free of objects for bodies that turn out too large to keep: 1/16.
 const PASSING_SHARE: u64 = 16;
-/// How many keys of bodies of unknown length that turned out too large are remembered.
-const TOO_LARGE_KEYS_MAX: usize = 4096;
 const TIER: &str = "memory";
 
 /// The bounds of a [`MemoryStore`].
@@ -39,34 +38,6 @@ pub struct StoreSettings {
     pub bytes_max: u64,
     /// A larger body is passed on but not kept.
     pub object_bytes_max: u64,
-}
-
-/// How much the store holds of one key.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Held {
-    Whole,
-    Filling { body_bytes: u64 },
-}
-
-/// What the store holds of one key.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct ObjectInfo {
-    /// The body alone.
-    pub body_bytes: u64,
-    /// Everything that is counted for it.
-    pub bytes: u64,
-    pub status: u16,
-    pub fresh_until: SystemTime,
-    /// When it was stored or last revalidated (or the origin's idea of that, where `Age` says so).
-    pub stored_at: SystemTime,
-    pub stale_while_revalidate_s: u32,
-    pub stale_if_error_s: u32,
-    /// Still being filled; `body_bytes` is what is there now.
-    pub filling: bool,
-    /// What purges say of it. A version that is gone is told only where there is no other.
-    pub verdict: Verdict,
-    /// The stored response's header fields.
-    pub headers: http::HeaderMap,
 }
 
 /// The store in numbers.
@@ -116,7 +87,7 @@ pub(super) struct Object {
 }
 
 impl Object {
-    fn bytes(&self) -> u64 {
+    pub(super) fn bytes(&self) -> u64 {
         self.body.content.bytes + self.body.forms.bytes() + self.meta_charge.bytes()
     }
 }
@@ -193,32 +164,6 @@ impl MemoryStore {
         }
     }
 
-    /// How much is held of a key: complete, or filling and this far. Cheaper than [`Self::contains`].
-    pub fn held(&self, key: &CompactCacheKey) -> Option<Held> {
-        match self.find(u128::from_be_bytes(key.combined_bin()), None, SystemTime::now())? {
-            Found::Object(..) => Some(Held::Whole),
-            Found::Fill(fill, _) => Some(Held::Filling { body_bytes: fill.flow.written() }),
-        }
-    }
-
-    /// What is held of a key now, also when a purge hides it; it counts as no visit.
-    pub fn contains(&self, key: &CompactCacheKey) -> Option<ObjectInfo> {
-        let key = u128::from_be_bytes(key.combined_bin());
-        match self.find(key, None, SystemTime::now()).or_else(|| self.find_gone(key))? {
-            Found::Object(object, verdict) => {
-                Some(info(&object.meta, object.body.content.bytes, object.bytes(), false, verdict))
-            }
-            Found::Fill(fill, verdict) => {
-                let (meta, meta_bytes) = {
-                    let head = fill.head.lock();
-                    (Arc::clone(&head.meta), head.meta_charge.bytes())
-                };
-                let written = fill.flow.written();
-                Some(info(&meta, written, written + meta_bytes, true, verdict))
-            }
-        }
-    }
-
     /// Whether this key's body, of unknown length, turned out too large to keep: fetching it through the cache would make
     /// others wait in vain.
     pub fn is_too_large(&self, key: &CompactCacheKey) -> bool {
@@ -247,7 +192,7 @@ impl MemoryStore {
     }
 
     pub(super) fn was_too_large(&self, key: u128) -> bool {
-        self.too_large.lock().keys.contains(&key)
+        self.too_large.lock().contains(key)
     }
 
     pub(super) fn remember_too_large(&self, key: u128) {
@@ -255,7 +200,7 @@ impl MemoryStore {
     }
 
     pub(super) fn forget_too_large(&self, key: u128) {
-        self.too_large.lock().keys.remove(&key);
+        self.too_large.lock().remove(key);
     }
 
     /// What a lookup gets: the object while it is fresh, else the newest running fill, else the stale object; nothing that a
@@ -276,13 +221,6 @@ impl MemoryStore {
             Some((fill, verdict)) => Some(Found::Fill(Arc::clone(fill), verdict)),
             None => object.map(|(object, verdict)| Found::Object(object.clone(), verdict)),
         }
-    }
-
-    /// The object that a hard purge hides until it is swept.
-    fn find_gone(&self, key: u128) -> Option<Found> {
-        let shard = self.shard(key).read();
-        let object = shard.get(&key)?.object.clone()?;
-        Some(Found::Object(object, Verdict::Gone))
     }
 
     /// Pays for `bytes` of objects, evicting what is needed; `None` when that much cannot be made free.
@@ -406,45 +344,6 @@ impl MemoryStore {
 pub(super) enum Found {
     Object(Object, Verdict),
     Fill(Arc<Fill>, Verdict),
-}
-
-fn info(meta: &CacheMeta, body_bytes: u64, bytes: u64, filling: bool, verdict: Verdict) -> ObjectInfo {
-    let fresh_until = match verdict {
-        Verdict::Stale(at) => meta.fresh_until().min(at),
-        Verdict::Clear | Verdict::Gone => meta.fresh_until(),
-    };
-    ObjectInfo {
-        body_bytes,
-        bytes,
-        status: meta.response_header().status.as_u16(),
-        fresh_until,
-        stored_at: meta.epoch(),
-        stale_while_revalidate_s: meta.stale_while_revalidate_sec(),
-        stale_if_error_s: meta.stale_if_error_sec(),
-        filling,
-        verdict,
-        headers: meta.headers().clone(),
-    }
-}
-
-/// The latest keys added, up to [`TOO_LARGE_KEYS_MAX`].
-#[derive(Debug, Default)]
-struct RecentKeys {
-    order: VecDeque<u128>,
-    keys: HashSet<u128, ahash::RandomState>,
-}
-
-impl RecentKeys {
-    fn add(&mut self, key: u128) {
-        if self.keys.insert(key) {
-            self.order.push_back(key);
-        }
-        if self.order.len() > TOO_LARGE_KEYS_MAX
-            && let Some(oldest) = self.order.pop_front()
-        {
-            self.keys.remove(&oldest);
-        }
-    }
 }
 
 #[cfg(test)]
