@@ -33,6 +33,6 @@ pub use format::Format;
 pub use policy::PolicyName;
 pub use read::{Counts, HEAD_BYTES_MAX, ReadError, read};
 pub use reference::KeyRules;
-pub use report::{Report, human_bytes};
+pub use report::Report;
 pub use simulate::{Outcome, Settings, simulate};
 pub use trace::{Limits, Trace, TraceBuilder};

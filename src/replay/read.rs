@@ -18,7 +18,7 @@ const WRONG_LINES_MIN: u64 = 1000;
 /// What was in an input.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct Counts {
-    /// Lines or records.
+    /// Records, or lines that are not empty.
     pub lines: u64,
     /// Understood, but no request of a cache.
     pub not_cached: u64,
@@ -60,9 +60,9 @@ impl From<std::io::Error> for ReadError {
 }
 
 impl Counts {
-    fn wrong(&mut self, what: &'static str) {
+    fn wrong(&mut self, number: u64, what: &'static str) {
         self.wrong += 1;
-        self.first_wrong.get_or_insert((self.lines, what));
+        self.first_wrong.get_or_insert((number, what));
     }
 }
 
@@ -96,10 +96,11 @@ fn read_lines(
     counts: &mut Counts,
 ) -> Result<(), ReadError> {
     let mut line = Vec::new();
-    let mut is_first = true;
+    let mut number = 0;
     while let Some(is_whole) = next_line(input, &mut line)? {
         let text = line.trim_ascii();
-        if text.is_empty() || (format == Format::Csv && std::mem::take(&mut is_first) && csv::is_header(text)) {
+        number += 1;
+        if text.is_empty() || (format == Format::Csv && number == 1 && csv::is_header(text)) {
             continue;
         }
         counts.lines += 1;
@@ -112,7 +113,7 @@ fn read_lines(
         match parsed {
             Ok(Some(reference)) => trace.add(reference),
             Ok(None) => counts.not_cached += 1,
-            Err(what) => counts.wrong(what),
+            Err(what) => counts.wrong(number, what),
         }
         if counts.wrong > WRONG_LINES_MIN && counts.wrong > counts.lines / 10 {
             return Err(ReadError::Wrong { format, counts: *counts });
@@ -159,7 +160,7 @@ fn read_records(input: &mut dyn BufRead, trace: &mut TraceBuilder, counts: &mut 
         if got == RECORD_BYTES {
             trace.add(oracle_general::parse(&record));
         } else {
-            counts.wrong("the last record is cut short");
+            counts.wrong(counts.lines, "the last record is cut short");
         }
     }
 }

@@ -154,7 +154,7 @@ fn bar(share: f64) -> String {
 }
 
 /// With one decimal, in the unit that leaves it below 1024: `1.5GiB`.
-pub fn human_bytes(bytes: u64) -> String {
+fn human_bytes(bytes: u64) -> String {
     const UNITS: [&str; 6] = ["KiB", "MiB", "GiB", "TiB", "PiB", "EiB"];
     if bytes < 1024 {
         return format!("{bytes}B");
