@@ -17,6 +17,8 @@ const LADDER_PERCENT: [f64; 7] = [1.0, 2.0, 5.0, 10.0, 20.0, 50.0, 100.0];
 /// What our RAM store counts for an object beside its body: bookkeeping and a head of a dozen fields.
 const HEAD_BYTES: u64 = 3 * 1024;
 const THREADS_MAX: usize = 4;
+/// As much as a size on the command line may be.
+const SIZE_BYTES_MAX: u64 = i64::MAX as u64;
 
 /// Say what other cache sizes and policies would have made of an access log or a trace.
 ///
@@ -29,12 +31,6 @@ const THREADS_MAX: usize = 4;
   reelgate replay -c conf/reelgate.yaml access.log.1.gz access.log
   reelgate replay --size 1GiB,10GiB,20% --policy lru,reelgate,bound access.log
   zstd -dc w44.oracleGeneral.bin.zst | reelgate replay --format oracleGeneral --sample 0.1 --json -
-Policies:
-  lru       least recently used
-  s3fifo    S3-FIFO as published
-  reelgate  the code of this edge's own RAM store
-  belady    knows the future and drops what is asked for last; the optimum where all objects are of one size
-  bound     PFOO-L: no policy can be better (perhaps none is as good)
 Exit codes: 0 good, 1 nothing usable in a log, 2 bad usage or configuration.")]
 pub struct Replay {
     /// How the logs are written; default: by name, else by content.
@@ -171,7 +167,7 @@ impl Replay {
             }
             None => LADDER_PERCENT.map(of_percent).to_vec(),
         };
-        sizes.iter_mut().for_each(|size| *size = (*size).max(1));
+        sizes.iter_mut().for_each(|size| *size = (*size).clamp(1, SIZE_BYTES_MAX));
         sizes.sort_unstable();
         sizes.dedup();
         let wanted = |policy: &PolicyName| self.policies.is_empty() || self.policies.contains(policy);

@@ -15,7 +15,7 @@ const TOLD_REQUESTS: u64 = 1 << 16;
 /// What to ask.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Settings {
-    /// Room for objects, in bytes.
+    /// Room for objects, in bytes; each at most 2⁶³ − 1.
     pub sizes: Vec<u64>,
     pub policies: Vec<PolicyName>,
     /// A larger object is passed on, not kept. None: only what is larger than the cache is.
@@ -57,6 +57,7 @@ fn ratio(part: u64, whole: u64) -> f64 {
     if whole == 0 { 0.0 } else { part as f64 / whole as f64 }
 }
 
+/// They saturate: a log may claim any size.
 #[derive(Debug, Clone, Copy, Default)]
 struct Sums {
     hits: u64,
@@ -129,15 +130,15 @@ impl Run<'_> {
         let mut untold = 0;
         for (at, request) in self.trace.iter().enumerate() {
             let object = request.object;
-            sums.requested_bytes += request.served_bytes;
+            sums.requested_bytes = sums.requested_bytes.saturating_add(request.served_bytes);
             if policy.visit(at, object) {
                 sums.hits += 1;
-                sums.hit_bytes += request.served_bytes;
+                sums.hit_bytes = sums.hit_bytes.saturating_add(request.served_bytes);
             } else if request.fills && self.is_kept(object, capacity) {
                 policy.insert(at, object, self.weights[object as usize]);
-                sums.origin_bytes += self.trace.sizes[object as usize];
+                sums.origin_bytes = sums.origin_bytes.saturating_add(self.trace.sizes[object as usize]);
             } else {
-                sums.origin_bytes += request.served_bytes;
+                sums.origin_bytes = sums.origin_bytes.saturating_add(request.served_bytes);
             }
             untold += 1;
             if untold == TOLD_REQUESTS {
@@ -149,12 +150,13 @@ impl Run<'_> {
     }
 
     fn bound(&self) -> Vec<Outcome> {
-        let requested_bytes = self.trace.iter().map(|request| request.served_bytes).sum();
+        let requested_bytes = self.trace.iter().fold(0, |sum: u64, request| sum.saturating_add(request.served_bytes));
         let fits = |object| self.is_kept(object, u64::MAX);
         let capacities: Vec<u64> = self.settings.sizes.iter().map(|size| self.capacity(*size)).collect();
         let most = Bound::new(self.trace, &self.weights, &self.next_uses, fits).most(&capacities);
         (self.progress)((self.trace.requests() * capacities.len()) as u64);
         let outcome = |(size, (hits, hit_bytes)): (&u64, (u64, u64))| {
+            let hit_bytes = hit_bytes.min(requested_bytes); // rounded up
             let sums = Sums { hits, requested_bytes, hit_bytes, origin_bytes: requested_bytes - hit_bytes };
             self.outcome(PolicyName::Bound, *size, sums)
         };

@@ -182,6 +182,18 @@ fn what_is_too_large_passes_and_evicts_nothing() {
 }
 
 #[test]
+fn absurd_sizes_overflow_nothing() {
+    let lines: String = (0..9).map(|n| format!("1,{},{}\n", n % 3, u64::MAX - n % 2)).collect();
+    let (counts, trace) = read_text(&lines, Format::Csv);
+    assert_eq!((counts.expect("nine lines").wrong, trace.footprint_bytes()), (0, u64::MAX));
+    let settings = Settings { overhead_bytes: u64::MAX, ..settings(&[1, i64::MAX as u64], &PolicyName::ALL) };
+    for overhead_bytes in [0, 1, u64::MAX] {
+        let settings = Settings { overhead_bytes, ..settings.clone() };
+        assert_eq!(simulate(&trace, &settings, &|_| {}).len(), 10);
+    }
+}
+
+#[test]
 fn a_part_that_misses_fills_nothing_and_costs_only_itself() {
     let mut builder = TraceBuilder::new(LIMITS);
     for (bytes, extent) in [(3, Extent::Part), (10, Extent::Whole), (4, Extent::Part), (0, Extent::Cut)] {

@@ -13,11 +13,11 @@ use std::collections::HashMap;
 use super::reference::{Extent, Reference};
 
 /// A request's place in the vectors, its next use, its place in the bound's order, and what vectors keep spare.
-const REQUEST_BYTES: u64 = 40;
+const REQUEST_BYTES: u64 = 32;
 /// An object's name, size and number, hash table included.
 const OBJECT_BYTES: u64 = 64;
 /// What the greediest policy (the store's) needs for an object, once for each thread.
-const POLICY_OBJECT_BYTES: u64 = 256;
+const POLICY_OBJECT_BYTES: u64 = 192;
 /// A sample of fewer objects says nothing: rather than halve it, the rest of the trace is left out.
 const SAMPLE_OBJECTS_MIN: usize = 1024;
 
