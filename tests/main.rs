@@ -25,6 +25,7 @@ mod poisoning;
 mod proxying;
 mod purge;
 mod reload;
+mod replay;
 mod rfc9111;
 mod smuggling;
 mod stalls;

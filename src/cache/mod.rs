@@ -5,7 +5,8 @@
 //! - `flow`: bytes from one writer to any number of readers; `fill`: one running fill and the `Body` it leaves; `hit` and `miss`:
 //!   its readers and its writer;
 //! - `forms`: the coded forms of a body; `coder`: making them;
-//! - `budget`: the hard bound, as charges that lie inside the bytes they pay for; `eviction`: S3-FIFO, pure;
+//! - `budget`: the hard bound, as charges that lie inside the bytes they pay for; `eviction`: S3-FIFO, pure; `simulation`: the same
+//!   policy over keys and sizes alone, for `reelgate replay`;
 //! - `bans`: purges as facts with a time, their log, and `sweep`: letting go of what they reach;
 //! - `inspect`: what is held of a key, for those who ask;
 //! - `meta`: copying and weighing heads; [`collapse`]: Pingora's cache lock as we use it.
@@ -37,6 +38,7 @@ mod inspect;
 mod meta;
 mod miss;
 mod recent_keys;
+mod simulation;
 mod storage;
 mod store;
 mod sweep;
@@ -48,5 +50,6 @@ pub use coder::{Given, Wanted};
 pub use hit::{FILL_FAILED, StoreHit, follows_fill, verdict_on_alias};
 pub use inspect::{Held, ObjectInfo};
 pub use meta::Version;
+pub use simulation::{EvictionSimulation, room_for_objects};
 pub use storage::FILL_REFUSED;
 pub use store::{MemoryStore, StoreSettings, StoreStats};

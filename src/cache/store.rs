@@ -24,11 +24,12 @@ use super::eviction::S3Fifo;
 use super::fill::{Body, Fill};
 use super::meta;
 use super::recent_keys::RecentKeys;
+use super::simulation::room_for_objects;
 use crate::observe::Metrics;
 
 const SHARDS: usize = 32;
 /// The share of the bytes kept free of objects for bodies that turn out too large to keep: 1/16.
-const PASSING_SHARE: u64 = 16;
+pub(super) const PASSING_SHARE: u64 = 16;
 const TIER: &str = "memory";
 
 /// The bounds of a [`MemoryStore`].
@@ -225,7 +226,7 @@ impl MemoryStore {
 
     /// Pays for `bytes` of objects, evicting what is needed; `None` when that much cannot be made free.
     pub(super) fn reserve(&self, bytes: u64) -> Option<Charge> {
-        let limit = self.budget.bytes_max() - self.budget.bytes_max() / PASSING_SHARE;
+        let limit = room_for_objects(self.budget.bytes_max());
         loop {
             if let Some(charge) = self.budget.try_take(bytes, limit) {
                 return Some(charge);
