@@ -192,7 +192,7 @@ impl Edge {
     }
 
     /// A stale object stands in for an origin that failed, never merely to save a request (RFC 9111 §4.2.4, RFC 5861 §4).
-    pub(super) fn may_serve_stale(&self, session: &Session, ctx: &mut Context, error: Option<&Error>) -> bool {
+    pub(super) fn may_serve_stale(&self, session: &mut Session, ctx: &mut Context, error: Option<&Error>) -> bool {
         let Some(error) = error else { return false };
         let trouble = match (error.esource(), error.etype()) {
             (ErrorSource::Upstream, ErrorType::HTTPStatus(status)) => {
@@ -214,6 +214,10 @@ impl Edge {
         if stands_in {
             ctx.cache.detail = Some("stale-if-error");
             ctx.refusal = None;
+            if trouble == Trouble::Unreachable {
+                // Pingora gives up the client's connection with the origin's: no next request may be sent on it.
+                session.set_keepalive(None);
+            }
         }
         stands_in
     }

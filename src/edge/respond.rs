@@ -8,7 +8,7 @@ use crate::http::cache_status::{CacheStatus, Fwd};
 use crate::http::rules::HeaderSink;
 use crate::http::{answer, cors, headers};
 use crate::media::class;
-use http::header::{AGE, CONTENT_LENGTH, CONTENT_TYPE, SET_COOKIE, TRANSFER_ENCODING, VARY, VIA};
+use http::header::{AGE, CONTENT_LENGTH, CONTENT_TYPE, DATE, SET_COOKIE, TRANSFER_ENCODING, VARY, VIA};
 use http::{HeaderName, HeaderValue, StatusCode, Version};
 use pingora_cache::CachePhase;
 use pingora_error::{Error, ErrorType, Result};
@@ -119,6 +119,9 @@ impl Edge {
         response.remove_header("surrogate-key");
         if let Some(site) = &ctx.site {
             site.response_headers.apply(&mut ResponseSink(response));
+        }
+        if let Some(connection) = &ctx.connection {
+            connection.answer_dated(response.headers.get(DATE).map(HeaderValue::as_bytes));
         }
         Ok(())
     }
