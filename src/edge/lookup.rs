@@ -278,7 +278,7 @@ fn holds_here(request: &RequestHeader, meta: &CacheMeta, modified: SystemTime) -
 }
 
 fn date(headers: &HeaderMap, name: &str) -> Option<SystemTime> {
-    httpdate::parse_http_date(headers.get(name)?.to_str().ok()?).ok()
+    crate::http::date::parse(headers.get(name)?.as_bytes())
 }
 
 /// To the nearest second; negative once it has passed.

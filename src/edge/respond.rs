@@ -52,6 +52,7 @@ impl Edge {
             date_it(response)?;
         }
         self.invalidate(session, response, ctx);
+        self.keep_post(session, response, ctx);
         self.receive_validation(session, response, ctx);
         Ok(())
     }
@@ -167,7 +168,8 @@ impl Edge {
                 status.ttl = ctx.cache.ttl_s.filter(|_| ctx.cache.stored);
             }
             CachePhase::Miss => {
-                status.fwd = Some(if ctx.cache.vary_miss { Fwd::VaryMiss } else { Fwd::UriMiss });
+                let miss = if ctx.cache.vary_miss { Fwd::VaryMiss } else { Fwd::UriMiss };
+                status.fwd = Some(ctx.cache.bypass.unwrap_or(miss));
                 status.fwd_status = ctx.origin.status.filter(|status| *status != 200);
                 status.stored = ctx.cache.stored;
                 status.ttl = ctx.cache.ttl_s.filter(|_| ctx.cache.stored);

@@ -2,8 +2,8 @@
 //!
 //! An error is fresh for a minute at most: what is not there, or broken, may be mended the next.
 
+use super::date;
 use super::fields::HeaderView;
-use super::freshness::date;
 use http::StatusCode;
 use std::time::{Duration, SystemTime};
 
@@ -25,8 +25,8 @@ pub fn lifetime<H: HeaderView>(status: StatusCode, public: bool, headers: &H, no
     }
     let error = status.is_client_error() || status.is_server_error();
     let longest = if error && !public { ERROR_LIFETIME_MAX } else { LIFETIME_MAX };
-    let modified = headers.first("last-modified").and_then(date)?;
-    let sent = headers.first("date").and_then(date).unwrap_or(now);
+    let modified = headers.first("last-modified").and_then(date::parse)?;
+    let sent = headers.first("date").and_then(date::parse).unwrap_or(now);
     let unchanged = sent.duration_since(modified).ok()?;
     Some((unchanged / 10).min(longest))
 }

@@ -5,6 +5,7 @@ pub mod byte_range;
 pub mod cache_control;
 pub mod cache_status;
 pub mod cors;
+pub mod date;
 pub mod fields;
 pub mod forwarded;
 pub mod freshness;

@@ -7,7 +7,8 @@ use http::header::{AGE, ETAG};
 
 /// Fields that describe the bytes stored, which a 304 does not change (§3.2). A digest of the content is, in a 304, one of
 /// nothing (RFC 9530 §2) or of other bytes.
-const OF_THE_BYTES: [&str; 5] = ["content-digest", "content-encoding", "content-length", "content-md5", "content-range"];
+const OF_THE_BYTES: [&str; 5] =
+    ["content-digest", "content-encoding", "content-length", "content-md5", "content-range"];
 
 /// The stored header with every field of `fresh` in place of its own, but for those of the connection and of the stored bytes.
 /// `Age` is the new answer's alone.
