@@ -12,7 +12,7 @@ use crate::http::cache_status::Fwd;
 use crate::http::precondition::{self, Outcome, Validators};
 use crate::http::reuse::{self, Reuse, Stored, Trouble};
 use crate::http::{key, variant};
-use http::header::{ETAG, IF_MATCH, IF_NONE_MATCH, IF_RANGE, IF_UNMODIFIED_SINCE, RANGE};
+use http::header::{ETAG, IF_MATCH, IF_NONE_MATCH, IF_RANGE, IF_UNMODIFIED_SINCE, LAST_MODIFIED, RANGE};
 use http::{HeaderMap, Method, StatusCode};
 use pingora_cache::key::{CacheHashKey, CompactCacheKey, HashBinary};
 use pingora_cache::{CacheKey, CacheMeta, ForcedFreshness, HitHandler, NoCacheReason, VarianceBuilder};
@@ -158,7 +158,8 @@ impl Edge {
             Reuse::Validate => ctx.cache.fwd = Some(Fwd::Stale),
             Reuse::ValidateOnRequest => ctx.cache.fwd = Some(Fwd::Request),
         }
-        if ctx.cache.filling == Filling::Never {
+        let can_be_validated = meta.headers().contains_key(ETAG) || meta.headers().contains_key(LAST_MODIFIED);
+        if ctx.cache.filling == Filling::Never || (ctx.cache.filling == Filling::UpdatesOnly && !can_be_validated) {
             return Some(ForcedFreshness::ForceMiss);
         }
         // What each request must ask for itself is not worth waiting for in line.
