@@ -22,6 +22,7 @@
 mod bans;
 mod budget;
 pub mod collapse;
+pub mod disk;
 mod eviction;
 mod fill;
 mod hit;
