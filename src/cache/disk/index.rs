@@ -323,7 +323,7 @@ mod tests {
     fn what_was_moved_loses_half_its_visits_and_keeps_a_newer_head() {
         let index = Index::new();
         index.publish(1, located(5, 1));
-        (0..9).for_each(|_| drop(index.visit(1)));
+        (0..9).for_each(|_| _ = index.visit(1));
         let (from, visits) = index.visits_at(1, Place { segment: 1, block: 1 }).expect("it is there");
         assert_eq!(visits, VISITS_MAX);
         let newer = Place { segment: 2, block: 9 };
