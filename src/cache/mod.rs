@@ -28,6 +28,7 @@ mod bans;
 mod budget;
 mod coder;
 pub mod collapse;
+pub mod disk;
 mod eviction;
 mod fill;
 mod flow;
