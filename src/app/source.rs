@@ -3,6 +3,7 @@
 use super::reload::Reloader;
 use super::{explain, purge};
 use crate::admin::{Check, Health, Purge, PurgeFailure, PurgeSelector, Purged, Readiness, Source};
+use crate::cache::disk::{LogState, LogStats};
 use crate::cache::{BanLog, MemoryStore, NotLogged};
 use crate::edge::Generation;
 use crate::observe::{Lifecycle, Metrics};
@@ -75,6 +76,15 @@ impl Source for AppSource {
             };
             checks.push(Check { name: "purges".to_owned(), health, detail: detail.to_owned() });
         }
+        if let Some(disks) = self.store.disks() {
+            checks.extend(disks.logs().map(|log| disk_check(&log.stats())));
+            let away = disks.failures().map(|failure| Check {
+                name: "disk".to_owned(),
+                health: Health::Degraded,
+                detail: failure.to_owned(),
+            });
+            checks.extend(away);
+        }
         Readiness { checks }
     }
 
@@ -83,8 +93,8 @@ impl Source for AppSource {
     }
 
     async fn explain(&self, url: &str) -> Result<serde_json::Value, String> {
-        let generation = self.generation.load();
-        explain::explain(&generation.config, Some(self.store), url)
+        let generation = self.generation.load_full();
+        explain::explain_with(&generation.config, Some(self.store), url).await
     }
 
     async fn purge(&self, asked: Purge) -> Result<Purged, PurgeFailure> {
@@ -113,4 +123,15 @@ impl Source for AppSource {
         logged.map_err(|failure| PurgeFailure::NotDurable(failure.to_string()))?;
         Ok(Purged { id, at })
     }
+}
+
+/// A disk that is away or cannot be written leaves RAM and the origin: degraded, never out of rotation.
+fn disk_check(stats: &LogStats) -> Check {
+    let (health, detail) = match &stats.state {
+        LogState::Ok => (Health::Ok, String::new()),
+        LogState::Recovering => (Health::Ok, "the index is being rebuilt".to_owned()),
+        LogState::Degraded { reason, .. } => (Health::Degraded, reason.clone()),
+        LogState::Closed => (Health::Degraded, "closed".to_owned()),
+    };
+    Check { name: format!("disk:{}", stats.disk), health, detail }
 }

@@ -6,7 +6,8 @@ use std::time::SystemTime;
 use pingora_cache::CacheMeta;
 use pingora_cache::key::{CacheHashKey, CompactCacheKey};
 
-use super::bans::Verdict;
+use super::bans::{Stamp, Verdict};
+use super::head;
 use super::store::{Found, MemoryStore};
 
 /// How much the store holds of one key.
@@ -31,6 +32,8 @@ pub struct ObjectInfo {
     pub stale_if_error_s: u32,
     /// Still being filled; `body_bytes` is what is there now.
     pub filling: bool,
+    /// `memory`, or `disk` where it is only there.
+    pub tier: &'static str,
     /// What purges say of it. A version that is gone is told only where there is no other.
     pub verdict: Verdict,
     /// The stored response's header fields.
@@ -40,9 +43,12 @@ pub struct ObjectInfo {
 impl MemoryStore {
     /// How much is held of a key: complete, or filling and this far. Cheaper than [`Self::contains`].
     pub fn held(&self, key: &CompactCacheKey) -> Option<Held> {
-        match self.find(u128::from_be_bytes(key.combined_bin()), None, SystemTime::now())? {
-            Found::Object(..) => Some(Held::Whole),
-            Found::Fill(fill, _) => Some(Held::Filling { body_bytes: fill.flow.written() }),
+        let key = u128::from_be_bytes(key.combined_bin());
+        match self.find(key, None, SystemTime::now()) {
+            None => self.disks()?.peek(key).map(|_| Held::Whole),
+            Some(Found::Object(..)) => Some(Held::Whole),
+            Some(Found::Fill(fill, _)) if fill.from_disk => Some(Held::Whole),
+            Some(Found::Fill(fill, _)) => Some(Held::Filling { body_bytes: fill.flow.written() }),
         }
     }
 
@@ -72,6 +78,20 @@ impl MemoryStore {
     }
 }
 
+impl MemoryStore {
+    /// As [`Self::contains`], where it is on a disk only.
+    pub async fn contains_below(&self, key: &CompactCacheKey) -> Option<ObjectInfo> {
+        let disks = self.disks()?;
+        let found = disks.peek(u128::from_be_bytes(key.combined_bin()))?;
+        let head_bytes = u64::from(found.head_bytes);
+        let head = head::from_bytes(&disks.read_head(&found).await.ok()?)?;
+        let stamp = Stamp::from_bytes(self.bans(), &head.stamp).ok()?;
+        let verdict = self.bans().verdict(&stamp);
+        let info = info(&head.meta, found.body_bytes, found.body_bytes + head_bytes, false, verdict);
+        Some(ObjectInfo { tier: "disk", ..info })
+    }
+}
+
 fn info(meta: &CacheMeta, body_bytes: u64, bytes: u64, filling: bool, verdict: Verdict) -> ObjectInfo {
     let fresh_until = match verdict {
         Verdict::Stale(at) => meta.fresh_until().min(at),
@@ -86,6 +106,7 @@ fn info(meta: &CacheMeta, body_bytes: u64, bytes: u64, filling: bool, verdict: V
         stale_while_revalidate_s: meta.stale_while_revalidate_sec(),
         stale_if_error_s: meta.stale_if_error_sec(),
         filling,
+        tier: "memory",
         verdict,
         headers: meta.headers().clone(),
     }

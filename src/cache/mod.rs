@@ -43,6 +43,7 @@ mod simulation;
 mod storage;
 mod store;
 mod sweep;
+mod tier;
 
 pub use bans::{
     AskedFor, Ban, BanLog, Bans, Begun, FillTime, NotLogged, Restored, Selector, Stamp, StampError, Verdict,

@@ -49,7 +49,7 @@ impl EvictionSimulation {
     /// Whether an object is held; it counts as a hit where it is.
     pub fn visit(&mut self, key: u64) -> bool {
         let held = self.resident.get(&key);
-        held.inspect(|object| object.visits.count()).is_some()
+        held.map(|object| object.visits.count()).is_some()
     }
 
     /// Stores an object that is not held; `bytes` (at least one) is all it takes. One that could never fit is left out.

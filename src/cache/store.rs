@@ -20,11 +20,13 @@ use prometheus::{IntCounter, IntGauge};
 use super::bans::{Bans, Begun, Stamp, Verdict};
 use super::budget::{Budget, Charge};
 use super::coder::Coders;
+use super::disk::Disks;
 use super::eviction::S3Fifo;
 use super::fill::{Body, Fill};
 use super::meta;
 use super::recent_keys::RecentKeys;
 use super::simulation::room_for_objects;
+use super::tier::Tier;
 use crate::observe::Metrics;
 
 const SHARDS: usize = 32;
@@ -112,9 +114,11 @@ pub struct MemoryStore {
     object_bytes_max: u64,
     next_version: AtomicU64,
     fills_running: AtomicU64,
+    hits: IntCounter,
     too_large: Mutex<RecentKeys>,
     bans: Arc<Bans>,
     coders: Coders,
+    tier: Option<Tier>,
     metrics: Arc<Metrics>,
     objects: IntGauge,
     evictions: IntCounter,
@@ -136,13 +140,28 @@ impl MemoryStore {
             object_bytes_max: settings.object_bytes_max,
             next_version: AtomicU64::new(1),
             fills_running: AtomicU64::new(0),
+            hits: metrics.cache_tier_hits.with_label_values(&[TIER]),
             too_large: Mutex::default(),
             bans,
             coders: Coders::default(),
+            tier: None,
             objects: metrics.cache_objects.with_label_values(&[TIER]),
             evictions: metrics.cache_evictions.with_label_values(&[TIER]),
             metrics,
         }
+    }
+
+    /// With disks below. Versions go on from those of earlier processes.
+    #[must_use]
+    pub fn above(mut self, disks: Arc<Disks>) -> Self {
+        // An epoch is a number of starts; that many versions are enough for each.
+        self.next_version = AtomicU64::new((disks.epoch() << 40) + 1);
+        self.tier = Some(Tier::new(disks, self.metrics.cache_tier_hits.with_label_values(&["disk"])));
+        self
+    }
+
+    pub fn disks(&self) -> Option<&Arc<Disks>> {
+        self.tier.as_ref().map(Tier::disks)
     }
 
     /// Gives the store the life of the process.
@@ -173,6 +192,10 @@ impl MemoryStore {
 
     pub(super) fn object_bytes_max(&self) -> u64 {
         self.object_bytes_max
+    }
+
+    pub(super) fn tier(&self) -> Option<&Tier> {
+        self.tier.as_ref()
     }
 
     pub(super) fn coders(&self) -> &Coders {
@@ -224,6 +247,14 @@ impl MemoryStore {
         }
     }
 
+    pub(super) fn latest_version(&self) -> u64 {
+        self.next_version.load(Ordering::Acquire) - 1
+    }
+
+    pub(super) fn count_hit(&self) {
+        self.hits.inc();
+    }
+
     /// Pays for `bytes` of objects, evicting what is needed; `None` when that much cannot be made free.
     pub(super) fn reserve(&self, bytes: u64) -> Option<Charge> {
         let limit = room_for_objects(self.budget.bytes_max());
@@ -258,12 +289,25 @@ impl MemoryStore {
         fill
     }
 
-    /// A whole body takes its place, unless its key was removed or a newer version was stored meanwhile.
-    pub(super) fn commit(&self, fill: &Arc<Fill>, body: Arc<Body>) -> Outcome {
+    /// For a fill of a version that was here before. False: it is here already, or a newer one.
+    pub(super) fn begin_again(&self, fill: &Arc<Fill>) -> bool {
+        let mut shard = self.shard(fill.key).write();
+        let slot = shard.entry(fill.key).or_default();
+        let object = slot.object.iter().map(|object| object.body.version);
+        if object.chain(slot.fills.iter().map(|fill| fill.version)).any(|version| version >= fill.version) {
+            return false;
+        }
+        slot.fills.push(Arc::clone(fill));
+        self.fills_running.fetch_add(1, Ordering::Relaxed);
+        true
+    }
+
+    /// A whole body takes its place. None: its key was removed or a newer version was stored meanwhile.
+    pub(super) fn commit(&self, fill: &Arc<Fill>, body: Arc<Body>) -> Option<Object> {
         let mut shard = self.shard(fill.key).write();
         let slot = shard.entry(fill.key).or_default();
         if fill.is_hidden() {
-            return Outcome::Discarded;
+            return None;
         }
         // Older fills still running go to those who follow them, and are not stored: also not should this version be evicted
         // before they end.
@@ -279,19 +323,23 @@ impl MemoryStore {
         };
         drop(head);
         let bytes = object.bytes();
-        let replaced = slot.object.replace(object);
+        let replaced = slot.object.replace(object.clone());
         let mut policy = self.policy.lock();
         if let Some(replaced) = &replaced {
             policy.remove(replaced.body.version);
         }
         policy.insert(body.version, bytes, body);
         self.objects.set(policy.len() as i64);
-        Outcome::Complete
+        Some(object)
     }
 
     /// A fill has ended: no lookup finds it any more.
     pub(super) fn settle(&self, fill: &Arc<Fill>, outcome: Outcome) {
         self.metrics.cache_fills.with_label_values(&[outcome.label()]).inc();
+        self.end_fill(fill);
+    }
+
+    pub(super) fn end_fill(&self, fill: &Arc<Fill>) {
         self.fills_running.fetch_sub(1, Ordering::Relaxed);
         let mut shard = self.shard(fill.key).write();
         if let Some(slot) = shard.get_mut(&fill.key) {

@@ -24,6 +24,7 @@ impl MemoryStore {
         loop {
             self.bans().added().await;
             while !self.sweep().await {
+                self.tell_bans_of_disks();
                 // The next purge need not wait that long.
                 let _ = tokio::time::timeout(PAUSE_FOR_FILLS, self.bans().added()).await;
                 tokio::time::sleep(PAUSE).await;
@@ -44,6 +45,7 @@ impl MemoryStore {
                         Verdict::Gone => {
                             self.forget_object(*key, *version);
                             self.forget_version(*version);
+                            self.remove_below_up_to(*key, *version);
                             continue;
                         }
                         Verdict::Stale(at) => self.settle_stale(*key, stamp, at, through),

@@ -173,10 +173,6 @@ impl Builder<'_> {
     }
 
     fn not_built_yet(&mut self) {
-        if !self.raw.cache.disk.0.is_empty() {
-            let message = "`cache.disk` is not built yet: objects are kept in memory only";
-            self.warning("cache.disk", message, None);
-        }
         for (key, given, what) in [
             ("prefetch", self.raw.prefetch.is_some(), "nothing is fetched ahead"),
             ("transcode", self.raw.transcode.is_some(), "no renditions are made"),
