@@ -300,10 +300,12 @@ fn run(edge: &Edge, combinations: Vec<(Combination, String)>, weak: &Arc<Vec<&'s
             runtime().spawn(async move {
                 let mut player = Player::open(speech, address, None).await.expect("a connection");
                 let mut failures = Vec::new();
+                let mut last = String::new();
                 for (combination, path) in mine {
                     let weak_tag = weak.contains(&combination.form);
                     let verdict = match ask(&mut player, &path, &combination).await {
                         Ok(got) => {
+                            last = format!("{} {:?}", combination.name(), got.headers);
                             let right = !stored || statuses(&combination, weak_tag).contains(&got.status);
                             let hit = !stored || got.all("cache-status").contains("hit");
                             check(right, || format!("status {}", got.status))
@@ -312,7 +314,7 @@ fn run(edge: &Edge, combinations: Vec<(Combination, String)>, weak: &Arc<Vec<&'s
                         }
                         Err(error) => {
                             player = Player::open(speech, address, None).await.expect("a connection");
-                            Err(error)
+                            Err(format!("{error}, after {last}"))
                         }
                     };
                     if let Err(why) = verdict {
@@ -344,7 +346,7 @@ fn weak_forms(edge: &Edge) -> Arc<Vec<&'static str>> {
 #[test]
 fn every_combination_from_the_store_is_right() {
     let origin = Origin::start().handle("*", answer);
-    let edge = Edge::of(&origin).tls().run();
+    let edge = Edge::of(&origin).set("log.access.enabled", false).tls().run();
     let weak = weak_forms(&edge);
     for form in FORMS {
         for language in ["de", "fr"] {
@@ -354,7 +356,9 @@ fn every_combination_from_the_store_is_right() {
         }
     }
     let asked = origin.count("*");
-    let combinations = all().into_iter().map(|combination| (combination, format!("/{}/stored", combination.form)));
+    // All of two forms; of the others, which differ only until they are stored, every third.
+    let chosen = all().into_iter().enumerate().filter(|(i, c)| i % 3 == 0 || matches!(c.form, "plain" | "gzip"));
+    let combinations = chosen.map(|(_, combination)| (combination, format!("/{}/stored", combination.form)));
     run(&edge, combinations.collect(), &weak, true);
     assert_eq!(origin.count("*"), asked, "all were hits");
 }
@@ -364,7 +368,7 @@ fn every_combination_from_the_store_is_right() {
 #[test]
 fn every_combination_is_right_when_it_is_new() {
     let origin = Origin::start().handle("*", answer);
-    let edge = Edge::of(&origin).tls().run();
+    let edge = Edge::of(&origin).set("log.access.enabled", false).tls().run();
     let weak = weak_forms(&edge);
     let chosen = all().into_iter().enumerate().filter(|(i, combination)| {
         let plainest = combination.range.is_none() && combination.condition.is_none();
