@@ -69,7 +69,8 @@ fn warm(edge: &Edge, target: &str, coding: &str, fields: &[(&str, &str)]) -> Res
     }
     wait_for(&format!("{target} is stored as {coding}"), || {
         let answer = edge.send(&request).expect_status(200);
-        (answer.is_hit() && answer.header("content-length").is_some()).then_some(answer)
+        let coded = coding_of(&answer) == coding || answer.body.len() < 1024;
+        (answer.is_hit() && answer.header("content-length").is_some() && coded).then_some(answer)
     })
 }
 
