@@ -56,7 +56,8 @@ impl Edge {
         if self.store.is_too_large(&compact) {
             return refuse(ctx, Fwd::Bypass, Some("too-large"));
         }
-        if request.headers.contains_key(RANGE) && self.is_far(&request.headers, &compact) {
+        if request.headers.contains_key(RANGE) && !ctx.cache.refuses_identity && self.is_far(&request.headers, &compact)
+        {
             return refuse(ctx, Fwd::Partial, Some("range"));
         }
         ctx.cache.key = Some(key);

@@ -5,6 +5,7 @@
 
 mod admit;
 mod answer;
+mod compression;
 mod context;
 mod failure;
 mod fetch;
@@ -17,6 +18,7 @@ mod purge;
 mod refresh;
 mod respond;
 
+pub use compression::on_the_way;
 pub use generation::Generation;
 pub use refresh::Refreshes;
 
@@ -39,6 +41,7 @@ use pingora_proxy::{FailToProxy, ProxyHttp, Session};
 use pingora_proxy::{RangeType, range_header_filter};
 use std::sync::Arc;
 use std::time::Duration;
+use tokio::sync::Semaphore;
 
 /// Ranges of one request, at most; more are no ranges (RFC 9110 §14.2 lets a server ignore them).
 const RANGES_MAX: usize = 200;
@@ -52,6 +55,8 @@ pub struct Edge {
     /// None: switched off.
     pub access_log: Arc<ArcSwapOption<AccessLog>>,
     pub refreshes: Refreshes,
+    /// Room for answers that are coded on their way.
+    pub on_the_way: Arc<Semaphore>,
     /// Who we are in `CDN-Loop`.
     pub loop_id: LoopId,
 }
@@ -64,8 +69,25 @@ impl ProxyHttp for Edge {
         Context::new(self.generation.load_full())
     }
 
-    /// None of Pingora's modules: compression is decided and stored by us, not made per answer.
-    fn init_downstream_modules(&self, _modules: &mut HttpModules) {}
+    /// None of Pingora's: which form an answer has is decided and stored by us.
+    fn init_downstream_modules(&self, modules: &mut HttpModules) {
+        compression::add_on_the_way(modules);
+    }
+
+    fn init_upstream_modules(&self, modules: &mut HttpModules) {
+        compression::add_from_origin(modules);
+    }
+
+    async fn adjust_upstream_modules(
+        &self,
+        session: &mut Session,
+        response: &ResponseHeader,
+        _end_of_stream: bool,
+        ctx: &mut Context,
+    ) -> Result<()> {
+        self.undo_coding(session, response, ctx);
+        Ok(())
+    }
 
     async fn early_request_filter(&self, session: &mut Session, ctx: &mut Context) -> Result<()> {
         self.begin(session, ctx)
@@ -76,6 +98,7 @@ impl ProxyHttp for Edge {
     }
 
     fn request_cache_filter(&self, session: &mut Session, ctx: &mut Context) -> Result<()> {
+        self.settle_range_coding(session, ctx)?;
         self.open_cache(session, ctx);
         Ok(())
     }
@@ -132,9 +155,9 @@ impl ProxyHttp for Edge {
         &self,
         session: &mut Session,
         response: &mut ResponseHeader,
-        _ctx: &mut Context,
+        ctx: &mut Context,
     ) -> RangeType {
-        if self.range_counts(session, response) {
+        if self.range_counts(session, response) && !self.is_coded_whole(session, response, ctx) {
             range_header_filter(session.req_header(), response, Some(RANGES_MAX))
         } else {
             RangeType::None

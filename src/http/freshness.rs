@@ -68,6 +68,8 @@ pub struct Storable {
     pub stale_while_revalidate: Duration,
     /// RFC 5861 §4, beyond its lifetime; None: not said
     pub stale_if_error: Option<Duration>,
+    /// It may be given in a content coding of ours (RFC 9110 §8.4); set by whoever stores it.
+    pub codable: bool,
     /// What `If-Modified-Since` is compared with (§4.3.2): `Last-Modified`, else `Date`, else when it came.
     pub modified: SystemTime,
 }
@@ -86,6 +88,7 @@ impl Default for Storable {
             immutable: false,
             stale_while_revalidate: Duration::ZERO,
             stale_if_error: None,
+            codable: false,
             modified: SystemTime::UNIX_EPOCH,
         }
     }
@@ -213,6 +216,7 @@ pub fn decide<H: HeaderView>(exchange: &Exchange<'_, H>) -> Result<Storable, Not
         immutable: control.immutable,
         stale_while_revalidate: seconds(control.stale_while_revalidate_s).unwrap_or_default(),
         stale_if_error: seconds(control.stale_if_error_s),
+        codable: false,
         modified: date_of("last-modified").or_else(|| date_of("date")).unwrap_or(exchange.now),
     };
     let can_be_validated = headers.has("etag") || headers.has("last-modified");
