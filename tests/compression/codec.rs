@@ -77,7 +77,8 @@ impl Beginning {
         let decoder: Box<dyn Write> = match coding {
             "" => Box::new(into),
             "gzip" => Box::new(flate2::write::GzDecoder::new(into)),
-            "br" => Box::new(brotli::DecompressorWriter::new(into, 4096)),
+            // Of what outgrows its buffer it holds the last back until more comes: it must not outgrow it.
+            "br" => Box::new(brotli::DecompressorWriter::new(into, 1 << 20)),
             "zstd" => Box::new(zstd::stream::write::Decoder::new(into).expect("a decoder")),
             other => panic!("no coding {other}"),
         };
