@@ -23,8 +23,10 @@ use super::store::MemoryStore;
 use crate::coding::{Encoder, Window};
 use crate::http::content_coding::Coding;
 
-/// Forms made at once: each takes some MiB for its window and tables.
-const RUNS_MAX: usize = 4;
+/// Forms made at once, beside one that is made better: each takes some MiB for its window and tables.
+const RUNS_MAX: usize = 2;
+/// The largest window of a form: beyond it text gains little, and the best levels take thirty times as much memory.
+const WINDOW_BYTES_MAX: u64 = 1 << 20;
 /// Coded in one go: what a follower waits for at most, before it gets something.
 const PIECE_BYTES: usize = 128 << 10;
 /// So little is coded where it is, rather than on another thread.
@@ -130,7 +132,7 @@ impl MemoryStore {
         let (coding, level) = (wanted.coding, wanted.popular_level);
         tokio::task::spawn_blocking(move || {
             let _permit = permit;
-            let mut encoder = Encoder::new(coding, level, Window::Of(body.content.bytes));
+            let mut encoder = Encoder::new(coding, level, window(body.content.bytes));
             let flow = Flow::new(None);
             let mut position = 0;
             while position < body.content.bytes {
@@ -185,7 +187,7 @@ impl Run {
         mut charge: Charge,
         _permit: OwnedSemaphorePermit,
     ) {
-        let encoder = Encoder::new(self.coding, level, Window::Of(body_bytes));
+        let encoder = Encoder::new(self.coding, level, window(body_bytes));
         if let Err(error) = self.encode(reader, encoder, &mut charge).await {
             tracing::debug!(%error, "a coded form was not made");
             self.store.metrics().compression_failures.with_label_values(&[self.coding.token(), "stored"]).inc();
@@ -230,6 +232,10 @@ impl Drop for Run {
             self.flow.fail(Failure::Cancelled);
         }
     }
+}
+
+fn window(body_bytes: u64) -> Window {
+    Window::Of(body_bytes.min(WINDOW_BYTES_MAX))
 }
 
 async fn write(mut encoder: Encoder, piece: Bytes) -> Result<(Encoder, Bytes)> {

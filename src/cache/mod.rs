@@ -29,6 +29,7 @@ mod eviction;
 mod fill;
 mod flow;
 mod forms;
+mod head;
 mod hit;
 mod meta;
 mod miss;

@@ -31,8 +31,8 @@ use std::any::Any;
 use std::sync::Arc;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
-/// Answers coded on their way at once: each takes about half a MiB.
-pub const ON_THE_WAY_MAX: usize = 64;
+/// Answers coded on their way at once: each takes about a MiB.
+pub const ON_THE_WAY_MAX: usize = 32;
 /// The highest levels for answers coded on their way, by [`Coding::index`]: fast ones, since each client pays for its own.
 const ON_THE_WAY_LEVELS_MAX: [u32; 3] = [3, 2, 3];
 /// Decoded bytes of one body, all together: only pieces are bounded, since none is kept here.
