@@ -161,7 +161,7 @@ impl Edge {
         if not_modified {
             return Ok(());
         }
-        for name in rules::UNTRUE_AFTER_CODING {
+        for name in &rules::UNTRUE_AFTER_CODING {
             response.remove_header(name);
         }
         response.insert_header(CONTENT_ENCODING, HeaderValue::from_static(coding.token()))?;
@@ -363,7 +363,7 @@ impl HttpModule for FromOrigin {
             response.insert_header(ETAG, tag)?;
         }
         response.remove_header(&CONTENT_ENCODING);
-        for name in rules::UNTRUE_AFTER_CODING {
+        for name in &rules::UNTRUE_AFTER_CODING {
             response.remove_header(name);
         }
         Ok(())

@@ -305,23 +305,21 @@ fn run(edge: &Edge, combinations: Vec<(Combination, String)>, weak: &Arc<Vec<&'s
             runtime().spawn(async move {
                 let mut player = Player::open(speech, address, None).await.expect("a connection");
                 let mut failures = Vec::new();
-                let mut last = String::new();
                 for (combination, path) in mine {
                     let weak_tag = weak.contains(&combination.form);
-                    let verdict = match ask(&mut player, &path, &combination).await {
-                        Ok(got) => {
-                            last = format!("{} {:?}", combination.name(), got.headers);
-                            let right = !stored || statuses(&combination, weak_tag).contains(&got.status);
-                            let hit = !stored || got.all("cache-status").contains("hit");
-                            check(right, || format!("status {}", got.status))
-                                .and_then(|()| check(hit, || format!("no hit: {}", got.all("cache-status"))))
-                                .and_then(|()| judge(&combination, &got, weak_tag, stored))
-                        }
-                        Err(error) => {
-                            player = Player::open(speech, address, None).await.expect("a connection");
-                            Err(format!("{error}, after {last}"))
-                        }
-                    };
+                    let mut outcome = ask(&mut player, &path, &combination).await;
+                    if outcome.is_err() {
+                        // A server may close an idle connection just as it is used again: once more on a new one.
+                        player = Player::open(speech, address, None).await.expect("a connection");
+                        outcome = ask(&mut player, &path, &combination).await;
+                    }
+                    let verdict = outcome.and_then(|got| {
+                        let right = !stored || statuses(&combination, weak_tag).contains(&got.status);
+                        let hit = !stored || got.all("cache-status").contains("hit");
+                        check(right, || format!("status {}", got.status))?;
+                        check(hit, || format!("no hit: {}", got.all("cache-status")))?;
+                        judge(&combination, &got, weak_tag, stored)
+                    });
                     if let Err(why) = verdict {
                         failures.push(format!("{speech:?} {}: {why}", combination.name()));
                     }
