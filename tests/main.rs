@@ -11,6 +11,7 @@ mod browser;
 mod cache;
 mod chaos;
 mod cli;
+mod compression;
 mod conformance;
 mod downgrade;
 mod durable;

@@ -8,7 +8,7 @@
 //! Never codes a part of a body: a request with `Range` is one for the identity, whatever else it accepts.
 
 use super::Edge;
-use super::context::Context;
+use super::context::{Context, Filling};
 use super::keep::kept;
 use crate::cache::{Given, Wanted};
 use crate::coding::{Decoder, Encoder, Window};
@@ -63,7 +63,9 @@ impl Edge {
         ctx: &mut Context,
     ) -> Result<()> {
         let Some(site) = ctx.site.as_ref().filter(|site| site.compression.enabled) else { return Ok(()) };
-        ctx.origin.coding_is_ours = session.cache.enabled() && site.compression.origin != OriginCoding::Pass;
+        // HEAD for what is not here passes, but tells of what GET would store.
+        let of_the_store = session.cache.enabled() || ctx.cache.filling == Filling::UpdatesOnly;
+        ctx.origin.coding_is_ours = of_the_store && site.compression.origin != OriginCoding::Pass;
         if ctx.origin.coding_is_ours {
             let recode = site.compression.origin == OriginCoding::Recode && !request.headers.contains_key(RANGE);
             request.insert_header(ACCEPT_ENCODING, if recode { DECODABLE } else { IDENTITY })?;
@@ -118,10 +120,12 @@ impl Edge {
         };
         let settings = &site.compression;
         let not_modified = response.status == StatusCode::NOT_MODIFIED;
+        let part = response.status == StatusCode::PARTIAL_CONTENT;
         let stored = session.cache.maybe_cache_meta().map(|meta| (kept(meta), meta.response_header().status));
         let codable = match stored {
-            // A range of it, or the refusal of one, is not coded.
-            Some((Some(kept), status)) => kept.codable && (not_modified || response.status == status),
+            // The refusal of a range is no form of it.
+            Some((Some(kept), status)) => kept.codable && (not_modified || part || response.status == status),
+            _ if part => is_part_of_codable(settings, response),
             _ => settings.uncached && is_codable(settings, response),
         };
         if !codable {
@@ -129,6 +133,10 @@ impl Edge {
         }
         if rules::vary_lacks_accept_encoding(&response.headers) {
             response.append_header(VARY, HeaderValue::from_static("Accept-Encoding"))?;
+        }
+        // It says so as the whole would (RFC 9110 §15.3.7), and is never coded.
+        if part {
+            return Ok(());
         }
         let accepts = Accepts::of(&session.req_header().headers);
         let (coding, bytes_min) = match accepts.choose(&settings.codings) {
@@ -153,7 +161,7 @@ impl Edge {
         if not_modified {
             return Ok(());
         }
-        for name in rules::UNTRUE_AFTER_CODING {
+        for name in &rules::UNTRUE_AFTER_CODING {
             response.remove_header(name);
         }
         response.insert_header(CONTENT_ENCODING, HeaderValue::from_static(coding.token()))?;
@@ -222,6 +230,14 @@ fn is_codable(settings: &Compression, response: &ResponseHeader) -> bool {
     let content_type = response.headers.get(CONTENT_TYPE).and_then(|value| value.to_str().ok());
     content_type.is_some_and(|content_type| settings.types.matches(content_type))
         && rules::may_be_coded(response.status.as_u16(), &response.headers)
+}
+
+/// Whether the whole, of which an origin gave this part, may be coded.
+fn is_part_of_codable(settings: &Compression, response: &ResponseHeader) -> bool {
+    let content_type = response.headers.get(CONTENT_TYPE).and_then(|value| value.to_str().ok());
+    content_type.is_some_and(|content_type| settings.types.matches(content_type))
+        && content_coding::of_body(&response.headers) == BodyCoding::None
+        && !rules::forbids_transforms(&response.headers)
 }
 
 fn content_length(response: &ResponseHeader) -> Option<u64> {
@@ -347,7 +363,7 @@ impl HttpModule for FromOrigin {
             response.insert_header(ETAG, tag)?;
         }
         response.remove_header(&CONTENT_ENCODING);
-        for name in rules::UNTRUE_AFTER_CODING {
+        for name in &rules::UNTRUE_AFTER_CODING {
             response.remove_header(name);
         }
         Ok(())
