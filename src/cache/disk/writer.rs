@@ -25,7 +25,6 @@ pub(super) const UNSYNCED_BYTES_MAX: u64 = 64 << 20;
 const UNCOMMITTED_BYTES_MAX: u64 = 4 << 20;
 /// So many segments' worth may be written again before as much was let go: hot objects that were written together lie together.
 const KEPT_SEGMENTS_MAX: u64 = 4;
-const ROTATIONS_MAX: u64 = 2 * KEPT_SEGMENTS_MAX + 4;
 const IDLE: Duration = Duration::from_secs(1);
 const BACKOFF_MIN: Duration = Duration::from_millis(200);
 const BACKOFF_MAX: Duration = Duration::from_secs(30);
@@ -44,6 +43,8 @@ struct Writer {
     synced: Instant,
     /// How much may be written again: half of each segment reclaimed.
     keep_bytes: u64,
+    /// Bytes and entries that must stay free in the open segment.
+    reserved: (u64, usize),
 }
 
 #[derive(Debug)]
@@ -60,8 +61,18 @@ pub(super) fn run(shared: Arc<Shared>) {
     let unpublished = Vec::new();
     let synced = Instant::now();
     let keep_bytes = KEPT_SEGMENTS_MAX * shared.segment_bytes;
-    let mut writer =
-        Writer { shared, open, unpublished, appended: 0, committed: 0, unsynced_bytes: 0, synced, keep_bytes };
+    let reserved = (0, 0);
+    let mut writer = Writer {
+        shared,
+        open,
+        unpublished,
+        appended: 0,
+        committed: 0,
+        unsynced_bytes: 0,
+        synced,
+        keep_bytes,
+        reserved,
+    };
     let clean = writer.run();
     let shared = &writer.shared;
     for item in shared.queue.drain() {
@@ -219,11 +230,12 @@ impl Writer {
     fn room_for(&mut self, record_bytes: u64, entries: usize) -> io::Result<&mut OpenSegment> {
         let segment_bytes = self.shared.segment_bytes;
         let fits = |open: &OpenSegment| open.segment.bytes == segment_bytes && open.fits(record_bytes, entries);
-        // What is kept of the oldest may fill a new segment; each such time costs half a segment of what may still be kept.
-        for _ in 0..ROTATIONS_MAX {
+        // What is kept of the oldest may fill a new segment; at the last attempt it must leave room.
+        for attempt in 0..=KEPT_SEGMENTS_MAX {
             if self.open.as_ref().is_some_and(fits) {
                 break;
             }
+            self.reserved = if attempt < KEPT_SEGMENTS_MAX { (0, 0) } else { (record_bytes, entries) };
             self.rotate()?;
         }
         let open = self.open.as_mut().filter(|open| fits(open));
@@ -285,7 +297,9 @@ impl Writer {
             }
             let Some((object, visits)) = self.shared.index.visits_at(entry.key, place) else { continue };
             let bytes = object_record_bytes(object.head_bytes as usize, object.body_bytes);
-            let fits = bytes <= self.keep_bytes && self.open.as_ref().is_some_and(|open| open.fits(bytes, 1));
+            let (with_reserved, entries) = (bytes + self.reserved.0, 1 + self.reserved.1);
+            let has_room = |open: &OpenSegment| open.fits(with_reserved, entries);
+            let fits = bytes <= self.keep_bytes && self.open.as_ref().is_some_and(has_room);
             if visits > 0 && fits && self.keep(entry.key, &object, oldest)? {
                 self.keep_bytes -= bytes;
             } else if self.shared.index.evict(entry.key, place) {
