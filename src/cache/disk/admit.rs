@@ -17,6 +17,7 @@ pub(super) fn offer(shared: &Shared, record: Record) -> Result<Ticket, (Record, 
         return Err((record, refusal));
     }
     let (key, version) = (record.key, record.version);
+    let hand_over = shared.hand_over.read();
     // While the index is rebuilt, an older version may be there that nobody has seen yet; its ban is not known either.
     let superseded = match shared.index.accept(key, version) {
         Accepted::Outdated => return Err((record, Refusal::Outdated)),
@@ -24,7 +25,9 @@ pub(super) fn offer(shared: &Shared, record: Record) -> Result<Ticket, (Record, 
         Accepted::New => shared.recovering().then_some(0),
     };
     let bytes = record.bytes();
-    match shared.queue.push(Work::Object { record, superseded }) {
+    let pushed = shared.queue.push(Work::Object { record, superseded });
+    drop(hand_over);
+    match pushed {
         Ok(ticket) => {
             shared.budget.lock().spend(bytes);
             shared.counters.accepted();
@@ -101,6 +104,7 @@ pub(super) fn replace_head(
 
 /// Nothing of the key up to `version` is found from now on; durable when the ticket resolves.
 pub(super) fn remove(shared: &Shared, key: u128, version: u64) -> Result<Ticket, Refusal> {
+    let _hand_over = shared.hand_over.read();
     match shared.index.remove(key, version, shared.recovering()) {
         None => Ok(Ticket::done()),
         // What is in the queue, or not yet recovered, has a ban number nobody knows here: none is pruned meanwhile.
@@ -109,6 +113,7 @@ pub(super) fn remove(shared: &Shared, key: u128, version: u64) -> Result<Ticket,
 }
 
 fn remove_known(shared: &Shared, key: u128, version: u64, ban_number: u64) {
+    let _hand_over = shared.hand_over.read();
     if shared.index.remove(key, version, true).is_some() {
         // Refused, it is counted, and its ban is kept.
         drop(push_removal(shared, key, version, ban_number));

@@ -77,6 +77,8 @@ impl Folder for Files {
             return Err(error);
         }
         let file = OpenOptions::new().read(true).write(true).create_new(true).mode(0o600).open(path)?;
+        // Its name must be as durable as what will be synced into it.
+        File::open(&self.path)?.sync_all()?;
         Ok(Arc::new(SegmentFile(file)))
     }
 

@@ -187,7 +187,7 @@ impl Log {
     }
 
     /// Nothing of `key` up to `version` is found from now on, what is in the queue included; also not after a restart once the
-    /// ticket resolves. Until then [`Self::oldest_ban_number`] still counts it.
+    /// ticket resolves (on a disk that fails: when it is back). Until then [`Self::oldest_ban_number`] still counts it.
     ///
     /// # Errors
     /// It is gone now, but could not be noted for after a restart: too many removals wait, or the log is closed.
@@ -201,6 +201,7 @@ impl Log {
         if self.shared.recovering() {
             return Some(0);
         }
+        let _nothing_is_on_its_way = self.shared.hand_over.write();
         // The queue first: what is written meanwhile is then seen in both.
         let waiting = self.shared.queue.oldest_ban_number();
         [waiting, self.shared.index.oldest_ban_number()].into_iter().flatten().min()

@@ -1,7 +1,7 @@
 //! Rebuilding the index when a log is opened: newest segment first, so what is found while it runs is already right.
 //!
 //! A sealed segment is read from its trailer, or from its records if the trailer is damaged and they lead to the end record.
-//! The newest may be unsealed: its records count up to the first that is not whole. Where neither works, or a segment is
+//! The newest may be unsealed: its records count as far as one follows the other. Where neither works, or a segment is
 //! missing, removals may have been lost with it: the segment and all that are *older* are let go, because
 //! a cold cache is better than an object that somebody removed. (In the unsealed one, damage cannot be told
 //! from what a power loss left unwritten; there, what came after the last sync is not promised.)
@@ -119,7 +119,7 @@ fn load(shared: &Shared, sequence: u32, file_bytes: u64, newest: bool) -> Option
         if let Some(entries) = trailer(&segment) {
             return Some((segment, entries, None));
         }
-        walk.cut_at_damage(&segment);
+        walk.doubt_bodies(&segment);
     }
     // Where the trailer cannot be taken away, the segment stays as it is and another will be begun.
     let unsealed = OpenSegment::unseal(&segment).inspect_err(|_| shared.counters.error("write")).is_ok();
@@ -155,8 +155,6 @@ fn trailer(segment: &Segment) -> Option<Vec<Entry>> {
 /// A segment read record by record.
 struct Walk {
     entries: Vec<Entry>,
-    /// For each record: how many entries came before it, where it begins, and the chain before it.
-    records: Vec<(usize, u64, u32)>,
     end: u64,
     chain: u32,
     sealed: bool,
@@ -164,7 +162,7 @@ struct Walk {
 
 impl Walk {
     fn of(segment: &Segment, chain: u32) -> Self {
-        let mut walk = Self { entries: Vec::new(), records: Vec::new(), end: BLOCK_BYTES, chain, sealed: false };
+        let mut walk = Self { entries: Vec::new(), end: BLOCK_BYTES, chain, sealed: false };
         while walk.end + BLOCK_BYTES <= segment.bytes
             && let Ok((header, head, chain)) = segment.read_record_head((walk.end / BLOCK_BYTES) as u32)
         {
@@ -176,7 +174,6 @@ impl Walk {
                 walk.sealed = true;
                 break;
             }
-            walk.records.push((walk.entries.len(), walk.end, walk.chain));
             let entry = Entry {
                 kind: header.kind,
                 block: (walk.end / BLOCK_BYTES) as u32,
@@ -199,15 +196,13 @@ impl Walk {
         walk
     }
 
-    /// Ends before the first body that is not whole: writing stopped there.
-    fn cut_at_damage(&mut self, segment: &Segment) {
-        let from = self.end.saturating_sub(VERIFIED_TAIL_BYTES);
-        let first = self.records.partition_point(|(_, offset, _)| *offset < from);
-        for (entry, offset, chain) in &self.records[first..] {
-            if self.entries.get(*entry).is_some_and(|entry| !is_whole(segment, entry)) {
-                (self.end, self.chain) = (*offset, *chain);
-                self.entries.truncate(*entry);
-                return;
+    /// A body that is not whole is as good as removed: what it replaced must not come back. (A killed process leaves at most the
+    /// last one so.)
+    fn doubt_bodies(&mut self, segment: &Segment) {
+        let from = self.end.saturating_sub(VERIFIED_TAIL_BYTES) / BLOCK_BYTES;
+        for entry in &mut self.entries {
+            if entry.kind == Kind::Object && u64::from(entry.block) >= from && !is_whole(segment, entry) {
+                entry.kind = Kind::Removals;
             }
         }
     }

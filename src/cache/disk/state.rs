@@ -1,6 +1,7 @@
 //! What all parts of one log share: index, queue, segments, counters and state.
 //!
-//! Locks: each of these has its own, and none is held while another is taken, nor while the disk is touched.
+//! Locks: each of these has its own, and none is held while another is taken, nor while the disk is touched; but for
+//! `hand_over`, held while something leaves the index for the queue, so that nobody who asks for the oldest ban finds it in neither.
 
 use std::collections::BTreeMap;
 use std::io;
@@ -34,6 +35,7 @@ pub(super) struct Shared {
     pub(super) index: Index,
     pub(super) queue: Queue,
     pub(super) segments: RwLock<BTreeMap<u32, Arc<Segment>>>,
+    pub(super) hand_over: RwLock<()>,
     pub(super) sketch: Sketch,
     pub(super) budget: Mutex<WriteBudget>,
     pub(super) reads: Arc<Semaphore>,
@@ -124,6 +126,7 @@ impl Shared {
             index: Index::new(),
             queue: Queue::new(settings.queue_bytes_max),
             segments: RwLock::default(),
+            hand_over: RwLock::default(),
             sketch: Sketch::new(settings.size_bytes / KEY_BYTES_TYPICAL),
             budget: Mutex::new(WriteBudget::new(per_second, per_day, Instant::now())),
             reads: Arc::new(Semaphore::new(settings.reads_max)),
@@ -188,6 +191,7 @@ impl Shared {
     /// An object turned out damaged: it is gone, and stays gone.
     pub(super) fn drop_damaged(&self, key: u128, object: &Located) {
         self.counters.error("read");
+        let _hand_over = self.hand_over.read();
         if self.index.remove(key, object.version, true).is_some() {
             let removal = Work::Removal { key, version: object.version, ban_number: object.ban_number };
             if self.queue.push(removal).is_err() {

@@ -1,8 +1,9 @@
 //! Tests of the disk tier: what it keeps (`keeping`), what it does when the disk fails (`faults`), and random operations
-//! against a simple model (`model`).
+//! against a simple model (`model`); a process that is killed (`killed`).
 
 mod faults;
 mod keeping;
+mod killed;
 mod model;
 
 use std::path::Path;

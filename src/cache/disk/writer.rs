@@ -1,7 +1,7 @@
 //! The one thread that writes: it takes batches from the queue, appends them, publishes them, and makes room.
 //!
 //! Reclaiming is FIFO with reinsertion: of the oldest segment, what was asked for since it was written is written again at the
-//! front (its visits halved), up to half a segment; the rest is let go. So a scan passes through and the hot set stays, and
+//! front (its visits halved), up to half of what is reclaimed; the rest is let go. So a scan passes through and the hot set stays, and
 //! the log always advances.
 //!
 //! Invariants: the files never exceed the size, because there is room for one more segment before one is begun; an object is
@@ -23,6 +23,8 @@ use super::{LogState, Lost, recover};
 pub(super) const UNSYNCED_BYTES_MAX: u64 = 64 << 20;
 /// Published at the latest when this much was appended.
 const UNCOMMITTED_BYTES_MAX: u64 = 4 << 20;
+/// So many segments' worth may be written again before as much was let go: hot objects that were written together lie together.
+const KEPT_SEGMENTS_MAX: u64 = 4;
 const IDLE: Duration = Duration::from_secs(1);
 const BACKOFF_MIN: Duration = Duration::from_millis(200);
 const BACKOFF_MAX: Duration = Duration::from_secs(30);
@@ -39,6 +41,10 @@ struct Writer {
     committed: usize,
     unsynced_bytes: u64,
     synced: Instant,
+    /// How much may be written again: half of each segment reclaimed.
+    keep_bytes: u64,
+    /// Bytes and entries that must stay free in the open segment.
+    reserved: (u64, usize),
 }
 
 #[derive(Debug)]
@@ -54,7 +60,19 @@ pub(super) fn run(shared: Arc<Shared>) {
     shared.set_state(LogState::Ok);
     let unpublished = Vec::new();
     let synced = Instant::now();
-    let mut writer = Writer { shared, open, unpublished, appended: 0, committed: 0, unsynced_bytes: 0, synced };
+    let keep_bytes = KEPT_SEGMENTS_MAX * shared.segment_bytes;
+    let reserved = (0, 0);
+    let mut writer = Writer {
+        shared,
+        open,
+        unpublished,
+        appended: 0,
+        committed: 0,
+        unsynced_bytes: 0,
+        synced,
+        keep_bytes,
+        reserved,
+    };
     let clean = writer.run();
     let shared = &writer.shared;
     for item in shared.queue.drain() {
@@ -208,17 +226,19 @@ impl Writer {
         Ok(())
     }
 
-    /// The open segment with room for a record: this one, or the next.
+    /// The open segment with room for a record: this one, or another.
     fn room_for(&mut self, record_bytes: u64, entries: usize) -> io::Result<&mut OpenSegment> {
-        let of_this_size = |open: &OpenSegment| open.segment.bytes == self.shared.segment_bytes;
-        if !self.open.as_ref().is_some_and(|open| of_this_size(open) && open.fits(record_bytes, entries)) {
+        let segment_bytes = self.shared.segment_bytes;
+        let fits = |open: &OpenSegment| open.segment.bytes == segment_bytes && open.fits(record_bytes, entries);
+        // What is kept of the oldest may fill a new segment; at the last attempt it must leave room.
+        for attempt in 0..=KEPT_SEGMENTS_MAX {
+            if self.open.as_ref().is_some_and(fits) {
+                break;
+            }
+            self.reserved = if attempt < KEPT_SEGMENTS_MAX { (0, 0) } else { (record_bytes, entries) };
             self.rotate()?;
         }
-        if !self.open.as_ref().is_some_and(|open| open.fits(record_bytes, entries)) {
-            // What was kept of the oldest segment took the room.
-            self.rotate()?;
-        }
-        let open = self.open.as_mut().filter(|open| open.fits(record_bytes, entries));
+        let open = self.open.as_mut().filter(|open| fits(open));
         open.ok_or_else(|| io::Error::other("a record is larger than a segment"))
     }
 
@@ -266,7 +286,7 @@ impl Writer {
 
     fn reclaim(&mut self, oldest: &Arc<Segment>) -> io::Result<()> {
         let sequence = oldest.sequence;
-        let mut room = oldest.bytes / 2;
+        self.keep_bytes = (self.keep_bytes + oldest.bytes / 2).min(KEPT_SEGMENTS_MAX * self.shared.segment_bytes);
         let mut evicted = 0;
         let entries = recover::entries(oldest);
         let told = entries.is_some();
@@ -277,9 +297,11 @@ impl Writer {
             }
             let Some((object, visits)) = self.shared.index.visits_at(entry.key, place) else { continue };
             let bytes = object_record_bytes(object.head_bytes as usize, object.body_bytes);
-            let fits = bytes <= room && self.open.as_ref().is_some_and(|open| open.fits(bytes, 1));
+            let (with_reserved, entries) = (bytes + self.reserved.0, 1 + self.reserved.1);
+            let has_room = |open: &OpenSegment| open.fits(with_reserved, entries);
+            let fits = bytes <= self.keep_bytes && self.open.as_ref().is_some_and(has_room);
             if visits > 0 && fits && self.keep(entry.key, &object, oldest)? {
-                room -= bytes;
+                self.keep_bytes -= bytes;
             } else if self.shared.index.evict(entry.key, place) {
                 evicted += 1;
             }

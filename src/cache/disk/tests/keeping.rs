@@ -151,6 +151,45 @@ async fn the_files_never_exceed_the_size_and_what_is_asked_for_outlives_a_scan()
     assert!(holds(&log, key(3599), 1, 20_000).await);
 }
 
+#[tokio::test(flavor = "multi_thread", worker_threads = 4)]
+async fn readers_get_right_bytes_or_an_error_while_segments_are_reclaimed_under_them() {
+    let folder = tempfile::tempdir().unwrap();
+    let log = Arc::new(open(folder.path(), 2 * MIB).await);
+    let readers = (0..4_u64).map(|reader| {
+        let log = Arc::clone(&log);
+        tokio::spawn(async move {
+            let (mut right, mut n) = (0, reader);
+            let until = Instant::now() + Duration::from_secs(2);
+            while Instant::now() < until {
+                n = (n + 7) % 40;
+                let Some(found) = log.find(key(n)) else {
+                    tokio::task::yield_now().await;
+                    continue;
+                };
+                match read_all(&log, &found).await {
+                    Ok(body) => {
+                        assert!(body == content(key(n), found.version, 60_000), "other bytes");
+                        right += 1;
+                    }
+                    Err(error) => assert_eq!(error, ReadError::Gone),
+                }
+            }
+            right
+        })
+    });
+    let readers: Vec<_> = readers.collect();
+    let mut version = 0;
+    while !readers.iter().all(tokio::task::JoinHandle::is_finished) {
+        version += 1;
+        log.offer(record(key(version % 40), version, 60_000)).unwrap().written().await.unwrap();
+    }
+    for reader in readers {
+        assert!(reader.await.unwrap() > 20);
+    }
+    assert_eq!(log.stats().read_errors, 0);
+    assert!(log.stats().reinserted_bytes > 0);
+}
+
 #[tokio::test]
 async fn a_version_is_never_followed_by_an_older_one() {
     let folder = tempfile::tempdir().unwrap();
@@ -208,18 +247,19 @@ async fn a_smaller_size_drops_the_oldest_and_a_larger_one_nothing() {
     }
     assert!(log.close().await);
     drop(log);
-    for (round, size) in [4 * MIB, 32 * MIB, 2 * MIB].into_iter().enumerate() {
+    let mut newest = 199;
+    for (round, size) in [4 * MIB, 32 * MIB, 3 * MIB].into_iter().enumerate() {
         let log = open(folder.path(), size).await;
-        assert!(holds(&log, key(199), 1, 30_000).await, "the newest stays");
+        assert!(holds(&log, key(newest), 1, 30_000).await, "the newest stays");
         let files: u64 = segment_files(folder.path()).iter().map(|file| file.metadata().unwrap().len()).sum();
         assert!(files <= size, "{files}");
-        let new = 1000 + round as u64;
-        log.offer(record(key(new), 1, 30_000)).unwrap();
+        newest = 1000 + round as u64;
+        log.offer(record(key(newest), 1, 30_000)).unwrap();
         log.remove(key(198), 1).unwrap();
         assert!(log.close().await);
         drop(log);
         let log = open(folder.path(), size).await;
-        assert!(holds(&log, key(new), 1, 30_000).await);
+        assert!(holds(&log, key(newest), 1, 30_000).await);
         assert!(log.find(key(198)).is_none());
     }
 }
