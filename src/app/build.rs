@@ -96,7 +96,7 @@ pub(super) async fn start(loaded: Loaded) -> Result<Running, Box<dyn Error>> {
             on_the_way: edge::on_the_way(),
             generation: generation.clone(),
             store,
-            lock: collapse::lock(config.cache.collapse_timeout),
+            lock: collapse::lock(config.cache.collapse_timeout, store),
             metrics: metrics.clone(),
             access_log: access_log.clone(),
             loop_id: LoopId::new(&format!("{:016x}", fastrand::u64(..))).expect("hex digits are a token"),

@@ -74,7 +74,11 @@ pub struct FillTime(Arc<u64>);
 /// object is good that was asked for after it began: so a burst of purges does not make those who wait for a fill ask the
 /// origin each for itself.
 #[derive(Debug, Clone, Copy)]
-pub struct Begun(u64);
+pub struct Begun {
+    ban: u64,
+    /// The latest version of anything in the store then.
+    pub(super) version: u64,
+}
 
 /// What the edge says of a fill, in the extensions of its `CacheMeta`.
 #[derive(Debug, Clone)]
@@ -170,8 +174,8 @@ impl Bans {
     }
 
     /// For a request that begins now.
-    pub fn begun(&self) -> Begun {
-        Begun(self.latest.load(Ordering::Acquire))
+    pub(super) fn begun(&self, version: u64) -> Begun {
+        Begun { ban: self.latest.load(Ordering::Acquire), version }
     }
 
     /// Puts a ban in force. When it returns, every lookup sees it. Nothing of it outlives the process: where there is a log, it is
@@ -246,7 +250,7 @@ impl Bans {
     /// What the bans say of an object or a running fill to this request.
     pub(super) fn verdict_for(&self, begun: Option<Begun>, stamp: &Stamp) -> Verdict {
         match (self.verdict(stamp), begun) {
-            (Verdict::Gone | Verdict::Stale(_), Some(Begun(begun))) if stamp.is_from(begun) => Verdict::Clear,
+            (Verdict::Gone | Verdict::Stale(_), Some(begun)) if stamp.is_from(begun.ban) => Verdict::Clear,
             (verdict, _) => verdict,
         }
     }

@@ -169,6 +169,20 @@ impl MemoryStore {
         Box::leak(Box::new(self))
     }
 
+    /// For a request that begins now.
+    pub fn begun(&self) -> Begun {
+        self.bans.begun(self.latest_version())
+    }
+
+    /// Whether something is found of `key` now that was not there when the request began.
+    pub(super) fn has_since(&self, key: u128, begun: Begun) -> bool {
+        match self.find(key, Some(begun), SystemTime::now()) {
+            Some(Found::Object(object, _)) => object.body.version > begun.version,
+            Some(Found::Fill(fill, _)) => fill.version > begun.version,
+            None => false,
+        }
+    }
+
     /// Purges: what is put in force here is seen by every lookup.
     pub fn bans(&self) -> &Bans {
         &self.bans

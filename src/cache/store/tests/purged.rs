@@ -100,11 +100,11 @@ async fn who_waited_for_a_fill_may_have_it_though_it_was_purged_meanwhile() {
         let store = store(1 << 20, 1 << 19);
         ban(store, tag("x"), soft);
         let mut waiting = key("s h /a");
-        waiting.extensions.insert(store.bans().begun());
+        waiting.extensions.insert(store.begun());
         let miss = begin_tagged(store, &key("s h /a"), "s h /a").await;
         ban(store, tag("x"), soft);
         let mut late = key("s h /a");
-        late.extensions.insert(store.bans().begun());
+        late.extensions.insert(store.begun());
         assert_eq!(is_fresh(store, &waiting).await, Some(true));
         assert_eq!(is_fresh(store, &late).await, soft.then_some(false));
         assert_eq!(is_fresh(store, &key("s h /a")).await, soft.then_some(false), "who does not say is taken for late");
