@@ -5,7 +5,8 @@
 //! - `fill`: one running fill and the `Body` it leaves; `hit` and `miss`: its readers and its writer;
 //! - `budget`: the hard bound, as charges that lie inside the bytes they pay for; `eviction`: S3-FIFO, pure;
 //! - `bans`: purges as facts with a time, and `sweep`: letting go of what they reach;
-//! - `meta`: copying and weighing heads; [`collapse`]: Pingora's cache lock as we use it.
+//! - `meta`: copying and weighing heads; [`collapse`]: Pingora's cache lock as we use it;
+//! - [`disk`]: a log of objects on each disk. It stands alone: nothing is written to it yet.
 //!
 //! Invariants: a body is whole or it is an error, for every reader; bytes of two versions never mix; the bytes held never
 //! exceed the bound, running fills and the chunks still in clients' sockets included. Decides nothing about freshness,
