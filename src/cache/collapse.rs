@@ -79,7 +79,8 @@ mod tests {
     use crate::observe::Metrics;
 
     fn empty_store() -> &'static MemoryStore {
-        MemoryStore::new(StoreSettings { bytes_max: 1 << 20, object_bytes_max: 1 << 19 }, Arc::new(Metrics::new())).leak()
+        MemoryStore::new(StoreSettings { bytes_max: 1 << 20, object_bytes_max: 1 << 19 }, Arc::new(Metrics::new()))
+            .leak()
     }
 
     #[tokio::test]

@@ -1,4 +1,4 @@
-//! The cache's keeping side: objects in RAM behind Pingora's `Storage`, and the collapsing of concurrent fetches.
+//! The cache's keeping side: objects in RAM, and on disks below, behind Pingora's `Storage`, and the collapsing of concurrent fetches.
 //!
 //! Parts:
 //! - `store`: [`MemoryStore`], the slots, their versions, and making room; `storage`: the same as Pingora calls it;
@@ -9,20 +9,12 @@
 //!   policy over keys and sizes alone, for `reelgate replay`;
 //! - `bans`: purges as facts with a time, their log, and `sweep`: letting go of what they reach;
 //! - `inspect`: what is held of a key, for those who ask;
-//! - `meta`: copying and weighing heads; [`collapse`]: Pingora's cache lock as we use it.
+//! - `meta`: copying and weighing heads; [`collapse`]: Pingora's cache lock as we use it;
+//! - [`disk`]: a log of objects on each disk; `tier`: what goes down there and comes up again; `head`: an object's head as it lies there.
 //!
 //! Invariants: a body is whole or it is an error, for every reader; bytes of two versions never mix; the bytes held never
 //! exceed the bound, running fills and the chunks still in clients' sockets included. Decides nothing about freshness,
 //! cacheability or keys: that is `http`, by way of the edge.
-//!
-//! # The seam for a disk tier
-//! Everything above this room sees `&'static (dyn Storage + Sync)`, [`follows_fill`] and the explain/stat calls of
-//! [`MemoryStore`]. A hybrid store is another `Storage` that owns a `MemoryStore`: `lookup` asks RAM, then disk, and promotes by
-//! running an ordinary fill from disk (`get_miss_handler`, `write_body` per chunk, `finish`), so followers, bounds and
-//! truncation need no second rule; `get_miss_handler` wraps the RAM writer and hands the same chunks to the disk's bounded
-//! queue; `purge`, `expire` and `update_meta` go to both, disk first. Versions then come from the hybrid store, because they
-//! must not repeat after a restart. Heads are serialised only there (`CacheMeta::serialize`), each with its [`Stamp`] as bytes; an
-//! object that is promoted carries it ([`Restored`]), and [`Bans::disk_holds_from`] says which bans the disk still needs.
 
 mod bans;
 mod budget;

@@ -21,7 +21,7 @@ use bytes::Bytes;
 use http::header::{
     ACCEPT_ENCODING, CONTENT_ENCODING, CONTENT_LENGTH, CONTENT_TYPE, ETAG, RANGE, TRANSFER_ENCODING, VARY,
 };
-use http::{HeaderValue, Method, StatusCode};
+use http::{HeaderMap, HeaderValue, Method, StatusCode};
 use pingora_cache::CachePhase;
 use pingora_core::modules::http::{HttpModule, HttpModuleBuilder, HttpModules, Module};
 use pingora_error::{Error, ErrorType, Result};
@@ -121,14 +121,21 @@ impl Edge {
         let settings = &site.compression;
         let not_modified = response.status == StatusCode::NOT_MODIFIED;
         let part = response.status == StatusCode::PARTIAL_CONTENT;
-        let stored = session.cache.maybe_cache_meta().map(|meta| (kept(meta), meta.response_header().status));
-        let codable = match stored {
+        let stored = session.cache.maybe_cache_meta();
+        let whole_bytes = content_length(stored.map_or(&response.headers, |meta| meta.headers()));
+        let codable = match stored.map(|meta| (kept(meta), meta.response_header().status)) {
             // The refusal of a range is no form of it.
             Some((Some(kept), status)) => kept.codable && (not_modified || part || response.status == status),
             _ if part => is_part_of_codable(settings, response),
             _ => settings.uncached && is_codable(settings, response),
         };
         if !codable {
+            return Ok(());
+        }
+        let accepts = Accepts::of(&session.req_header().headers);
+        let choice = accepts.choose(&settings.codings);
+        // Too small to be worth it: the same for everyone, but for who wants nothing else.
+        if whole_bytes.is_some_and(|bytes| bytes < settings.min_bytes) && !matches!(choice, Choice::Must(_)) {
             return Ok(());
         }
         if rules::vary_lacks_accept_encoding(&response.headers) {
@@ -138,8 +145,7 @@ impl Edge {
         if part {
             return Ok(());
         }
-        let accepts = Accepts::of(&session.req_header().headers);
-        let (coding, bytes_min) = match accepts.choose(&settings.codings) {
+        let (coding, bytes_min) = match choice {
             Choice::Identity => return Ok(()),
             Choice::Coded(coding) => (coding, settings.min_bytes),
             Choice::Must(coding) => (coding, 0),
@@ -205,7 +211,7 @@ impl Edge {
         };
         match hit {
             Some(hit) => self.store.code(hit, &wanted),
-            None if content_length(response).is_some_and(|bytes| bytes < bytes_min) => Given::Identity,
+            None if content_length(&response.headers).is_some_and(|bytes| bytes < bytes_min) => Given::Identity,
             None => Given::NoForm,
         }
     }
@@ -240,8 +246,8 @@ fn is_part_of_codable(settings: &Compression, response: &ResponseHeader) -> bool
         && !rules::forbids_transforms(&response.headers)
 }
 
-fn content_length(response: &ResponseHeader) -> Option<u64> {
-    response.headers.get(CONTENT_LENGTH)?.to_str().ok()?.parse().ok()
+fn content_length(headers: &HeaderMap) -> Option<u64> {
+    headers.get(CONTENT_LENGTH)?.to_str().ok()?.parse().ok()
 }
 
 /// What went through a coder.

@@ -158,11 +158,6 @@ impl Index {
         found || coming
     }
 
-    /// Whether a version that waits in the queue was removed or overtaken there.
-    pub(super) fn is_unwanted(&self, key: u128, version: u64) -> bool {
-        self.shard(key).read().is_below_floor(key, version)
-    }
-
     /// Something in the queue about this key was written, or is given up.
     pub(super) fn leave_queue(&self, key: u128) {
         let mut shard = self.shard(key).write();

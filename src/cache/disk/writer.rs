@@ -147,9 +147,7 @@ impl Writer {
     fn append(&mut self, work: &Work) -> io::Result<()> {
         match work {
             Work::Object { record, .. } => {
-                if self.shared.index.is_unwanted(record.key, record.version) {
-                    return Ok(());
-                }
+                // Written even if it was overtaken meanwhile: its ticket says so, and what overtook it may yet be lost.
                 let (key, version, ban_number) = (record.key, record.version, record.ban_number);
                 let body_bytes = record.body_bytes();
                 let open = self.room_for(object_record_bytes(record.head.len(), body_bytes), 1)?;
