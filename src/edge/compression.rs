@@ -122,7 +122,11 @@ impl Edge {
         let not_modified = response.status == StatusCode::NOT_MODIFIED;
         let part = response.status == StatusCode::PARTIAL_CONTENT;
         let stored = session.cache.maybe_cache_meta();
-        let whole_bytes = content_length(stored.map_or(&response.headers, |meta| meta.headers()));
+        let whole_bytes = match stored {
+            Some(meta) => content_length(meta.headers()),
+            None if part => None,
+            None => content_length(&response.headers),
+        };
         let codable = match stored.map(|meta| (kept(meta), meta.response_header().status)) {
             // The refusal of a range is no form of it.
             Some((Some(kept), status)) => kept.codable && (not_modified || part || response.status == status),
