@@ -174,12 +174,17 @@ impl MemoryStore {
         self.bans.begun(self.latest_version())
     }
 
-    /// Whether something is found of `key` now that was not there when the request began.
+    /// Whether something is found of `key` now that was not there when the request began, and is good for it.
     pub(super) fn has_since(&self, key: u128, begun: Begun) -> bool {
-        match self.find(key, Some(begun), SystemTime::now()) {
-            Some(Found::Object(object, _)) => object.body.version > begun.version,
-            Some(Found::Fill(fill, _)) => fill.version > begun.version,
-            None => false,
+        let now = SystemTime::now();
+        match self.find(key, Some(begun), now) {
+            Some(Found::Object(object, Verdict::Clear)) => {
+                object.body.version > begun.version && object.meta.is_fresh(now)
+            }
+            Some(Found::Fill(fill, Verdict::Clear)) => {
+                fill.version > begun.version && fill.head.lock().meta.is_fresh(now)
+            }
+            _ => false,
         }
     }
 
