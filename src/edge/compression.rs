@@ -8,7 +8,7 @@
 //! Never codes a part of a body: a request with `Range` is one for the identity, whatever else it accepts.
 
 use super::Edge;
-use super::context::Context;
+use super::context::{Context, Filling};
 use super::keep::kept;
 use crate::cache::{Given, Wanted};
 use crate::coding::{Decoder, Encoder, Window};
@@ -21,7 +21,7 @@ use bytes::Bytes;
 use http::header::{
     ACCEPT_ENCODING, CONTENT_ENCODING, CONTENT_LENGTH, CONTENT_TYPE, ETAG, RANGE, TRANSFER_ENCODING, VARY,
 };
-use http::{HeaderValue, Method, StatusCode};
+use http::{HeaderMap, HeaderValue, Method, StatusCode};
 use pingora_cache::CachePhase;
 use pingora_core::modules::http::{HttpModule, HttpModuleBuilder, HttpModules, Module};
 use pingora_error::{Error, ErrorType, Result};
@@ -63,7 +63,9 @@ impl Edge {
         ctx: &mut Context,
     ) -> Result<()> {
         let Some(site) = ctx.site.as_ref().filter(|site| site.compression.enabled) else { return Ok(()) };
-        ctx.origin.coding_is_ours = session.cache.enabled() && site.compression.origin != OriginCoding::Pass;
+        // HEAD for what is not here passes, but tells of what GET would store.
+        let of_the_store = session.cache.enabled() || ctx.cache.filling == Filling::UpdatesOnly;
+        ctx.origin.coding_is_ours = of_the_store && site.compression.origin != OriginCoding::Pass;
         if ctx.origin.coding_is_ours {
             let recode = site.compression.origin == OriginCoding::Recode && !request.headers.contains_key(RANGE);
             request.insert_header(ACCEPT_ENCODING, if recode { DECODABLE } else { IDENTITY })?;
@@ -118,20 +120,36 @@ impl Edge {
         };
         let settings = &site.compression;
         let not_modified = response.status == StatusCode::NOT_MODIFIED;
-        let stored = session.cache.maybe_cache_meta().map(|meta| (kept(meta), meta.response_header().status));
-        let codable = match stored {
-            // A range of it, or the refusal of one, is not coded.
-            Some((Some(kept), status)) => kept.codable && (not_modified || response.status == status),
+        let part = response.status == StatusCode::PARTIAL_CONTENT;
+        let stored = session.cache.maybe_cache_meta();
+        let whole_bytes = match stored {
+            Some(meta) => content_length(meta.headers()),
+            None if part => None,
+            None => content_length(&response.headers),
+        };
+        let codable = match stored.map(|meta| (kept(meta), meta.response_header().status)) {
+            // The refusal of a range is no form of it.
+            Some((Some(kept), status)) => kept.codable && (not_modified || part || response.status == status),
+            _ if part => is_part_of_codable(settings, response),
             _ => settings.uncached && is_codable(settings, response),
         };
         if !codable {
             return Ok(());
         }
+        let accepts = Accepts::of(&session.req_header().headers);
+        let choice = accepts.choose(&settings.codings);
+        // Too small to be worth it: the same for everyone, but for who wants nothing else.
+        if whole_bytes.is_some_and(|bytes| bytes < settings.min_bytes) && !matches!(choice, Choice::Must(_)) {
+            return Ok(());
+        }
         if rules::vary_lacks_accept_encoding(&response.headers) {
             response.append_header(VARY, HeaderValue::from_static("Accept-Encoding"))?;
         }
-        let accepts = Accepts::of(&session.req_header().headers);
-        let (coding, bytes_min) = match accepts.choose(&settings.codings) {
+        // It says so as the whole would (RFC 9110 §15.3.7), and is never coded.
+        if part {
+            return Ok(());
+        }
+        let (coding, bytes_min) = match choice {
             Choice::Identity => return Ok(()),
             Choice::Coded(coding) => (coding, settings.min_bytes),
             Choice::Must(coding) => (coding, 0),
@@ -153,7 +171,7 @@ impl Edge {
         if not_modified {
             return Ok(());
         }
-        for name in rules::UNTRUE_AFTER_CODING {
+        for name in &rules::UNTRUE_AFTER_CODING {
             response.remove_header(name);
         }
         response.insert_header(CONTENT_ENCODING, HeaderValue::from_static(coding.token()))?;
@@ -197,7 +215,7 @@ impl Edge {
         };
         match hit {
             Some(hit) => self.store.code(hit, &wanted),
-            None if content_length(response).is_some_and(|bytes| bytes < bytes_min) => Given::Identity,
+            None if content_length(&response.headers).is_some_and(|bytes| bytes < bytes_min) => Given::Identity,
             None => Given::NoForm,
         }
     }
@@ -224,8 +242,16 @@ fn is_codable(settings: &Compression, response: &ResponseHeader) -> bool {
         && rules::may_be_coded(response.status.as_u16(), &response.headers)
 }
 
-fn content_length(response: &ResponseHeader) -> Option<u64> {
-    response.headers.get(CONTENT_LENGTH)?.to_str().ok()?.parse().ok()
+/// Whether the whole, of which an origin gave this part, may be coded.
+fn is_part_of_codable(settings: &Compression, response: &ResponseHeader) -> bool {
+    let content_type = response.headers.get(CONTENT_TYPE).and_then(|value| value.to_str().ok());
+    content_type.is_some_and(|content_type| settings.types.matches(content_type))
+        && content_coding::of_body(&response.headers) == BodyCoding::None
+        && !rules::forbids_transforms(&response.headers)
+}
+
+fn content_length(headers: &HeaderMap) -> Option<u64> {
+    headers.get(CONTENT_LENGTH)?.to_str().ok()?.parse().ok()
 }
 
 /// What went through a coder.
@@ -347,7 +373,7 @@ impl HttpModule for FromOrigin {
             response.insert_header(ETAG, tag)?;
         }
         response.remove_header(&CONTENT_ENCODING);
-        for name in rules::UNTRUE_AFTER_CODING {
+        for name in &rules::UNTRUE_AFTER_CODING {
             response.remove_header(name);
         }
         Ok(())

@@ -123,7 +123,8 @@ async fn bounds_and_unknown_lengths_and_ranges_get_no_form() {
 async fn popular_forms_are_made_anew_and_all_are_counted_and_go_with_their_body() {
     let store = store(1 << 20, 1 << 19);
     // Words in an order that a better level finds more in.
-    let body: Vec<u8> = (0..8_000_u32).flat_map(|n| format!("{} ", n.wrapping_mul(2_654_435_761) >> 22).into_bytes()).collect();
+    let body: Vec<u8> =
+        (0..8_000_u32).flat_map(|n| format!("{} ", n.wrapping_mul(2_654_435_761) >> 22).into_bytes()).collect();
     put_bytes(store, &key("a"), &body).await;
     let plain_bytes = store.stats().bytes;
     let popular = Wanted { level: 1, popular_after: 3, popular_level: 9, ..wanted(Coding::Gzip) };
