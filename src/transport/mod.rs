@@ -5,6 +5,7 @@
 //! |---|---|
 //! | [`Listener`] | binds, accepts, counts, closes on shutdown |
 //! | `serve` | one connection from accept to its end: PROXY → TLS → protocol → application |
+//! | `answer_date` | the `Date` of stored answers, which Pingora overwrites |
 //! | `guard` | what Pingora does not bound: whole request heads, stalled writes, silence |
 //! | [`Connection`] | the facts of a connection, found again in the session's digest |
 //! | [`Certificates`] | chosen by SNI, read again when files change |
@@ -12,10 +13,11 @@
 //! | `h3` | HTTP/3: the same address on UDP, the same application |
 //! | `slots` | how many connections there are, in all and per address |
 //!
-//! Invariants: nothing here reads a URL or a header field, except the PROXY header that precedes
-//! HTTP, and what HTTP/3's own framing has to check. Every wait has a deadline
-//! and every table is bounded by the number of open connections. A bind that fails is an error value, never a panic.
+//! Invariants: nothing here reads a URL or a header field, except the PROXY header that precedes HTTP, the `Date` of an answer
+//! (`answer_date`) and what HTTP/3's own framing has to check. Every wait has a deadline and every table is bounded by the number of
+//! open connections. A bind that fails is an error value, never a panic.
 
+mod answer_date;
 mod bind;
 mod certificates;
 mod connection;

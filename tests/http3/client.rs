@@ -190,10 +190,6 @@ impl Stream<'_> {
         self.0["reset"].as_u64()
     }
 
-    pub fn stopped(&self) -> Option<u64> {
-        self.0["stopped"].as_u64()
-    }
-
     /// A whole answer with this status.
     #[track_caller]
     pub fn expect(&self, status: u64) -> &Self {

@@ -7,6 +7,7 @@ use super::control::{self, Control};
 use super::endpoint::QuicListener;
 use super::request::{Outcome, Request};
 use crate::config::Limits;
+use crate::transport::answer_date::AnswerDate;
 use crate::transport::connection::{Connection, HeaderWatch, Protocol, digest_of};
 use crate::transport::listener::canonical;
 use crate::transport::serve::{Slots, next_id};
@@ -105,6 +106,7 @@ where
         alt_svc: None,
         head: HeaderWatch::default(),
         unbuffered: AtomicBool::new(false),
+        answer_date: AnswerDate::default(),
     });
     let (_never, shutdown) = watch::channel(false);
     let proxy_digest = digest_of(&facts);
