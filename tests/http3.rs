@@ -5,6 +5,7 @@
 mod browser;
 mod client;
 mod drain;
+mod fuzz;
 mod limits;
 mod messages;
 mod network;

@@ -2,7 +2,7 @@
 
 Standard input: {"address": [ip, port], "patience_s": n, "connect": {…}, "steps": [{"do": …}, …]}
 Standard output: {"streams": [{"status", "fields", "body", "length", "sha256", "ended", "reset", "stopped", "trailers"}, …],
-                  "closed": {"code"} or null, "goaway": [ids], "retried": bool, "failed": text or null}
+                  "closed": {"code"} or null, "goaway": [ids], "retried": bool, "largest": datagram, "failed": text or null}
 
 Steps: send (a request), raw (bytes on a stream: a number, "new" or "uni"), reset, stop, head, bytes, end (wait for the answer's
 head, for so many bytes of it, for its end), closed, goaway (wait for it), stall (no more credit), freeze (neither read nor
@@ -86,6 +86,7 @@ class Client(QuicConnectionProtocol):
         self.closed_with = None
         self.frozen = False
         self.retried = False
+        self.largest = 0
         self.changed = asyncio.Condition()
 
     def datagram_received(self, data, addr):
@@ -93,6 +94,7 @@ class Client(QuicConnectionProtocol):
             return
         if data and data[0] & 0x80 and (data[0] & 0x30) >> 4 == 3:
             self.retried = True
+        self.largest = max(self.largest, len(data))
         super().datagram_received(data, addr)
 
     def quic_event_received(self, event):
@@ -246,6 +248,7 @@ async def main(program):
         told["streams"] = [stream.tell() for stream in client.streams]
         told["goaway"] = client.goaway
         told["retried"] = client.retried
+        told["largest"] = client.largest
     print(json.dumps(told))
 
 

@@ -155,6 +155,11 @@ impl Told {
         self.0["retried"] == true
     }
 
+    /// Bytes of the largest packet that came.
+    pub fn largest(&self) -> u64 {
+        self.0["largest"].as_u64().unwrap_or_default()
+    }
+
     pub fn failed(&self) -> Option<&str> {
         self.0["failed"].as_str()
     }

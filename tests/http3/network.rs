@@ -1,7 +1,7 @@
 //! QUIC's own: addresses that must be proven or change, forgotten connections, amplification, order of answers.
 
 use super::client::Talk;
-use crate::support::{Edge, Origin, Reply, Step, patience, pattern};
+use crate::support::{Edge, Origin, Reply, Step, certificate, eventually, http3_settings, patience, pattern, runtime};
 use serde_json::json;
 use sha2::{Digest, Sha256};
 use std::net::UdpSocket;
@@ -44,6 +44,89 @@ fn a_client_that_moves_mid_download_gets_the_rest() {
     assert_eq!(told.stream(0).expect(200).sha256(), sum);
     told.stream(1).expect(200);
     edge.expect_metric("reelgate_connections_accepted_total", &[("transport", "quic")], 1.0);
+}
+
+/// A stretch of network between a client and the edge, for one client; `passes` sees the size of each packet to the client.
+fn relay(edge: std::net::SocketAddr, passes: impl Fn(usize) -> bool + Send + 'static) -> std::net::SocketAddr {
+    let towards_client = UdpSocket::bind("127.0.0.1:0").expect("a socket");
+    let towards_edge = UdpSocket::bind("127.0.0.1:0").expect("a socket");
+    let address = towards_client.local_addr().expect("an address");
+    towards_edge.connect(edge).expect("connected");
+    for socket in [&towards_client, &towards_edge] {
+        socket.set_read_timeout(Some(patience())).expect("a timeout");
+    }
+    let (client_in, edge_out) =
+        (towards_client.try_clone().expect("a copy"), towards_edge.try_clone().expect("a copy"));
+    let client = std::sync::Arc::new(std::sync::OnceLock::new());
+    let known = std::sync::Arc::clone(&client);
+    // Both end with the patience of their sockets.
+    std::thread::spawn(move || {
+        let mut buffer = [0; 65_536];
+        while let Ok((length, from)) = client_in.recv_from(&mut buffer) {
+            let _ = known.set(from);
+            let _ = edge_out.send(&buffer[..length]);
+        }
+    });
+    std::thread::spawn(move || {
+        let mut buffer = [0; 65_536];
+        while let Ok(length) = towards_edge.recv(&mut buffer) {
+            if let (true, Some(client)) = (passes(length), client.get()) {
+                let _ = towards_client.send_to(&buffer[..length], *client);
+            }
+        }
+    });
+    address
+}
+
+#[test]
+fn packets_grow_with_the_path_and_stay_small_where_it_is_narrow() {
+    let origin = origin();
+    let edge = Edge::of(&origin).tls().run();
+    let wide = Talk::with(&edge).get("/big").run();
+    assert_eq!(wide.stream(0).expect(200).length(), 8 << 20);
+    assert!(wide.largest() > 1400, "{}", wide.largest());
+    let narrow = Talk::with(&edge).to(relay(edge.https(), |length| length <= 1250)).get("/big").run();
+    assert_eq!(narrow.stream(0).expect(200).length(), 8 << 20);
+    assert!((1200..=1250).contains(&narrow.largest()), "{}", narrow.largest());
+}
+
+#[test]
+fn an_answer_comes_whole_over_a_path_that_loses_packets() {
+    let origin = origin();
+    let edge = Edge::of(&origin).tls().run();
+    let count = std::sync::atomic::AtomicUsize::new(0);
+    let loses = move |_: usize| !count.fetch_add(1, std::sync::atomic::Ordering::Relaxed).is_multiple_of(50);
+    let told = Talk::with(&edge).to(relay(edge.https(), loses)).get("/big").run();
+    let sum: String = Sha256::digest(pattern(8 << 20)).iter().map(|byte| format!("{byte:02x}")).collect();
+    assert_eq!(told.stream(0).expect(200).sha256(), sum);
+}
+
+#[test]
+fn clients_of_a_process_that_died_are_told_by_the_next() {
+    let origin = origin();
+    let builder = Edge::of(&origin);
+    let (cert, key) = certificate(builder.folder(), "localhost");
+    let kept = tempfile::tempdir().expect("a folder");
+    let (cert_kept, key_kept) = (kept.path().join("cert.pem"), kept.path().join("key.pem"));
+    std::fs::copy(cert, &cert_kept).expect("copied");
+    std::fs::copy(key, &key_kept).expect("copied");
+    let tls = json!({"cert": cert_kept.display().to_string(), "key": key_kept.display().to_string()});
+    let first = builder.listen(json!({"tls": tls, "http3": true})).run();
+    let address = first.https();
+    runtime().block_on(async {
+        let mut endpoint = quinn::Endpoint::client("127.0.0.1:0".parse().expect("an address")).expect("an endpoint");
+        endpoint.set_default_client_config(http3_settings());
+        let connection = endpoint.connect(address, "localhost").expect("a way").await.expect("a connection");
+        let mut stream = connection.open_uni().await.expect("a stream");
+        stream.write_all(&[0x00, 0x04, 0x00]).await.expect("sent");
+        first.signal("KILL");
+        eventually("it is gone", || first.exited().is_some());
+        let listener = json!({"address": address.to_string(), "tls": tls, "http3": true});
+        let _second = Edge::of(&origin).listen(listener).run();
+        stream.write_all(&[0x21, 0x00, 0x21, 0x00]).await.expect("sent");
+        let why = tokio::time::timeout(patience(), connection.closed()).await.expect("soon");
+        assert!(matches!(why, quinn::ConnectionError::Reset), "{why}");
+    });
 }
 
 #[test]

@@ -160,7 +160,7 @@ pub struct Answer {
 
 enum Body {
     Hyper(Incoming),
-    Http3(Http3Stream),
+    Http3(Box<Http3Stream>),
 }
 
 impl Body {
@@ -259,13 +259,13 @@ impl Http3 {
         let mut stream = self.sender.send_request(request).await.map_err(|e| e.to_string())?;
         stream.finish().await.map_err(|e| e.to_string())?;
         let (head, ()) = stream.recv_response().await.map_err(|e| e.to_string())?.into_parts();
-        let body = Body::Http3(Http3Stream(stream));
+        let body = Body::Http3(Box::new(Http3Stream(stream)));
         Ok(Answer { status: head.status, headers: head.headers, body, unread: Bytes::new() })
     }
 }
 
 /// For quinn: any certificate, TLS 1.3, windows as those of the HTTP/2 players.
-fn http3_settings() -> quinn::ClientConfig {
+pub fn http3_settings() -> quinn::ClientConfig {
     let mut tls = rustls::ClientConfig::clone(&tls(false));
     tls.alpn_protocols = vec![b"h3".to_vec()];
     let crypto = quinn::crypto::rustls::QuicClientConfig::try_from(tls).expect("TLS 1.3 is there");

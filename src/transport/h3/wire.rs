@@ -200,7 +200,10 @@ mod tests {
     use super::*;
     use proptest::prelude::*;
 
-    fn all(place: Place, pieces: &[&[u8]]) -> Result<(Vec<(u64, Vec<u8>)>, bool), Code> {
+    /// Frames by type and content, and whether the stream may end after them.
+    type Read = (Vec<(u64, Vec<u8>)>, bool);
+
+    fn all(place: Place, pieces: &[&[u8]]) -> Result<Read, Code> {
         let mut frames = Frames::new(place);
         let mut out: Vec<(u64, Vec<u8>)> = Vec::new();
         for piece in pieces {
