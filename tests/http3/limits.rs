@@ -1,7 +1,7 @@
 //! What a client may take: fields, requests, connections, time, memory.
 
 use super::client::Talk;
-use crate::support::{Edge, Origin, Reply, Step, eventually};
+use crate::support::{Edge, Origin, Player, Reply, Speech, Step, eventually, runtime};
 use serde_json::json;
 
 fn origin() -> Origin {
@@ -128,4 +128,49 @@ fn a_client_that_takes_no_more_is_cut_and_costs_little_meanwhile() {
     }
     edge.expect_metric_at_least("reelgate_limits_reached_total", &[("limit", "stall_timeout")], 32.0);
     edge.expect_metric("reelgate_requests_in_flight", &[], 0.0);
+}
+
+#[test]
+fn heads_that_do_not_come_whole_hold_up_only_their_own_connection_and_little_memory() {
+    let origin = origin();
+    let edge = Edge::of(&origin).tls().set("limits.header_timeout", "3s").run();
+    edge.get("/").expect_status(200);
+    let before = edge.resident_bytes();
+    // 60 of a hundred kilobytes that lack their last byte.
+    let head = [&[0x01, 0x80, 0x01, 0x86, 0xa1][..], &[0; 100_000]].concat();
+    let talk = (0..60).fold(Talk::with(&edge), |talk, _| talk.raw("new", &head, false));
+    let running = talk.ends().start();
+    eventually("they are on their way", || {
+        edge.metrics().value("reelgate_connections", &[("transport", "quic")]) >= 1.0
+    });
+    let told = Talk::with(&edge).get("/").run();
+    told.stream(0).expect(200);
+    let held = edge.resident_bytes().saturating_sub(before);
+    assert!(held < 24 << 20, "{held} bytes");
+    for stream in running.told().streams() {
+        stream.expect(408);
+    }
+}
+
+#[test]
+fn idle_connections_cost_little() {
+    const CONNECTIONS: usize = 200;
+    let origin = origin();
+    let edge = Edge::of(&origin).tls().run();
+    runtime().block_on(async {
+        let mut players = Vec::new();
+        let mut open = async || {
+            let mut player = Player::open(Speech::Http3, edge.https(), None).await.expect("a connection");
+            player.get("/").await.expect("an answer").rest().await.expect("whole");
+            players.push(player);
+        };
+        open().await;
+        let before = edge.resident_bytes();
+        for _ in 0..CONNECTIONS {
+            open().await;
+        }
+        let each = edge.resident_bytes().saturating_sub(before) / CONNECTIONS as u64;
+        eprintln!("{each} bytes for an idle connection");
+        assert!(each < 96 << 10, "{each} bytes for an idle connection");
+    });
 }

@@ -19,7 +19,7 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
-use tokio::sync::watch;
+use tokio::sync::{Semaphore, watch};
 use tokio::task::JoinSet;
 use tokio::time::sleep_until;
 use tokio_util::sync::CancellationToken;
@@ -55,6 +55,9 @@ pub(super) struct Accepted {
     pub place: Place,
 }
 
+/// Heads of one connection that are read at once: their bytes are ours before they can be judged. Others wait in QUIC's window.
+const HEADS_AT_ONCE: usize = 16;
+
 /// What the requests of a connection share.
 pub(super) struct Shared {
     pub listener: Arc<QuicListener>,
@@ -63,6 +66,7 @@ pub(super) struct Shared {
     pub control: Arc<Control>,
     pub facts: Arc<Connection>,
     pub proxy_digest: Arc<ProxyDigest>,
+    pub heads: Semaphore,
     /// Never turns true: a drain is our own affair.
     pub shutdown: watch::Receiver<bool>,
 }
@@ -111,7 +115,16 @@ where
     let (_never, shutdown) = watch::channel(false);
     let proxy_digest = digest_of(&facts);
     let control = Arc::new(Control::new(limits.http3_streams_max));
-    let shared = Arc::new(Shared { listener, quic, limits, control, facts, proxy_digest, shutdown });
+    let shared = Arc::new(Shared {
+        listener,
+        quic,
+        limits,
+        control,
+        facts,
+        proxy_digest,
+        heads: Semaphore::new(HEADS_AT_ONCE),
+        shutdown,
+    });
     let mut driver = Driver::new(Arc::clone(&shared), app);
     let code = driver.run(&closing).await;
     driver.requests.detach_all();

@@ -49,7 +49,11 @@ impl Request {
         let _held = self.shared.listener.context.shared.lifecycle.hold();
         let frame_bytes_max = limits.header_bytes_max.max(FRAME_BYTES_LEAST) as u64;
         let mut receiver = Receiver::new(receive, limits.header_bytes_max, frame_bytes_max);
-        let request = match timeout(limits.header_timeout, receiver.head()).await {
+        let head = async {
+            let _turn = self.shared.heads.acquire().await;
+            receiver.head().await
+        };
+        let request = match timeout(limits.header_timeout, head).await {
             Ok(Ok(request)) => request,
             Ok(Err(ended)) => return self.refuse(ended, send, receiver).await,
             Err(_elapsed) => {
