@@ -30,7 +30,7 @@ pub enum Unsent {
 pub struct Sender {
     stream: SendStream,
     queue: VecDeque<Bytes>,
-    /// Bytes in `queue`.
+    /// Bytes that were pushed and have not been sent; after a reset they never will be.
     queued: usize,
     /// When the client first took nothing of what waits now.
     stalled: Option<Instant>,
@@ -72,9 +72,13 @@ impl Sender {
         self.queue.push_back(bytes);
     }
 
-    /// Bytes that wait.
-    pub fn queued(&self) -> usize {
+    /// Bytes that were pushed and have not been sent.
+    pub fn unsent(&self) -> usize {
         self.queued
+    }
+
+    pub fn is_waiting(&self) -> bool {
+        !self.queue.is_empty()
     }
 
     pub fn is_ended(&self) -> bool {
@@ -127,7 +131,6 @@ impl Sender {
     pub fn abort(&mut self) {
         if !std::mem::replace(&mut self.ended, true) {
             self.queue.clear();
-            self.queued = 0;
             let _ = self.stream.reset(self.reset.into());
         }
     }

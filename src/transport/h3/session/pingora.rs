@@ -89,7 +89,7 @@ impl CustomSession for Session {
     }
 
     fn has_pending_proxy_tasks(&self) -> bool {
-        self.sender.queued() > 0 || self.end_queued || self.failed.is_some()
+        self.sender.is_waiting() || self.end_queued || self.failed.is_some()
     }
 
     async fn write_proxy_tasks(&mut self) -> Result<bool> {
@@ -170,7 +170,7 @@ impl CustomSession for Session {
     }
 
     fn body_bytes_sent(&self) -> usize {
-        self.sent.saturating_sub(self.sender.queued())
+        self.sent.saturating_sub(self.sender.unsent())
     }
 
     fn body_bytes_read(&self) -> usize {
