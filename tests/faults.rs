@@ -360,12 +360,17 @@ fn floods_of_control_frames_end_their_connection_and_no_other() {
         let mut reader = client.try_clone().expect("cloned");
         let drain = std::thread::spawn(move || {
             let mut answers = [0; 65536];
-            while matches!(reader.read(&mut answers), Ok(1..)) {}
+            loop {
+                match reader.read(&mut answers) {
+                    Ok(1..) => {}
+                    Ok(0) => return true,
+                    Err(error) => return error.kind() == std::io::ErrorKind::ConnectionReset,
+                }
+            }
         });
-        let flood = frame.repeat(100);
-        let ended = (0..1000).any(|_| client.write_all(&flood).is_err());
-        assert!(ended, "100,000 {name} frames were taken");
-        drain.join().expect("ends with its connection");
+        // What is on its way when the connection ends was taken by the system.
+        let _ = (0..1000).any(|_| client.write_all(&frame.repeat(100)).is_err());
+        assert!(drain.join().expect("no panic"), "100,000 {name} frames did not end the connection");
         assert_eq!(edge.get("/a").expect_status(200).text(), "good");
     }
     edge.expect_metric("reelgate_limits_reached_total", &[("limit", "control_frames")], 2.0);
