@@ -9,7 +9,7 @@
 //! | [`session`] | what Pingora sees of it |
 //! | [`receive`], [`send`] | the two halves of a request's stream |
 //! | [`control`] | SETTINGS, GOAWAY, priorities |
-//! | [`budget`] | requests a client may break off |
+//! | [`budget`] | what a client may waste |
 //! | [`wire`], [`qpack`], [`huffman`], [`static_table`], [`fields`], [`code`] | frames, fields and errors; pure |
 //!
 //! QUIC itself is quinn's. HTTP/3's framing is ours: the h3 crate (0.0.8) takes a pseudo-header field twice, keeps frames of any

@@ -163,3 +163,21 @@ fn what_nobody_knows_is_passed_over() {
     told.stream(1).expect(200);
     assert_eq!(told.closed(), None);
 }
+
+#[test]
+fn floods_of_frames_that_say_nothing_end_the_connection() {
+    let (_origin, edge) = edge();
+    let update = [&[0x80, 0x0f, 0x07, 0x00, 0x04, 0x00][..], b"u=1"].concat();
+    for (name, stream, frame, count) in [
+        ("empty DATA", "new", &[0x00, 0x00][..], 10_100),
+        ("reserved types", "new", &[0x21, 0x00], 10_100),
+        ("reserved types", "control", &[0x21, 0x00], 10_100),
+        ("PRIORITY_UPDATE", "control", &update, 3000),
+    ] {
+        // After a head, on a request's stream.
+        let head = [&[0x01, 0x0f, 0x00, 0x00, 0xd4, 0xd7, 0x50, 0x09][..], b"localhost", &[0xc1]].concat();
+        let head = if stream == "new" { [&[0x01, (head.len() - 2) as u8], &head[2..]].concat() } else { Vec::new() };
+        let told = Talk::with(&edge).get("/").raw(stream, &[head, frame.repeat(count)].concat(), false).closed().run();
+        assert_eq!(told.closed(), Some(0x107), "{name}: {told:?}");
+    }
+}

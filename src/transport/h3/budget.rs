@@ -1,12 +1,13 @@
-//! How many requests a client may break off or spoil: many at once (a seek drops what was asked ahead), few for long. What a reset
-//! costs us is a look-up or an origin's connection; what it costs the client is a packet (CVE-2023-44487).
+//! How much of what costs us more than the client it may do: many at once, few for long. Requests it breaks off or spoils (a seek
+//! drops what was asked ahead): a reset costs us a look-up or an origin's connection, and the client a packet (CVE-2023-44487).
+//! Frames of its control stream.
 
 use std::time::Instant;
 
 /// How long a spent budget takes to be whole again.
 const REFILL_S: f64 = 8.0;
 
-/// See the module. One per connection.
+/// See the module. One per connection and kind.
 #[derive(Debug)]
 pub struct Budget {
     max: f64,

@@ -1,6 +1,7 @@
 //! What a client says beside its requests: on the control stream (RFC 9114, section 6.2.1) and on those of QPACK (RFC 9204,
 //! section 4.2). [`Control`] is pure; [`receive`] reads one stream for it.
 
+use super::budget::Budget;
 use super::code::Code;
 use super::wire::{self, Frames, Part, Place, varint};
 use crate::http::priority::{self, Priority};
@@ -10,6 +11,7 @@ use quinn::{ReadError, RecvStream};
 use std::collections::HashMap;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicI32, Ordering};
+use std::time::Instant;
 
 /// Types of streams.
 const CONTROL: u64 = 0x0;
@@ -93,14 +95,18 @@ impl Priorities {
 }
 
 /// The client's side of a connection's control.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub struct Control {
     pub priorities: Priorities,
     state: Mutex<State>,
 }
 
-#[derive(Debug, Default)]
+/// Frames of the control stream at once; an eighth comes back each second. Browsers send some for each request at most.
+const FRAMES_MAX: u32 = 2048;
+
+#[derive(Debug)]
 struct State {
+    budget: Budget,
     /// Streams of which there is one each, by type.
     taken: [bool; 4],
     has_settings: bool,
@@ -113,9 +119,16 @@ struct State {
 
 impl Control {
     pub fn new(streams_max: u32) -> Self {
-        let control = Self::default();
-        control.state.lock().end = u64::from(streams_max) * 4;
-        control
+        let state = State {
+            budget: Budget::new(FRAMES_MAX, Instant::now()),
+            taken: [false; 4],
+            has_settings: false,
+            goaway: None,
+            push_max: 0,
+            next: 0,
+            end: u64::from(streams_max) * 4,
+        };
+        Self { priorities: Priorities::default(), state: Mutex::new(state) }
     }
 
     /// A request's stream has come: updates for it and those before it are for open or ended requests.
@@ -134,6 +147,9 @@ impl Control {
     /// A frame of the control stream.
     fn frame(&self, kind: u64, content: &[u8]) -> Result<(), Code> {
         let mut state = self.state.lock();
+        if !state.budget.spend(Instant::now()) {
+            return Err(Code::EXCESSIVE_LOAD);
+        }
         if kind == wire::SETTINGS {
             if std::mem::replace(&mut state.has_settings, true) {
                 return Err(Code::FRAME_UNEXPECTED);

@@ -17,6 +17,8 @@ pub const PRIORITY_UPDATE_PUSH: u64 = 0xf_0701;
 /// HTTP/2's frames that HTTP/3 has none for (RFC 9114, section 7.2.8).
 const RESERVED: [u64; 4] = [0x2, 0x6, 0x8, 0x9];
 
+/// Frames of one stream that say nothing (empty DATA, types nobody knows); more are a way to burn our time.
+const IDLE_FRAMES_MAX: u32 = 10_000;
 /// A frame of the control stream that is longer is no honest one.
 const CONTROL_FRAME_BYTES_MAX: u64 = 4096;
 
@@ -61,6 +63,7 @@ pub struct Frames {
     /// Type and length, as far as they have come.
     head: BytesMut,
     state: State,
+    idle_frames: u32,
 }
 
 #[derive(Debug)]
@@ -73,7 +76,7 @@ enum State {
 
 impl Frames {
     pub fn new(place: Place) -> Self {
-        Self { place, input: Bytes::new(), head: BytesMut::new(), state: State::Head }
+        Self { place, input: Bytes::new(), head: BytesMut::new(), state: State::Head, idle_frames: 0 }
     }
 
     /// To be called when [`Self::next`] has no more.
@@ -159,7 +162,18 @@ impl Frames {
         None
     }
 
-    fn begin(&self, kind: u64, length: u64) -> Result<State, Code> {
+    fn begin(&mut self, kind: u64, length: u64) -> Result<State, Code> {
+        let state = self.state_of(kind, length)?;
+        if matches!(state, State::Skip { .. } | State::Data { left: 0 }) {
+            self.idle_frames += 1;
+            if self.idle_frames > IDLE_FRAMES_MAX {
+                return Err(Code::EXCESSIVE_LOAD);
+            }
+        }
+        Ok(state)
+    }
+
+    fn state_of(&self, kind: u64, length: u64) -> Result<State, Code> {
         let whole = |max: u64| {
             let left = usize::try_from(length).ok().filter(|_| length <= max).ok_or(Code::EXCESSIVE_LOAD)?;
             Ok(State::Whole { kind, left, content: BytesMut::new() })
