@@ -3,9 +3,9 @@
 use super::reload::Reloader;
 use super::source::AppSource;
 use crate::admin;
-use crate::cache::{MemoryStore, StoreSettings, collapse};
+use crate::cache::{MemoryStore, Slices, StoreSettings, collapse};
 use crate::config::{Config, Loaded};
-use crate::edge::{Edge, Generation, Refreshes};
+use crate::edge::{Edge, Generation, Refreshes, SlicedObjects};
 use crate::http::loop_detection::LoopId;
 use crate::observe::{AccessLog, Lifecycle, Metrics};
 use crate::origin::Origins;
@@ -81,6 +81,7 @@ pub(super) async fn start(loaded: Loaded) -> Result<Running, Box<dyn Error>> {
         &Arc::new(ServerConf { upstream_keepalive_pool_size: ORIGIN_CONNECTIONS_KEPT_MAX, ..ServerConf::default() }),
         Edge {
             refreshes: Refreshes::default(),
+            slices: SlicedObjects::new(Slices::new(store, metrics.clone())),
             generation: generation.clone(),
             store,
             lock: collapse::lock(config.cache.collapse_timeout),

@@ -4,6 +4,7 @@
 //! - `store`: [`MemoryStore`], the slots, their versions, and making room; `storage`: the same as Pingora calls it;
 //! - `fill`: one running fill and the `Body` it leaves; `hit` and `miss`: its readers and its writer;
 //! - `budget`: the hard bound, as charges that lie inside the bytes they pay for; `eviction`: S3-FIFO, pure;
+//! - `slices`: objects kept in parts, as a head and granules that are ordinary entries;
 //! - `bans`: purges as facts with a time, and `sweep`: letting go of what they reach;
 //! - `meta`: copying and weighing heads; [`collapse`]: Pingora's cache lock as we use it.
 //!
@@ -27,6 +28,7 @@ mod fill;
 mod hit;
 mod meta;
 mod miss;
+mod slices;
 mod storage;
 mod store;
 mod sweep;
@@ -34,5 +36,6 @@ mod sweep;
 pub use bans::{AskedFor, Ban, Bans, Begun, FillTime, Selector, Verdict};
 pub use hit::{FILL_FAILED, StoreHit, follows_fill, verdict_on_alias};
 pub use meta::Version;
+pub use slices::{Asker, Fetch, Head, Run, Slices, Title, View};
 pub use storage::FILL_REFUSED;
 pub use store::{Held, MemoryStore, ObjectInfo, StoreSettings, StoreStats};

@@ -3,6 +3,7 @@
 use super::generation::Generation;
 use super::keep::Validation;
 use super::refresh::Refresh;
+use super::slices::{Part, SliceNotes};
 use crate::cache::FillTime;
 use crate::config::Site;
 use crate::http::cache_control::RequestCacheControl;
@@ -56,6 +57,9 @@ pub struct Context {
     pub refusal: Option<String>,
     /// This request is the cache's own, to refresh what a client has been given stale.
     pub refresh: Option<Refresh>,
+    /// This request is the cache's own, for a part of a sliced object.
+    pub part: Option<Part>,
+    pub slices: SliceNotes,
 }
 
 /// What the cache did for this request.
@@ -155,6 +159,12 @@ impl Context {
             error: None,
             refusal: None,
             refresh: None,
+            part: None,
+            slices: SliceNotes::default(),
         }
+    }
+    /// The cache's own request: nobody is admitted or logged by it.
+    pub fn is_ours(&self) -> bool {
+        self.refresh.is_some() || self.part.is_some()
     }
 }

@@ -16,9 +16,11 @@ mod lookup;
 mod purge;
 mod refresh;
 mod respond;
+mod slices;
 
 pub use generation::Generation;
 pub use refresh::Refreshes;
+pub use slices::SlicedObjects;
 
 use crate::cache::MemoryStore;
 use crate::http::loop_detection::LoopId;
@@ -52,6 +54,7 @@ pub struct Edge {
     /// None: switched off.
     pub access_log: Arc<ArcSwapOption<AccessLog>>,
     pub refreshes: Refreshes,
+    pub slices: SlicedObjects,
     /// Who we are in `CDN-Loop`.
     pub loop_id: LoopId,
 }
@@ -72,7 +75,11 @@ impl ProxyHttp for Edge {
     }
 
     async fn request_filter(&self, session: &mut Session, ctx: &mut Context) -> Result<bool> {
-        self.admit(session, ctx).await
+        let answered = self.admit(session, ctx).await?;
+        if !answered {
+            self.open_slices(session, ctx).await?;
+        }
+        Ok(answered)
     }
 
     fn request_cache_filter(&self, session: &mut Session, ctx: &mut Context) -> Result<()> {
@@ -132,13 +139,14 @@ impl ProxyHttp for Edge {
         &self,
         session: &mut Session,
         response: &mut ResponseHeader,
-        _ctx: &mut Context,
+        ctx: &mut Context,
     ) -> RangeType {
-        if self.range_counts(session, response) {
-            range_header_filter(session.req_header(), response, Some(RANGES_MAX))
-        } else {
-            RangeType::None
-        }
+        let asked = match self.range_counts(session, response) {
+            true => range_header_filter(session.req_header(), response, Some(RANGES_MAX)),
+            false => RangeType::None,
+        };
+        self.note_ranges(&asked, ctx);
+        asked
     }
 
     fn should_serve_stale(&self, session: &mut Session, ctx: &mut Context, error: Option<&Error>) -> bool {
@@ -146,7 +154,7 @@ impl ProxyHttp for Edge {
     }
 
     fn allow_spawning_subrequest(&self, _session: &Session, ctx: &Context) -> bool {
-        ctx.refresh.is_none()
+        !ctx.is_ours()
     }
 
     async fn upstream_peer(&self, session: &mut Session, ctx: &mut Context) -> Result<Box<HttpPeer>> {

@@ -79,7 +79,12 @@ impl Edge {
         if response.status.is_informational() {
             return Ok(());
         }
+        if let Some(part) = &ctx.part {
+            part.answered(ctx);
+            return Ok(());
+        }
         ctx.first_byte = Some(ctx.started.elapsed());
+        self.note_missing(session, response, ctx);
         // RFC 9112 §6.1: HTTP/1.0 knows no chunks; there the end of the connection ends the body.
         if session.req_header().version < Version::HTTP_11 && response.headers.contains_key(TRANSFER_ENCODING) {
             response.remove_header(&TRANSFER_ENCODING);
@@ -147,6 +152,12 @@ impl Edge {
             ..CacheStatus::default()
         };
         match session.cache.phase() {
+            CachePhase::Hit if ctx.slices.fwd.is_some() => {
+                status.fwd = ctx.slices.fwd;
+                status.fwd_status = ctx.slices.fwd_status;
+                status.stored = true;
+                status.ttl = ctx.cache.ttl_s;
+            }
             CachePhase::Hit => {
                 status.hit = true;
                 status.ttl = ctx.cache.ttl_s;
