@@ -25,6 +25,7 @@ mod proxying;
 mod purge;
 mod reload;
 mod rfc9111;
+mod slices;
 mod smuggling;
 mod stalls;
 mod stopping;
