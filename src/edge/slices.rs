@@ -240,11 +240,12 @@ impl Edge {
             }
             Some(Note::Large) | None => {}
         }
-        if headers.contains_key(RANGE) {
-            return self.is_far(headers, &key.to_compact(), true);
+        let key = key.to_compact();
+        if self.store.held(&key).is_some() {
+            // There, or on its way, unless what is wanted is far from what has come.
+            return headers.contains_key(RANGE) && self.is_far(headers, &key, true);
         }
-        let may_be_large = ctx.class == Class::Film || known == Some(Note::Large);
-        may_be_large && self.store.held(&key.to_compact()).is_none()
+        headers.contains_key(RANGE) || ctx.class == Class::Film || known == Some(Note::Large)
     }
 
     fn ask_what_it_is(
