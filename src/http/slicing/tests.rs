@@ -1,3 +1,5 @@
+//! Slicing against the RFC, and as properties.
+
 use super::*;
 use http::HeaderMap;
 use proptest::prelude::*;
