@@ -9,7 +9,7 @@
 //! | 4 | [`edge`], [`admin`] |
 //! | 3 | [`cache`], [`origin`], [`transport`] |
 //! | 2 | [`observe`] |
-//! | 1 | [`config`] |
+//! | 1 | [`config`], [`coding`] |
 //! | 0 | [`http`], [`media`] (pure: no tokio, no IO) |
 #![forbid(unsafe_code)]
 
@@ -17,6 +17,7 @@ pub mod admin;
 pub mod app;
 pub mod cache;
 pub mod cli;
+pub mod coding;
 pub mod config;
 pub mod edge;
 pub mod http;

@@ -5,7 +5,7 @@ use super::source::AppSource;
 use crate::admin;
 use crate::cache::{MemoryStore, Slices, StoreSettings, collapse};
 use crate::config::{Config, Loaded};
-use crate::edge::{Edge, Generation, Refreshes, SlicedObjects};
+use crate::edge::{self, Edge, Generation, Refreshes, SlicedObjects};
 use crate::http::loop_detection::LoopId;
 use crate::observe::{AccessLog, Lifecycle, Metrics};
 use crate::origin::Origins;
@@ -82,6 +82,7 @@ pub(super) async fn start(loaded: Loaded) -> Result<Running, Box<dyn Error>> {
         Edge {
             refreshes: Refreshes::default(),
             slices: SlicedObjects::new(Slices::new(store, metrics.clone())),
+            on_the_way: edge::on_the_way(),
             generation: generation.clone(),
             store,
             lock: collapse::lock(config.cache.collapse_timeout),

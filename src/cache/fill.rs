@@ -1,57 +1,28 @@
-//! One running fill: bytes arrive from the origin at one end, and any number of readers take them from byte zero.
+//! One running fill of a key: its head, its bytes on their way, and the [`Body`] it leaves behind when it is whole.
 //!
-//! Parts: [`Fill`], shared by its writer and its readers; [`Body`], what it leaves behind when it is whole.
-//!
-//! The writer copies what the network brought into chunks of [`CHUNK_BYTES`] of exactly known size (the network's own pieces
-//! are slices of larger buffers, whose size nobody can account for). A full chunk is frozen and handed out by reference; from
-//! the chunk being filled readers get copies of at most [`COPY_BYTES_MAX`]. So nothing is joined at the end: the chunks *are*
-//! the body, and one of up to a chunk is a single `Bytes`.
-//!
-//! Phases: filling → complete | failed, or, when the body turns out too large to keep, passing → passed | failed. While
-//! passing, the bytes go only to the *owner* (the reader of the request that fills), as a queue freed from its front.
-//!
-//! Invariants: a reader sees `End` only after the writer said the body is whole and the promised length agreed; every other
-//! end is an error. A fill of promised length is never passing. Knows neither the store nor HTTP.
+//! Invariants: a hidden fill is found by no lookup and never stored; its readers still get all of it.
 
-use std::collections::VecDeque;
-use std::fmt;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::SystemTime;
 
-use bytes::{Bytes, BytesMut};
-use parking_lot::{Mutex, RwLock};
+use parking_lot::Mutex;
 use pingora_cache::CacheMeta;
-use tokio::sync::watch;
 
 use super::bans::Stamp;
 use super::budget::Charge;
 use super::eviction::{Resident, Visits};
+use super::flow::{Content, Failure, Flow};
+use super::forms::Forms;
 
-/// The size of a body's chunks, but for the last. (Small in unit tests, so that they cross many borders.)
-pub(super) const CHUNK_BYTES: usize = if cfg!(test) { 64 } else { 1 << 20 };
-/// The most a reader copies from an unfinished chunk at once.
-const COPY_BYTES_MAX: u64 = 64 << 10;
-/// Enough to join a few pieces of a passing body for one read; the last piece may lie across.
-const PASSING_COPY_BYTES_MAX: usize = 512 << 10;
-/// The first allocation for a body of unknown length; it doubles up to a chunk.
-const FIRST_BYTES: usize = if cfg!(test) { 16 } else { 4 << 10 };
-
-/// A whole body, immutable.
+/// A whole body, immutable, and the coded forms made of it so far.
 #[derive(Debug)]
 pub(super) struct Body {
     pub(super) key: u128,
     pub(super) version: u64,
-    pub(super) bytes: u64,
-    chunks: Box<[Bytes]>,
+    pub(super) content: Arc<Content>,
+    pub(super) forms: Arc<Forms>,
     pub(super) visits: Visits,
-}
-
-impl Body {
-    /// The longest run at `position` that lies in one chunk, at most `bytes_max` long; empty at the end.
-    pub(super) fn read(&self, position: u64, bytes_max: u64) -> Bytes {
-        read_chunk(&self.chunks, position, bytes_max).unwrap_or_default()
-    }
 }
 
 impl Resident for Arc<Body> {
@@ -63,61 +34,11 @@ impl Resident for Arc<Body> {
         &self.visits
     }
 
-    /// The policy and the store's slot hold one reference each; every other is a reader's.
+    /// The policy and the store's slot hold one reference each; every other is a reader's. Who followed the fill to its end
+    /// holds the content.
     fn in_use(&self) -> bool {
-        Arc::strong_count(self) > 2
+        Arc::strong_count(self) > 2 || Arc::strong_count(&self.content) > 1
     }
-}
-
-fn read_chunk(chunks: &[Bytes], position: u64, bytes_max: u64) -> Option<Bytes> {
-    let chunk = chunks.get((position / CHUNK_BYTES as u64) as usize)?;
-    let start = (position % CHUNK_BYTES as u64) as usize;
-    let end = chunk.len().min(start.saturating_add(usize::try_from(bytes_max).unwrap_or(usize::MAX)));
-    (start < end).then(|| chunk.slice(start..end))
-}
-
-/// Why a fill came to nothing.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Failure {
-    /// The writer went away: the origin failed, or the request was given up.
-    Cancelled,
-    /// Another number of bytes than the head promised.
-    WrongLength,
-    /// Too large to keep, and this reader is not the one it still goes to.
-    TooLarge,
-    /// The owner fell too far behind a body too large to keep.
-    TooSlow,
-}
-
-impl fmt::Display for Failure {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(match self {
-            Self::Cancelled => "the fill ended before its body was whole",
-            Self::WrongLength => "the body is not of the length its head promised",
-            Self::TooLarge => "the body is too large to keep; it goes only to the request that fetches it",
-            Self::TooSlow => "the client fell too far behind a body too large to keep",
-        })
-    }
-}
-
-#[derive(Debug)]
-enum Phase {
-    Filling,
-    Complete(Arc<Body>),
-    Passing,
-    Passed,
-    Failed(Failure),
-}
-
-#[derive(Debug)]
-struct State {
-    phase: Phase,
-    /// While filling: chunks from byte zero. While passing: what the owner has not read yet, from `front` on.
-    chunks: VecDeque<Bytes>,
-    front: u64,
-    /// The chunk being filled; its capacity is fixed by [`Fill::room`].
-    tail: Vec<u8>,
-    written: u64,
 }
 
 /// The head of a fill, and what happened to its key meanwhile.
@@ -134,33 +55,12 @@ pub(super) struct Head {
 pub(super) struct Fill {
     pub(super) key: u128,
     pub(super) version: u64,
-    pub(super) promised_bytes: Option<u64>,
     /// Locked after a shard of the store, never before.
     pub(super) head: Mutex<Head>,
     /// No lookup finds it any more, and it will not be stored: purged, overtaken, failed or passing.
     pub(super) hidden: AtomicBool,
-    state: RwLock<State>,
-    changed: watch::Sender<()>,
-    owner_position: AtomicU64,
-}
-
-/// What a reader finds at its position.
-#[derive(Debug)]
-pub(super) enum Peek {
-    Bytes(Bytes),
-    End,
-    Complete(Arc<Body>),
-    Failed(Failure),
-    Wait,
-}
-
-/// What the writer's next bytes need.
-#[derive(Debug, PartialEq, Eq)]
-pub(super) enum Room {
-    /// This many bytes fit into memory that is there.
-    Ready(usize),
-    /// The chunk being filled must grow by this many bytes of capacity first.
-    Grow(usize),
+    pub(super) flow: Flow,
+    pub(super) forms: Arc<Forms>,
 }
 
 impl Fill {
@@ -168,18 +68,10 @@ impl Fill {
         Arc::new(Self {
             key,
             version,
-            promised_bytes,
             head: Mutex::new(head),
             hidden: AtomicBool::new(false),
-            state: RwLock::new(State {
-                phase: Phase::Filling,
-                chunks: VecDeque::new(),
-                front: 0,
-                tail: Vec::new(),
-                written: 0,
-            }),
-            changed: watch::Sender::new(()),
-            owner_position: AtomicU64::new(0),
+            flow: Flow::new(promised_bytes),
+            forms: Arc::default(),
         })
     }
 
@@ -187,191 +79,20 @@ impl Fill {
         self.hidden.load(Ordering::Acquire)
     }
 
-    /// Wakes when anything changed since it was last looked at.
-    pub(super) fn subscribe(&self) -> watch::Receiver<()> {
-        self.changed.subscribe()
-    }
-
-    /// The owner has read everything below `position`.
-    pub(super) fn owner_reached(&self, position: u64) {
-        self.owner_position.store(position, Ordering::Release);
-    }
-
-    pub(super) fn peek(&self, position: u64, bytes_max: u64, owner: bool) -> Peek {
-        let state = self.state.read();
-        match &state.phase {
-            Phase::Complete(body) => Peek::Complete(Arc::clone(body)),
-            Phase::Failed(failure) => Peek::Failed(*failure),
-            Phase::Passing | Phase::Passed if !owner => Peek::Failed(Failure::TooLarge),
-            Phase::Filling => state.kept(position, bytes_max).map_or(Peek::Wait, Peek::Bytes),
-            Phase::Passing => state.queued(position, bytes_max).map_or(Peek::Wait, Peek::Bytes),
-            Phase::Passed => state.queued(position, bytes_max).map_or(Peek::End, Peek::Bytes),
-        }
-    }
-
-    pub(super) fn written(&self) -> u64 {
-        self.state.read().written
-    }
-
-    pub(super) fn is_passing(&self) -> bool {
-        matches!(self.state.read().phase, Phase::Passing)
-    }
-
-    /// How the fill failed, if it did.
-    pub(super) fn failure(&self) -> Option<Failure> {
-        match self.state.read().phase {
-            Phase::Failed(failure) => Some(failure),
-            _ => None,
-        }
-    }
-
-    /// What must happen before up to `wanted` more bytes can be written. Only the writer calls this, so it stays true.
-    pub(super) fn room(&self, wanted: usize) -> Room {
-        let state = self.state.read();
-        let (filled, capacity) = (state.tail.len(), state.tail.capacity());
-        if filled < capacity {
-            return Room::Ready(wanted.min(capacity - filled));
-        }
-        let target = match self.promised_bytes {
-            Some(promised) => (promised - (state.written - filled as u64)).min(CHUNK_BYTES as u64) as usize,
-            None => (2 * capacity).max(FIRST_BYTES).max((filled + wanted).next_power_of_two()).min(CHUNK_BYTES),
-        };
-        Room::Grow(target.saturating_sub(capacity))
-    }
-
-    /// Gives the chunk being filled `bytes` more capacity, which the caller has paid for.
-    pub(super) fn grow(&self, bytes: usize) {
-        let mut state = self.state.write();
-        let capacity = state.tail.capacity() + bytes;
-        let filled = state.tail.len();
-        state.tail.reserve_exact(capacity - filled);
-    }
-
-    /// Appends bytes that [`Fill::room`] said are `Ready`; a chunk that is full is frozen, paid for out of `charge`.
-    pub(super) fn append(&self, data: &[u8], charge: &mut Charge) {
-        let mut state = self.state.write();
-        state.tail.extend_from_slice(data);
-        state.written += data.len() as u64;
-        if state.tail.len() == CHUNK_BYTES {
-            state.freeze_tail(charge);
-        }
-        drop(state);
-        self.changed.send_replace(());
-    }
-
-    /// The body is whole. `charge` is what is paid beyond the frozen chunks; what the last one does not need goes back.
+    /// The body is whole; see [`Flow::complete`].
     pub(super) fn complete(&self, charge: &mut Charge) -> Arc<Body> {
-        let mut state = self.state.write();
-        state.tail.shrink_to_fit();
-        if !state.tail.is_empty() {
-            state.freeze_tail(charge);
-        }
-        drop(charge.split(u64::MAX));
-        let body = Arc::new(Body {
+        Arc::new(Body {
             key: self.key,
             version: self.version,
-            bytes: state.written,
-            chunks: std::mem::take(&mut state.chunks).into_iter().collect(),
+            content: self.flow.complete(charge),
+            forms: Arc::clone(&self.forms),
             visits: Visits::default(),
-        });
-        state.phase = Phase::Complete(Arc::clone(&body));
-        drop(state);
-        self.changed.send_replace(());
-        body
-    }
-
-    /// From now on only the owner gets the bytes; every other reader fails.
-    pub(super) fn start_passing(&self, charge: &mut Charge) {
-        let mut state = self.state.write();
-        if !state.tail.is_empty() {
-            state.freeze_tail(charge);
-        }
-        state.phase = Phase::Passing;
-        drop(state);
-        self.trim();
-        self.changed.send_replace(());
-    }
-
-    /// Forgets what the owner has read of a passing body; how many bytes are left.
-    pub(super) fn trim(&self) -> u64 {
-        let read = self.owner_position.load(Ordering::Acquire);
-        let mut state = self.state.write();
-        while let Some(first) = state.chunks.front()
-            && state.front + first.len() as u64 <= read
-        {
-            state.front += first.len() as u64;
-            state.chunks.pop_front();
-        }
-        state.written - state.front
-    }
-
-    /// Appends to a passing body.
-    pub(super) fn pass(&self, data: Bytes) {
-        let mut state = self.state.write();
-        state.written += data.len() as u64;
-        state.chunks.push_back(data);
-        drop(state);
-        self.changed.send_replace(());
-    }
-
-    /// A passing body is whole.
-    pub(super) fn end_passing(&self) {
-        self.state.write().phase = Phase::Passed;
-        self.changed.send_replace(());
+        })
     }
 
     /// Ends in failure, unless it has ended already; frees the bytes at once.
     pub(super) fn fail(&self, failure: Failure) {
         self.hidden.store(true, Ordering::Release);
-        let mut state = self.state.write();
-        if matches!(state.phase, Phase::Filling | Phase::Passing) {
-            state.phase = Phase::Failed(failure);
-            state.chunks = VecDeque::new();
-            state.tail = Vec::new();
-        }
-        drop(state);
-        self.changed.send_replace(());
-    }
-}
-
-impl State {
-    fn freeze_tail(&mut self, charge: &mut Charge) {
-        let tail = std::mem::take(&mut self.tail);
-        let paid = charge.split(tail.capacity() as u64);
-        self.chunks.push_back(paid.pay_for(tail));
-    }
-
-    /// While filling all chunks but the one being filled are of one size, from byte zero.
-    fn kept(&self, position: u64, bytes_max: u64) -> Option<Bytes> {
-        let frozen = (self.chunks.len() * CHUNK_BYTES) as u64;
-        if position < frozen {
-            let chunk = self.chunks.get((position / CHUNK_BYTES as u64) as usize)?;
-            return read_chunk(std::slice::from_ref(chunk), position % CHUNK_BYTES as u64, bytes_max);
-        }
-        let rest = self.tail.get((position - frozen) as usize..)?;
-        let bytes = rest.len().min(bytes_max.min(COPY_BYTES_MAX) as usize);
-        (bytes > 0).then(|| Bytes::copy_from_slice(&rest[..bytes]))
-    }
-
-    /// While passing the pieces are of any size; those read are gone, so the wanted one is near the front. Several are handed
-    /// out as one copy: Pingora takes up to four pieces from the origin for each read, so a reader of single pieces would
-    /// fall behind the fastest of clients.
-    fn queued(&self, position: u64, bytes_max: u64) -> Option<Bytes> {
-        let bytes_max = usize::try_from(bytes_max).unwrap_or(usize::MAX);
-        let mut run = BytesMut::new();
-        let mut start = self.front;
-        for (at, piece) in self.chunks.iter().enumerate() {
-            let end = start + piece.len() as u64;
-            if position < end && run.len() < bytes_max.min(PASSING_COPY_BYTES_MAX) {
-                let from = position.saturating_sub(start) as usize;
-                let bytes = (piece.len() - from).min(bytes_max - run.len());
-                if run.is_empty() && (at + 1 == self.chunks.len() || bytes >= PASSING_COPY_BYTES_MAX) {
-                    return Some(piece.slice(from..from + bytes));
-                }
-                run.extend_from_slice(&piece[from..from + bytes]);
-            }
-            start = end;
-        }
-        (!run.is_empty()).then(|| run.freeze())
+        self.flow.fail(failure);
     }
 }

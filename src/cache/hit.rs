@@ -1,4 +1,5 @@
-//! Reading from the store: a whole object, or a fill while it runs. Both can be sought where the length is known.
+//! Reading from the store: a whole object, a fill while it runs, or a coded form of either. All can be sought where the length
+//! is known.
 //!
 //! Pingora gets whole runs of a chunk (up to 1 MiB by reference): its writers send a `Bytes` piecewise anyway, so smaller
 //! slices would only cost more calls.
@@ -16,25 +17,36 @@ use pingora_error::{Error, ErrorType, Result};
 use tokio::sync::watch;
 
 use super::bans::{Bans, Stamp, Verdict};
-use super::fill::{Body, Fill, Peek};
+use super::fill::{Body, Fill};
+use super::flow::{Content, Flow, Peek};
 
 /// The error of a reader whose fill came to nothing: the body must be aborted, never ended.
 pub const FILL_FAILED: ErrorType = ErrorType::Custom("cache fill failed");
 
 #[derive(Debug)]
-enum Source {
+pub(super) enum Source {
     Object(Arc<Body>),
-    Fill { fill: Arc<Fill>, changed: watch::Receiver<()> },
+    Fill {
+        fill: Arc<Fill>,
+        changed: watch::Receiver<()>,
+    },
+    /// A coded form, while it is made.
+    Flow {
+        flow: Arc<Flow>,
+        changed: watch::Receiver<()>,
+    },
+    /// What a fill or a form has become, or a form that is whole.
+    Content(Arc<Content>),
 }
 
 /// A reader of one version of one object.
 #[derive(Debug)]
 pub struct StoreHit {
-    source: Source,
+    pub(super) source: Source,
     stamp: Arc<Stamp>,
     follower: bool,
     owner: bool,
-    position: u64,
+    pub(super) position: u64,
     /// One past the last byte asked for; `None`: to the end.
     end: Option<u64>,
 }
@@ -57,23 +69,44 @@ impl StoreHit {
 
     /// `owner`: the reader of the request that fills; it alone gets the rest of a body too large to keep.
     pub(super) fn of_fill(fill: Arc<Fill>, stamp: Arc<Stamp>, owner: bool) -> Self {
-        let changed = fill.subscribe();
+        let changed = fill.flow.subscribe();
         Self { source: Source::Fill { fill, changed }, stamp, follower: !owner, owner, position: 0, end: None }
+    }
+
+    /// Another reader of the same bytes, from the first one on.
+    pub(super) fn again(&self) -> Option<Self> {
+        match &self.source {
+            Source::Object(body) => Some(Self::of_object(Arc::clone(body), Arc::clone(&self.stamp))),
+            Source::Fill { fill, .. } => Some(Self::of_fill(Arc::clone(fill), Arc::clone(&self.stamp), false)),
+            Source::Flow { .. } | Source::Content(_) => None,
+        }
+    }
+
+    /// From now on, the bytes of `flow`.
+    pub(super) fn follow(&mut self, flow: Arc<Flow>) {
+        let changed = flow.subscribe();
+        self.source = Source::Flow { flow, changed };
     }
 
     fn body_bytes(&self) -> Option<u64> {
         match &self.source {
-            Source::Object(body) => Some(body.bytes),
-            Source::Fill { fill, .. } => fill.promised_bytes,
+            Source::Object(body) => Some(body.content.bytes),
+            Source::Fill { fill, .. } => fill.flow.promised_bytes,
+            Source::Flow { flow, .. } => flow.promised_bytes,
+            Source::Content(content) => Some(content.bytes),
         }
     }
 
+    /// None at the end.
     fn advance(&mut self, bytes: Bytes) -> Option<Bytes> {
+        if bytes.is_empty() {
+            return None;
+        }
         self.position += bytes.len() as u64;
         if let Source::Fill { fill, .. } = &self.source
             && self.owner
         {
-            fill.owner_reached(self.position);
+            fill.flow.owner_reached(self.position);
         }
         Some(bytes)
     }
@@ -88,22 +121,26 @@ impl HandleHit for StoreHit {
             if wanted == 0 {
                 return Ok(None);
             }
-            match &mut self.source {
+            let (flow, changed, owner) = match &mut self.source {
                 Source::Object(body) => {
-                    let bytes = body.read(self.position, wanted);
-                    return Ok(if bytes.is_empty() { None } else { self.advance(bytes) });
+                    let bytes = body.content.read(self.position, wanted);
+                    return Ok(self.advance(bytes));
                 }
-                Source::Fill { fill, changed } => {
-                    changed.borrow_and_update();
-                    match fill.peek(self.position, wanted, self.owner) {
-                        Peek::Bytes(bytes) => return Ok(self.advance(bytes)),
-                        Peek::End => return Ok(None),
-                        Peek::Complete(body) => self.source = Source::Object(body),
-                        Peek::Failed(failure) => return Error::e_explain(FILL_FAILED, failure.to_string()),
-                        // The sender lives in the fill, which this reader holds.
-                        Peek::Wait => drop(changed.changed().await),
-                    }
+                Source::Content(content) => {
+                    let bytes = content.read(self.position, wanted);
+                    return Ok(self.advance(bytes));
                 }
+                Source::Fill { fill, changed } => (&fill.flow, changed, self.owner),
+                Source::Flow { flow, changed } => (&**flow, changed, false),
+            };
+            changed.borrow_and_update();
+            match flow.peek(self.position, wanted, owner) {
+                Peek::Bytes(bytes) => return Ok(self.advance(bytes)),
+                Peek::End => return Ok(None),
+                Peek::Complete(content) => self.source = Source::Content(content),
+                Peek::Failed(failure) => return Error::e_explain(FILL_FAILED, failure.to_string()),
+                // The sender lives in the flow, which this reader holds.
+                Peek::Wait => drop(changed.changed().await),
             }
         }
     }
@@ -147,10 +184,11 @@ impl HandleHit for StoreHit {
     }
 
     fn entry_id(&self) -> Option<CacheEntryId> {
-        Some(CacheEntryId::new(match &self.source {
-            Source::Object(body) => body.version,
-            Source::Fill { fill, .. } => fill.version,
-        }))
+        match &self.source {
+            Source::Object(body) => Some(CacheEntryId::new(body.version)),
+            Source::Fill { fill, .. } => Some(CacheEntryId::new(fill.version)),
+            Source::Flow { .. } | Source::Content(_) => None,
+        }
     }
 
     fn as_any(&self) -> &(dyn Any + Send + Sync) {

@@ -18,7 +18,8 @@ use pingora_error::{Error, Result};
 
 use super::bans::FillTime;
 use super::budget::Charge;
-use super::fill::{Failure, Fill, Room};
+use super::fill::Fill;
+use super::flow::{Failure, Room};
 use super::hit::FILL_FAILED;
 use super::store::{MemoryStore, Outcome};
 
@@ -60,27 +61,27 @@ impl StoreMiss {
     }
 
     fn keep(&mut self, mut data: Bytes) -> Result<()> {
-        let written = self.fill.written() + data.len() as u64;
-        if self.fill.promised_bytes.is_some_and(|promised| written > promised) {
+        let written = self.fill.flow.written() + data.len() as u64;
+        if self.fill.flow.promised_bytes.is_some_and(|promised| written > promised) {
             return self.fail(Failure::WrongLength, Outcome::Truncated);
         }
-        if self.fill.promised_bytes.is_none() && written > self.store.object_bytes_max() {
+        if self.fill.flow.promised_bytes.is_none() && written > self.store.object_bytes_max() {
             self.store.remember_too_large(self.fill.key);
             self.start_passing();
             return self.pass(data);
         }
         while !data.is_empty() {
-            match self.fill.room(data.len()) {
-                Room::Ready(bytes) => self.fill.append(&data.split_to(bytes), &mut self.charge),
+            match self.fill.flow.room(data.len()) {
+                Room::Ready(bytes) => self.fill.flow.append(&data.split_to(bytes), &mut self.charge),
                 Room::Grow(bytes) => {
-                    if self.fill.promised_bytes.is_none() {
+                    if self.fill.flow.promised_bytes.is_none() {
                         let Some(charge) = self.store.reserve(bytes as u64) else {
                             self.start_passing();
                             return self.pass(data);
                         };
                         self.charge.merge(charge);
                     }
-                    self.fill.grow(bytes);
+                    self.fill.flow.grow(bytes);
                 }
             }
         }
@@ -89,8 +90,8 @@ impl StoreMiss {
 
     fn start_passing(&mut self) {
         self.fill.hidden.store(true, std::sync::atomic::Ordering::Release);
-        self.fill.start_passing(&mut self.charge);
-        self.backlog_at_passing = self.fill.trim();
+        self.fill.flow.start_passing(&mut self.charge);
+        self.backlog_at_passing = self.fill.flow.trim();
         self.settle(Outcome::TooLarge);
     }
 
@@ -98,11 +99,11 @@ impl StoreMiss {
         if data.is_empty() {
             return Ok(());
         }
-        let backlog = self.fill.trim() + data.len() as u64;
+        let backlog = self.fill.flow.trim() + data.len() as u64;
         let charge = self.store.take_for_passing(data.len() as u64);
         match charge {
             Some(charge) if backlog <= self.backlog_at_passing + PASSING_BYTES_MAX => {
-                self.fill.pass(charge.pay_for(data));
+                self.fill.flow.pass(charge.pay_for(data));
                 Ok(())
             }
             _ => self.fail(Failure::TooSlow, Outcome::TooLarge),
@@ -111,7 +112,7 @@ impl StoreMiss {
 
     /// How long the origin should be held back, so that a slower client can follow.
     fn passing_sleep(&self) -> Duration {
-        let beyond = self.fill.trim().saturating_sub(self.backlog_at_passing);
+        let beyond = self.fill.flow.trim().saturating_sub(self.backlog_at_passing);
         let over = beyond.saturating_sub(PASSING_BYTES_MAX / 2).min(PASSING_BYTES_MAX / 2);
         PASSING_SLEEP_MAX.mul_f64(over as f64 / (PASSING_BYTES_MAX / 2) as f64)
     }
@@ -120,10 +121,10 @@ impl StoreMiss {
 #[async_trait]
 impl HandleMiss for StoreMiss {
     async fn write_body(&mut self, data: Bytes, eof: bool) -> Result<()> {
-        if let Some(failure) = self.fill.failure() {
+        if let Some(failure) = self.fill.flow.failure() {
             return Error::e_explain(FILL_FAILED, failure.to_string());
         }
-        if self.fill.is_passing() {
+        if self.fill.flow.is_passing() {
             let sleep = self.passing_sleep();
             if !sleep.is_zero() {
                 tokio::time::sleep(sleep).await;
@@ -132,23 +133,23 @@ impl HandleMiss for StoreMiss {
         }
         self.keep(data)?;
         // Pingora aborts the client's response when a write fails, but only logs a `finish` that fails.
-        if eof && self.fill.promised_bytes.is_some_and(|promised| promised != self.fill.written()) {
+        if eof && self.fill.flow.promised_bytes.is_some_and(|promised| promised != self.fill.flow.written()) {
             return self.fail(Failure::WrongLength, Outcome::Truncated);
         }
         Ok(())
     }
 
     async fn finish(mut self: Box<Self>) -> Result<MissFinishType> {
-        if let Some(failure) = self.fill.failure() {
+        if let Some(failure) = self.fill.flow.failure() {
             return Error::e_explain(FILL_FAILED, failure.to_string());
         }
-        let written = self.fill.written();
-        if self.fill.is_passing() {
+        let written = self.fill.flow.written();
+        if self.fill.flow.is_passing() {
             // An error here would make Pingora abort a client that still reads the queue.
-            self.fill.end_passing();
+            self.fill.flow.end_passing();
             return Ok(MissFinishType::Created(0));
         }
-        if self.fill.promised_bytes.is_some_and(|promised| promised != written) {
+        if self.fill.flow.promised_bytes.is_some_and(|promised| promised != written) {
             return self.fail(Failure::WrongLength, Outcome::Truncated);
         }
         let body = self.fill.complete(&mut self.charge);

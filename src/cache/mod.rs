@@ -2,7 +2,9 @@
 //!
 //! Parts:
 //! - `store`: [`MemoryStore`], the slots, their versions, and making room; `storage`: the same as Pingora calls it;
-//! - `fill`: one running fill and the `Body` it leaves; `hit` and `miss`: its readers and its writer;
+//! - `flow`: bytes from one writer to any number of readers; `fill`: one running fill and the `Body` it leaves; `hit` and `miss`:
+//!   its readers and its writer;
+//! - `forms`: the coded forms of a body; `coder`: making them;
 //! - `budget`: the hard bound, as charges that lie inside the bytes they pay for; `eviction`: S3-FIFO, pure;
 //! - `slices`: objects kept in parts, as a head and granules that are ordinary entries;
 //! - `bans`: purges as facts with a time, and `sweep`: letting go of what they reach;
@@ -22,9 +24,13 @@
 
 mod bans;
 mod budget;
+mod coder;
 pub mod collapse;
 mod eviction;
 mod fill;
+mod flow;
+mod forms;
+mod head;
 mod hit;
 mod meta;
 mod miss;
@@ -34,6 +40,7 @@ mod store;
 mod sweep;
 
 pub use bans::{AskedFor, Ban, Bans, Begun, FillTime, Selector, Verdict};
+pub use coder::{Given, Wanted};
 pub use hit::{FILL_FAILED, StoreHit, follows_fill, verdict_on_alias};
 pub use meta::Version;
 pub use slices::{Asker, Fetch, Head, Run, Slices, Title, View};

@@ -19,6 +19,7 @@ use prometheus::{IntCounter, IntGauge};
 
 use super::bans::{Bans, Begun, Stamp, Verdict};
 use super::budget::{Budget, Charge};
+use super::coder::Coders;
 use super::eviction::S3Fifo;
 use super::fill::{Body, Fill};
 use super::meta;
@@ -116,7 +117,7 @@ pub(super) struct Object {
 
 impl Object {
     fn bytes(&self) -> u64 {
-        self.body.bytes + self.meta_charge.bytes()
+        self.body.content.bytes + self.body.forms.bytes() + self.meta_charge.bytes()
     }
 }
 
@@ -141,6 +142,7 @@ pub struct MemoryStore {
     fills_running: AtomicU64,
     too_large: Mutex<RecentKeys>,
     bans: Bans,
+    coders: Coders,
     metrics: Arc<Metrics>,
     objects: IntGauge,
     evictions: IntCounter,
@@ -158,6 +160,7 @@ impl MemoryStore {
             fills_running: AtomicU64::new(0),
             too_large: Mutex::default(),
             bans: Bans::new(Arc::clone(&metrics)),
+            coders: Coders::default(),
             objects: metrics.cache_objects.with_label_values(&[TIER]),
             evictions: metrics.cache_evictions.with_label_values(&[TIER]),
             metrics,
@@ -188,7 +191,7 @@ impl MemoryStore {
     pub fn held(&self, key: &CompactCacheKey) -> Option<Held> {
         match self.find(u128::from_be_bytes(key.combined_bin()), None, SystemTime::now())? {
             Found::Object(..) => Some(Held::Whole),
-            Found::Fill(fill, _) => Some(Held::Filling { body_bytes: fill.written() }),
+            Found::Fill(fill, _) => Some(Held::Filling { body_bytes: fill.flow.written() }),
         }
     }
 
@@ -197,14 +200,14 @@ impl MemoryStore {
         let key = u128::from_be_bytes(key.combined_bin());
         match self.find(key, None, SystemTime::now()).or_else(|| self.find_gone(key))? {
             Found::Object(object, verdict) => {
-                Some(info(&object.meta, object.body.bytes, object.bytes(), false, verdict))
+                Some(info(&object.meta, object.body.content.bytes, object.bytes(), false, verdict))
             }
             Found::Fill(fill, verdict) => {
                 let (meta, meta_bytes) = {
                     let head = fill.head.lock();
                     (Arc::clone(&head.meta), head.meta_charge.bytes())
                 };
-                let written = fill.written();
+                let written = fill.flow.written();
                 Some(info(&meta, written, written + meta_bytes, true, verdict))
             }
         }
@@ -218,6 +221,14 @@ impl MemoryStore {
 
     pub(super) fn object_bytes_max(&self) -> u64 {
         self.object_bytes_max
+    }
+
+    pub(super) fn coders(&self) -> &Coders {
+        &self.coders
+    }
+
+    pub(super) fn metrics(&self) -> &Metrics {
+        &self.metrics
     }
 
     /// For a pass over everything.
@@ -316,7 +327,7 @@ impl MemoryStore {
         }
         let head = fill.head.lock();
         let object = Object {
-            meta: Arc::new(meta::complete(&head.meta, body.bytes, head.expired_at)),
+            meta: Arc::new(meta::complete(&head.meta, body.content.bytes, head.expired_at)),
             meta_charge: Arc::clone(&head.meta_charge),
             body: Arc::clone(&body),
             stamp: Arc::clone(&head.stamp),
@@ -361,6 +372,15 @@ impl MemoryStore {
     /// An object's head was replaced by one of another size.
     pub(super) fn resized(&self, object: &Object) {
         self.policy.lock().resize(object.body.version, object.bytes());
+    }
+
+    /// A body has more or other coded forms than before.
+    pub(super) fn forms_changed(&self, key: u128, version: u64) {
+        let shard = self.shard(key).write();
+        let object = shard.get(&key).and_then(|slot| slot.object.as_ref());
+        if let Some(object) = object.filter(|object| object.body.version == version) {
+            self.resized(object);
+        }
     }
 
     /// Removes the object if it is still this version.

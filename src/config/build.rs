@@ -4,6 +4,7 @@
 //! already reported by the decoder is absent from `places`, and nothing is said about it a second time.
 
 mod complete;
+mod compression;
 mod listen;
 mod origin;
 mod site;
@@ -179,7 +180,6 @@ impl Builder<'_> {
         for (key, given, what) in [
             ("prefetch", self.raw.prefetch.is_some(), "nothing is fetched ahead"),
             ("transcode", self.raw.transcode.is_some(), "no renditions are made"),
-            ("compression", self.raw.compression.is_some(), "answers pass as the origin encoded them"),
         ] {
             if given {
                 self.warning(key, format!("`{key}` is not built yet: {what}"), None);

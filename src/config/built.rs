@@ -3,11 +3,13 @@
 //! inside [`Secret`], which never prints them.
 
 mod access;
+mod compression;
 mod listen;
 mod origin;
 mod site;
 
 pub use access::*;
+pub use compression::*;
 pub use listen::*;
 pub use origin::*;
 pub use site::*;

@@ -5,6 +5,7 @@
 
 use super::built::{ListenAddress, ServerAddress};
 use super::units::{ByteSize, TimeSpan};
+use crate::http::content_coding::types::TypeRules;
 use ipnet::IpNet;
 use std::net::{IpAddr, SocketAddr};
 use std::ops::RangeInclusive;
@@ -51,6 +52,7 @@ pub fn check(format: &str, text: &str) -> Result<(), String> {
         "cors-origin" => cors_origin(text),
         "status-range" => status_range(text).map(drop),
         "log-filter" => log_filter(text),
+        "media-type" => TypeRules::check(text),
         "non-empty" if text.trim().is_empty() => Err("must not be empty".to_owned()),
         _ => Ok(()),
     }

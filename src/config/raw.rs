@@ -5,11 +5,13 @@
 //! still may contradict themselves (a site whose origin does not exist): `build` says so. They never leave this room.
 
 mod access;
+mod compression;
 mod listen;
 mod origin;
 mod site;
 
 pub use access::*;
+pub use compression::*;
 pub use listen::*;
 pub use origin::*;
 pub use site::*;
@@ -42,6 +44,8 @@ pub struct RawConfig {
     pub sites: Vec<RawSite>,
     /// How much is kept.
     pub cache: RawCache,
+    /// Which answers are compressed, how, and what of it is kept.
+    pub compression: RawCompression,
     /// The operators' listener: dashboard, metrics, API. Without this block there is none.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub admin: Option<RawAdmin>,
@@ -59,9 +63,6 @@ pub struct RawConfig {
     /// Making renditions the origin lacks. Accepted with a warning: not built yet.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub transcode: Option<serde_json::Value>,
-    /// Compressing answers. Accepted with a warning: not built yet.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub compression: Option<serde_json::Value>,
 }
 
 /// `cache`

@@ -4,6 +4,7 @@ mod documents;
 mod errors;
 
 use super::*;
+use crate::http::content_coding::Coding;
 use std::path::Path;
 
 /// The file of the contract, to the letter.
@@ -129,4 +130,48 @@ fn a_file_is_found_from_its_own_folder() {
     assert_eq!(load(&path).unwrap().config.cache.disks[0].path, folder.path().join("cache"));
     std::fs::write(&path, [0xff, 0xfe]).unwrap();
     assert!(load(&path).unwrap_err().to_string().contains("UTF-8"));
+}
+
+#[test]
+fn a_site_changes_what_it_names_of_compression() {
+    let blocks = "compression: {codings: [gzip, br], min_size: 2KiB, levels: {gzip: 3}, popular_levels: {br: 10}, types: [\"*+JSON\"]}\n";
+    let site =
+        "  - {origin: media, hosts: [a.example], compression: {uncached: false, origin: pass, max_size: 4KiB}}\n";
+    let loaded = read(&format!("{}{blocks}", SAMPLE.replace("cache:\n", &format!("{site}cache:\n")))).unwrap();
+    let [common, changed] = loaded.config.sites.as_slice() else { panic!("two sites") };
+    let (common, changed) = (&common.compression, &changed.compression);
+    assert_eq!((&common.codings[..], common.levels), (&[Coding::Gzip, Coding::Brotli][..], [5, 6, 3]));
+    assert_eq!((common.popular_levels, common.popular_after), ([10, 19, 9], 16));
+    assert!(common.types.matches("application/x+json; charset=utf-8") && !common.types.matches("text/html"));
+    assert_eq!((common.origin, common.uncached), (OriginCoding::Recode, true));
+    let expected =
+        Compression { uncached: false, origin: OriginCoding::Pass, max_bytes: 4096, ..Compression::clone(common) };
+    assert_eq!(**changed, expected);
+    let plain = read(SAMPLE).unwrap().config;
+    assert_eq!((plain.sites[0].compression.min_bytes, plain.sites[0].compression.max_bytes), (1 << 10, 16 << 20));
+    assert_eq!(plain.sites[0].compression.types, Default::default());
+}
+
+#[test]
+fn mistakes_in_compression_say_what_to_do() {
+    for (block, words) in [
+        ("{codings: []}", "at least"),
+        ("{codings: [br, gzip, br]}", "given twice"),
+        ("{codings: [deflate]}", "allowed: br, zstd, gzip"),
+        ("{types: [json]}", "application/json"),
+        ("{types: [text/html;charset=utf-8]}", "leave out"),
+        ("{levels: {br: 12}}", "0 to 11"),
+        ("{popular_levels: {zstd: 20}}", "1 to 19"),
+        ("{levels: {gzip: 0}}", "1 to 9"),
+        ("{min_size: 32MiB}", "no answer is both"),
+        ("{origin: any}", "allowed: recode"),
+        ("{level: 5}", "did you mean `levels`"),
+    ] {
+        let found = read(&format!("{SAMPLE}compression: {block}\n")).unwrap_err().to_string();
+        assert!(found.contains(words), "{block}: {found}");
+    }
+    let site = SAMPLE.replace("- origin: media ", "- compression: {max_size: 1B}\n    origin: media ");
+    assert!(read(&site).unwrap_err().to_string().contains("no answer is both"));
+    let lower = read(&format!("{SAMPLE}compression: {{popular_levels: {{br: 2}}}}\n")).unwrap();
+    assert!(lower.warnings.to_string().contains("popular_after: 0"), "{}", lower.warnings);
 }

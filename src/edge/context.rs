@@ -84,6 +84,8 @@ pub struct CacheNotes {
     pub filling: Filling,
     /// A 304 to a request of ours, until what it validates is brought up to date.
     pub validation: Option<Validation>,
+    /// A range was asked for, and the bytes it is one of are refused (`Accept-Encoding: identity;q=0`).
+    pub refuses_identity: bool,
     /// Fields left out of what is stored; this client gets them.
     pub withheld: Vec<(HeaderName, HeaderValue)>,
 }
@@ -118,6 +120,8 @@ pub struct OriginNotes {
     /// `Retry-After` of the 503 we owe when no server could be picked.
     pub retry_after: Option<Duration>,
     pub body_bytes: u64,
+    /// It is asked for codings of our choice, not the client's.
+    pub coding_is_ours: bool,
 }
 
 /// One request of `reelgate_requests_in_flight`.

@@ -116,6 +116,7 @@ impl Edge {
             }
             request.insert_header("traceparent", trace.header_value())?;
         }
+        self.ask_for_coding(session, request, ctx)?;
         site.request_headers.apply(&mut super::respond::RequestSink(request));
         Ok(())
     }

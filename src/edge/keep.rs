@@ -6,7 +6,7 @@ use super::admit::target_of;
 use super::context::Context;
 use crate::http::freshness::{self, Storable};
 use crate::http::{answer, invalidation, key, rules, update};
-use http::header::{AUTHORIZATION, CONTENT_LENGTH, COOKIE, DATE, LOCATION};
+use http::header::{AUTHORIZATION, CONTENT_LENGTH, COOKIE, DATE, ETAG, LOCATION};
 use http::{HeaderMap, HeaderName, StatusCode};
 use pingora_cache::RespCacheable::{self, Cacheable, Uncacheable};
 use pingora_cache::{CacheKey, CacheMeta, CachePhase, NoCacheReason};
@@ -72,8 +72,9 @@ impl Edge {
             now,
         });
         match decided {
-            Ok(kept) => {
+            Ok(mut kept) => {
                 ctx.cache.stored = true;
+                self.note_codable(&header, &mut kept, ctx);
                 ctx.cache.ttl_s = Some(kept.fresh_for.as_secs_f64().round() as i64);
                 for name in &kept.withheld {
                     withhold(&mut header, name, ctx);
@@ -163,6 +164,10 @@ pub(super) fn merged(meta: &CacheMeta, fresh: &HeaderMap) -> Result<ResponseHead
     let mut header = ResponseHeader::build_no_case(meta.response_header().status, Some(fields.len()))?;
     for (name, value) in &fields {
         header.append_header(name.clone(), value.clone())?;
+    }
+    // Of the same version, but perhaps weak because of what was done to the bytes.
+    if let Some(tag) = meta.headers().get(ETAG) {
+        header.insert_header(ETAG, tag.clone())?;
     }
     Ok(header)
 }

@@ -61,7 +61,11 @@ impl Edge {
         if self.store.is_too_large(&compact) {
             return refuse(ctx, Fwd::Bypass, Some("too-large"));
         }
-        if request.headers.contains_key(RANGE) && self.is_far(&request.headers, &compact, !ctx.slices.small) {
+        let large = !ctx.slices.small;
+        if request.headers.contains_key(RANGE)
+            && !ctx.cache.refuses_identity
+            && self.is_far(&request.headers, &compact, large)
+        {
             return refuse(ctx, Fwd::Partial, Some("range"));
         }
         ctx.cache.key = Some(key);

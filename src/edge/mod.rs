@@ -5,6 +5,7 @@
 
 mod admit;
 mod answer;
+mod compression;
 mod context;
 mod failure;
 mod fetch;
@@ -18,6 +19,7 @@ mod refresh;
 mod respond;
 mod slices;
 
+pub use compression::on_the_way;
 pub use generation::Generation;
 pub use refresh::Refreshes;
 pub use slices::SlicedObjects;
@@ -41,6 +43,7 @@ use pingora_proxy::{FailToProxy, ProxyHttp, Session};
 use pingora_proxy::{RangeType, range_header_filter};
 use std::sync::Arc;
 use std::time::Duration;
+use tokio::sync::Semaphore;
 
 /// Ranges of one request, at most; more are no ranges (RFC 9110 §14.2 lets a server ignore them).
 const RANGES_MAX: usize = 200;
@@ -55,6 +58,8 @@ pub struct Edge {
     pub access_log: Arc<ArcSwapOption<AccessLog>>,
     pub refreshes: Refreshes,
     pub slices: SlicedObjects,
+    /// Room for answers that are coded on their way.
+    pub on_the_way: Arc<Semaphore>,
     /// Who we are in `CDN-Loop`.
     pub loop_id: LoopId,
 }
@@ -67,8 +72,25 @@ impl ProxyHttp for Edge {
         Context::new(self.generation.load_full())
     }
 
-    /// None of Pingora's modules: compression is decided and stored by us, not made per answer.
-    fn init_downstream_modules(&self, _modules: &mut HttpModules) {}
+    /// None of Pingora's: which form an answer has is decided and stored by us.
+    fn init_downstream_modules(&self, modules: &mut HttpModules) {
+        compression::add_on_the_way(modules);
+    }
+
+    fn init_upstream_modules(&self, modules: &mut HttpModules) {
+        compression::add_from_origin(modules);
+    }
+
+    async fn adjust_upstream_modules(
+        &self,
+        session: &mut Session,
+        response: &ResponseHeader,
+        _end_of_stream: bool,
+        ctx: &mut Context,
+    ) -> Result<()> {
+        self.undo_coding(session, response, ctx);
+        Ok(())
+    }
 
     async fn early_request_filter(&self, session: &mut Session, ctx: &mut Context) -> Result<()> {
         self.begin(session, ctx)
@@ -83,6 +105,7 @@ impl ProxyHttp for Edge {
     }
 
     fn request_cache_filter(&self, session: &mut Session, ctx: &mut Context) -> Result<()> {
+        self.settle_range_coding(session, ctx)?;
         self.open_cache(session, ctx);
         Ok(())
     }
@@ -141,7 +164,7 @@ impl ProxyHttp for Edge {
         response: &mut ResponseHeader,
         ctx: &mut Context,
     ) -> RangeType {
-        let asked = match self.range_counts(session, response) {
+        let asked = match self.range_counts(session, response) && !self.is_coded_whole(session, response, ctx) {
             true => range_header_filter(session.req_header(), response, Some(RANGES_MAX)),
             false => RangeType::None,
         };

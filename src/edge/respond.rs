@@ -85,6 +85,7 @@ impl Edge {
         }
         ctx.first_byte = Some(ctx.started.elapsed());
         self.note_missing(session, response, ctx);
+        self.encode(session, response, ctx)?;
         // RFC 9112 §6.1: HTTP/1.0 knows no chunks; there the end of the connection ends the body.
         if session.req_header().version < Version::HTTP_11 && response.headers.contains_key(TRANSFER_ENCODING) {
             response.remove_header(&TRANSFER_ENCODING);

@@ -8,6 +8,7 @@ use super::cache_control::{ResponseCacheControl, Scope, delta_seconds};
 use super::fields::{HeaderView, list};
 use super::{heuristic, targeted, variant};
 use http::{Method, StatusCode};
+use serde::{Deserialize, Serialize};
 use std::time::{Duration, SystemTime};
 
 /// Fields without which the stored bytes could not be read: no directive can keep them apart.
@@ -45,7 +46,7 @@ pub struct SiteTtl {
 }
 
 /// An answer that may be stored, and what its header fields say about using it.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Storable {
     /// How long it is fresh from `now` on; zero where it was stale when it came.
     pub fresh_for: Duration,
@@ -68,6 +69,8 @@ pub struct Storable {
     pub stale_while_revalidate: Duration,
     /// RFC 5861 §4, beyond its lifetime; None: not said
     pub stale_if_error: Option<Duration>,
+    /// It may be given in a content coding of ours (RFC 9110 §8.4); set by whoever stores it.
+    pub codable: bool,
     /// What `If-Modified-Since` is compared with (§4.3.2): `Last-Modified`, else `Date`, else when it came.
     pub modified: SystemTime,
 }
@@ -86,6 +89,7 @@ impl Default for Storable {
             immutable: false,
             stale_while_revalidate: Duration::ZERO,
             stale_if_error: None,
+            codable: false,
             modified: SystemTime::UNIX_EPOCH,
         }
     }
@@ -101,7 +105,7 @@ impl Storable {
 }
 
 /// Where a lifetime came from.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub enum TtlSource {
     SMaxage,
     MaxAge,
@@ -213,6 +217,7 @@ pub fn decide<H: HeaderView>(exchange: &Exchange<'_, H>) -> Result<Storable, Not
         immutable: control.immutable,
         stale_while_revalidate: seconds(control.stale_while_revalidate_s).unwrap_or_default(),
         stale_if_error: seconds(control.stale_if_error_s),
+        codable: false,
         modified: date_of("last-modified").or_else(|| date_of("date")).unwrap_or(exchange.now),
     };
     let can_be_validated = headers.has("etag") || headers.has("last-modified");

@@ -4,6 +4,7 @@ pub mod answer;
 pub mod byte_range;
 pub mod cache_control;
 pub mod cache_status;
+pub mod content_coding;
 pub mod cors;
 pub mod fields;
 pub mod forwarded;

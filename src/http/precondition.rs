@@ -77,13 +77,13 @@ enum Comparison {
 
 /// An entity-tag (§8.8.3).
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-struct EntityTag<'a> {
-    weak: bool,
+pub(super) struct EntityTag<'a> {
+    pub(super) weak: bool,
     opaque: &'a [u8],
 }
 
 impl<'a> EntityTag<'a> {
-    fn of(text: &'a str) -> Option<Self> {
+    pub(super) fn of(text: &'a str) -> Option<Self> {
         Self::read(text.as_bytes()).filter(|(_, rest)| rest.is_empty()).map(|(tag, _)| tag)
     }
 

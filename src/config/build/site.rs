@@ -22,6 +22,7 @@ const CONNECTION_FIELDS: [&str; 8] =
 impl Builder<'_> {
     pub(super) fn sites(&mut self, origins: &[Arc<Origin>], listen: &[Listen]) -> Vec<Site> {
         let raw = self.raw;
+        let compression = Arc::new(self.compression());
         let mut names: HashMap<&str, usize> = HashMap::new();
         let mut routes: HashMap<(Option<String>, &str), usize> = HashMap::new();
         let mut out = Vec::new();
@@ -38,7 +39,8 @@ impl Builder<'_> {
                 let at = if given { format!("sites[{index}].name") } else { format!("sites[{index}]") };
                 self.error(&at, format!("the site name `{name}` is given twice"), Some(&advice));
             }
-            out.extend(self.site(index, site, origins, listen));
+            let compression = self.site_compression(index, &site.compression, &compression);
+            out.extend(self.site(index, site, origins, listen, compression));
         }
         // A site's misspelt origin would make this a second message about the same mistake.
         let complete = !self.found.has_errors();
@@ -78,7 +80,14 @@ impl Builder<'_> {
         }
     }
 
-    fn site(&mut self, index: usize, raw: &RawSite, origins: &[Arc<Origin>], listen: &[Listen]) -> Option<Site> {
+    fn site(
+        &mut self,
+        index: usize,
+        raw: &RawSite,
+        origins: &[Arc<Origin>],
+        listen: &[Listen],
+        compression: Arc<Compression>,
+    ) -> Option<Site> {
         let at = |key: &str| format!("sites[{index}].{key}");
         if self.places.has(&at("origin")) && !self.origin_names.contains(&raw.origin) {
             let message = format!("there is no origin `{}`", super::super::units::excerpt(&raw.origin));
@@ -123,6 +132,7 @@ impl Builder<'_> {
                 .as_ref()
                 .map(|rate| Rate { per_second: rate.requests_per_second, burst: rate.burst.unwrap_or(1) }),
             cache: site_cache(&raw.cache),
+            compression,
         })
     }
 

@@ -1,6 +1,6 @@
 //! `sites`: which requests belong together, where they go and what is done to them.
 
-use super::Origin;
+use super::{Compression, Origin};
 use crate::http::cors::Cors;
 use crate::http::freshness::SiteTtl;
 use crate::http::key_rules::KeyRules;
@@ -33,6 +33,8 @@ pub struct Site {
     pub deny: Vec<ipnet::IpNet>,
     pub rate: Option<Rate>,
     pub cache: SiteCache,
+    /// One for all sites that change nothing of it.
+    pub compression: Arc<Compression>,
 }
 
 /// `sites[].rate`: requests per client address (per /64 for IPv6) → 429.

@@ -1,7 +1,7 @@
 //! `sites` as typed.
 
 use super::super::units::TimeSpan;
-use super::{OneOrMany, items};
+use super::{OneOrMany, RawSiteCompression, items};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
@@ -45,6 +45,8 @@ pub struct RawSite {
     pub rate: Option<RawRate>,
     /// What of this site is kept.
     pub cache: RawSiteCache,
+    /// Where this site differs from `compression`.
+    pub compression: RawSiteCompression,
 }
 
 #[derive(Clone, PartialEq, Serialize, Deserialize, JsonSchema)]

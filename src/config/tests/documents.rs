@@ -98,12 +98,17 @@ fn default_words(key: &str, property: &Value, required: bool) -> String {
     match &property["default"] {
         Value::Null | Value::Object(_) => "–".to_owned(),
         Value::Array(list) if list.is_empty() => "none".to_owned(),
-        Value::Array(list) => list.iter().filter_map(Value::as_str).collect::<Vec<_>>().join(", "),
+        Value::Array(list) => list.iter().filter_map(Value::as_str).map(shown).collect::<Vec<_>>().join(", "),
         Value::String(text) if text.is_empty() => unreachable!("{key} is required or has a default"),
         Value::String(text) => text.clone(),
         // `0.5` and `2` as people write them.
         other => other.to_string().trim_end_matches(".0").to_owned(),
     }
+}
+
+/// A star would be markup.
+fn shown(text: &str) -> String {
+    if text.contains('*') { format!("`{text}`") } else { text.to_owned() }
 }
 
 /// Keys whose change takes effect only after a restart, as `restart_differences` has them.
