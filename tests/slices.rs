@@ -3,6 +3,7 @@
 
 mod changes;
 mod film;
+mod nginx;
 mod ranges;
 mod sharing;
 

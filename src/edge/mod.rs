@@ -98,14 +98,14 @@ impl ProxyHttp for Edge {
 
     async fn request_filter(&self, session: &mut Session, ctx: &mut Context) -> Result<bool> {
         let answered = self.admit(session, ctx).await?;
-        if !answered {
-            self.open_slices(session, ctx).await?;
+        if answered {
+            return Ok(true);
         }
-        Ok(answered)
+        self.settle_range_coding(session, ctx)?;
+        self.open_slices(session, ctx).await
     }
 
     fn request_cache_filter(&self, session: &mut Session, ctx: &mut Context) -> Result<()> {
-        self.settle_range_coding(session, ctx)?;
         self.open_cache(session, ctx);
         Ok(())
     }

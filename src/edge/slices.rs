@@ -10,6 +10,7 @@
 mod known;
 mod order;
 mod probe;
+mod relay;
 
 pub(super) use order::{Part, of};
 
@@ -21,6 +22,7 @@ use super::lookup::{filling, holds_here, seconds_until};
 use crate::cache::{Head, Verdict, View};
 use crate::http::byte_range::{self, ByteRange, Selection};
 use crate::http::cache_status::Fwd;
+use crate::http::content_coding::Accepts;
 use crate::http::fields::{HeaderView, list};
 use crate::http::reuse::{self, Reuse, Stored, Trouble};
 use crate::http::slicing::{self, GRANULE_BYTES, Validator};
@@ -28,7 +30,7 @@ use crate::media::class::Class;
 use http::header::{IF_RANGE, RANGE};
 use http::{HeaderMap, Method, StatusCode};
 use known::{Known, Note};
-use order::Order;
+use order::{Answer, Order};
 use pingora_cache::CacheKey;
 use pingora_cache::key::CacheHashKey;
 use pingora_error::Result;
@@ -38,6 +40,7 @@ use probe::{Probe, Probed, Probes};
 use std::ops::Range;
 use std::sync::Arc;
 use std::time::SystemTime;
+use tokio::sync::{oneshot, watch};
 
 /// Stands for a length nobody knows.
 const LENGTH_UNKNOWN: u64 = u64::MAX;
@@ -63,6 +66,14 @@ impl SlicedObjects {
     }
 }
 
+/// How a request goes on.
+enum Opened {
+    Sliced(Head, Arc<Order>),
+    Ordinary,
+    /// It has been answered.
+    Answered,
+}
+
 /// What a request has to do with slices.
 #[derive(Default)]
 pub struct SliceNotes {
@@ -80,19 +91,20 @@ pub struct SliceNotes {
 }
 
 impl Edge {
-    /// Before the cache is asked: finds or makes the head of a sliced object.
-    pub(super) async fn open_slices(&self, session: &mut Session, ctx: &mut Context) -> Result<()> {
-        let Some(site) = ctx.site.clone() else { return Ok(()) };
+    /// Before the cache is asked: finds or makes the head of a sliced object. True: the request has been answered.
+    pub(super) async fn open_slices(&self, session: &mut Session, ctx: &mut Context) -> Result<bool> {
+        let Some(site) = ctx.site.clone() else { return Ok(false) };
         let settings = ctx.generation.config.cache.slices;
         let request = session.req_header();
         let reads = matches!(request.method, Method::GET | Method::HEAD);
         if !settings.enabled || !site.cache.enabled || !reads || ctx.long_lived || ctx.is_ours() {
-            return Ok(());
+            return Ok(false);
         }
-        if !session.is_body_empty() {
-            return Ok(());
+        // Parts are never coded.
+        if !session.is_body_empty() || !Accepts::of(&session.req_header().headers).allows_identity() {
+            return Ok(false);
         }
-        let Ok(key) = self.cache_key(session, ctx) else { return Ok(()) };
+        let Ok(key) = self.cache_key(session, ctx) else { return Ok(false) };
         let request = session.req_header();
         if site.cache.honor_request_directives {
             ctx.cache.asked = reuse::request_directives(&request.headers);
@@ -102,14 +114,17 @@ impl Edge {
             Some((head, verdict)) => self.open_known(session, ctx, &key, head, verdict).await?,
             None => self.open_unknown(session, ctx, &key).await?,
         };
-        if let Some((head, order)) = opened {
+        if let Opened::Answered = opened {
+            return Ok(true);
+        }
+        if let Opened::Sliced(head, order) = opened {
             let asker = probe::asker(self, ctx);
             let read_ahead_bytes_max = settings.read_ahead_bytes_max;
             ctx.cache.ttl_s = Some(seconds_until(head.meta().fresh_until(), SystemTime::now()));
             ctx.slices.view = Some(Arc::new(View { head, asker, fetch: Arc::new(order), read_ahead_bytes_max }));
         }
         ctx.cache.key = Some(key);
-        Ok(())
+        Ok(false)
     }
 
     /// The head that is kept, and whether it may be used. None: there is none, or a purge has taken it.
@@ -136,7 +151,7 @@ impl Edge {
         key: &CacheKey,
         head: Head,
         verdict: Reuse,
-    ) -> Result<Option<(Head, Arc<Order>)>> {
+    ) -> Result<Opened> {
         let fills = ctx.cache.filling != Filling::Never;
         let usable = matches!(verdict, Reuse::Fresh | Reuse::Stale | Reuse::StaleWhileRevalidate);
         if !fills {
@@ -144,35 +159,35 @@ impl Edge {
             let title = head.title();
             let wanted = wanted_of(request.method == Method::HEAD, &request.headers, title.complete());
             if !usable || !self.slices.store.has_all(title, &wanted) {
-                return Ok(None);
+                return Ok(Opened::Ordinary);
             }
         }
-        let Some(order) = Order::new(self, session, ctx, id(key)) else { return Ok(None) };
+        let Some(order) = Order::new(self, session, ctx, id(key)) else { return Ok(Opened::Ordinary) };
         match verdict {
-            Reuse::Fresh => return Ok(Some((head, order))),
+            Reuse::Fresh => return Ok(Opened::Sliced(head, order)),
             Reuse::Stale => {
                 ctx.cache.detail = Some("max-stale");
-                return Ok(Some((head, order)));
+                return Ok(Opened::Sliced(head, order));
             }
             Reuse::StaleWhileRevalidate => {
                 ctx.cache.detail = Some("stale-while-revalidate");
                 if fills {
-                    self.ask_what_it_is(session, ctx, key, &order, Some(head.clone()));
+                    self.ask_what_it_is(session, ctx, key, &order, Some(head.clone()), None);
                 }
-                return Ok(Some((head, order)));
+                return Ok(Opened::Sliced(head, order));
             }
             Reuse::Validate => ctx.slices.fwd = Some(Fwd::Stale),
             Reuse::ValidateOnRequest => ctx.slices.fwd = Some(Fwd::Request),
         }
-        let probed = self.what_it_is(session, ctx, key, &order, Some(head.clone())).await;
+        let (probed, _) = self.what_it_is(session, ctx, key, &order, Some(head.clone())).await;
         match probed {
             Probed::Sliced { head, validated } => {
                 ctx.slices.fwd_status = Some(if validated { 304 } else { 206 });
-                Ok(Some((head, order)))
+                Ok(Opened::Sliced(head, order))
             }
-            Probed::Ordinary => {
+            Probed::Ordinary | Probed::Stored => {
                 ctx.slices.fwd = None;
-                Ok(None)
+                Ok(Opened::Ordinary)
             }
             Probed::Failed { status, own } => {
                 let trouble = if own { Trouble::Unreachable } else { Trouble::ServerError };
@@ -188,43 +203,46 @@ impl Edge {
                 if stands_in {
                     ctx.cache.detail = Some("stale-if-error");
                     ctx.slices.fwd_status = (!own).then_some(status.as_u16());
-                    return Ok(Some((head, order)));
+                    return Ok(Opened::Sliced(head, order));
                 }
                 self.failed(ctx, status, own)
             }
         }
     }
 
-    async fn open_unknown(
-        &self,
-        session: &mut Session,
-        ctx: &mut Context,
-        key: &CacheKey,
-    ) -> Result<Option<(Head, Arc<Order>)>> {
+    async fn open_unknown(&self, session: &mut Session, ctx: &mut Context, key: &CacheKey) -> Result<Opened> {
         if ctx.cache.filling != Filling::Allowed || !self.is_worth_asking(session, ctx, key) {
-            return Ok(None);
+            return Ok(Opened::Ordinary);
         }
-        let Some(order) = Order::new(self, session, ctx, id(key)) else { return Ok(None) };
-        match self.what_it_is(session, ctx, key, &order, None).await {
-            Probed::Sliced { head, .. } => {
+        let Some(order) = Order::new(self, session, ctx, id(key)) else { return Ok(Opened::Ordinary) };
+        let (probed, answer) = self.what_it_is(session, ctx, key, &order, None).await;
+        match (probed, answer) {
+            (Probed::Sliced { head, .. }, _) => {
                 ctx.slices.fwd = Some(Fwd::UriMiss);
-                Ok(Some((head, order)))
+                return Ok(Opened::Sliced(head, order));
             }
-            Probed::Ordinary => {
+            // A hit, but only because it was fetched just now.
+            (Probed::Stored, _) => ctx.slices.fwd = Some(Fwd::UriMiss),
+            (Probed::Failed { status, own: true }, _) => return self.failed(ctx, status, true),
+            (Probed::Ordinary | Probed::Failed { .. }, Some(answer)) => {
+                if self.relay(session, ctx, answer).await? {
+                    return Ok(Opened::Answered);
+                }
+            }
+            (Probed::Ordinary | Probed::Failed { .. }, None) => {
                 ctx.slices.small = self.slices.known.of(id(key)) == Some(Note::Small);
-                Ok(None)
             }
-            Probed::Failed { status, own } => self.failed(ctx, status, own),
         }
+        Ok(Opened::Ordinary)
     }
 
     /// The origin has failed: the client is told so; where it has answered, it is asked again for its very answer.
-    fn failed<T>(&self, ctx: &mut Context, status: StatusCode, own: bool) -> Result<Option<T>> {
+    fn failed(&self, ctx: &mut Context, status: StatusCode, own: bool) -> Result<Opened> {
         ctx.slices.fwd = None;
         if own && matches!(status.as_u16(), 502..=504) {
             return Err(refusal(ctx, status.as_u16(), "The origin did not answer."));
         }
-        Ok(None)
+        Ok(Opened::Ordinary)
     }
 
     /// Whether an object of which nothing is stored is asked for in parts: for a range, for a film, and for what turned out too
@@ -255,7 +273,8 @@ impl Edge {
         key: &CacheKey,
         order: &Arc<Order>,
         known: Option<Head>,
-    ) -> Option<(tokio::sync::watch::Receiver<Option<Probed>>, bool)> {
+        relay: Option<oneshot::Sender<Answer>>,
+    ) -> Option<(watch::Receiver<Option<Probed>>, bool)> {
         let settings = ctx.generation.config.cache.slices;
         let headers = &session.req_header().headers;
         let range = match &known {
@@ -275,6 +294,7 @@ impl Edge {
             known,
             bytes_min: settings.bytes_min,
             object_bytes_max: ctx.generation.config.cache.object_bytes_max,
+            relay,
         }))
     }
 
@@ -285,9 +305,10 @@ impl Edge {
         key: &CacheKey,
         order: &Arc<Order>,
         known: Option<Head>,
-    ) -> Probed {
-        let Some((mut told, joined)) = self.ask_what_it_is(session, ctx, key, order, known) else {
-            return Probed::Ordinary;
+    ) -> (Probed, Option<Answer>) {
+        let (relay, mut relayed) = oneshot::channel();
+        let Some((mut told, joined)) = self.ask_what_it_is(session, ctx, key, order, known, Some(relay)) else {
+            return (Probed::Ordinary, None);
         };
         ctx.cache.collapsed = joined;
         let told = async { told.wait_for(Option::is_some).await.ok().and_then(|probed| probed.clone()) };
@@ -298,7 +319,7 @@ impl Edge {
                 tokio::time::timeout(longest, told).await.ok().flatten()
             }
         };
-        probed.unwrap_or(Probed::Ordinary)
+        (probed.unwrap_or(Probed::Ordinary), relayed.try_recv().ok())
     }
 
     /// The ordinary path met an object too large to keep whole: the next request asks for parts of it, where it has any.

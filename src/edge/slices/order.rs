@@ -59,6 +59,8 @@ pub(super) struct Answer {
     pub answered: Option<Answered>,
     handle: SubrequestHandle,
     ended: bool,
+    /// It ended as it should.
+    whole: bool,
 }
 
 impl Order {
@@ -97,7 +99,7 @@ impl Order {
         loop {
             match handle.rx.recv().await? {
                 HttpTask::Header(header, ended) if !header.status.is_informational() => {
-                    return Some(Answer { header, answered: answered.lock().take(), handle, ended });
+                    return Some(Answer { header, answered: answered.lock().take(), handle, ended, whole: ended });
                 }
                 HttpTask::Header(..) => {}
                 _ => return None,
@@ -112,16 +114,22 @@ impl Answer {
         while !self.ended {
             match self.handle.rx.recv().await {
                 Some(HttpTask::Body(bytes, ended)) => {
-                    self.ended = ended;
+                    (self.ended, self.whole) = (ended, ended);
                     if let Some(bytes) = bytes.filter(|bytes| !bytes.is_empty()) {
                         return Some(bytes);
                     }
                 }
                 Some(HttpTask::Header(..)) => {}
+                Some(HttpTask::Done | HttpTask::Trailer(_)) => (self.ended, self.whole) = (true, true),
                 _ => self.ended = true,
             }
         }
         None
+    }
+
+    /// The body came to its end, and was not broken off.
+    pub(super) fn is_whole(&self) -> bool {
+        self.whole
     }
 
     /// Writes the body into the store.

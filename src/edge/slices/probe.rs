@@ -4,6 +4,7 @@
 //! it came. Many clients that want the same object at once share one such request; it goes on when they leave.
 
 use super::super::Edge;
+use super::super::compression::is_codable;
 use super::super::context::Context;
 use super::super::keep::{self, kept};
 use super::super::purge;
@@ -16,7 +17,7 @@ use crate::http::freshness::{self, Storable};
 use crate::http::slicing::{self, GRANULE_BYTES, Shape, Validator};
 use crate::http::update;
 use http::header::{
-    AUTHORIZATION, CONTENT_LENGTH, CONTENT_RANGE, COOKIE, IF_MODIFIED_SINCE, IF_NONE_MATCH, SET_COOKIE,
+    AUTHORIZATION, CONTENT_LENGTH, CONTENT_RANGE, COOKIE, IF_MODIFIED_SINCE, IF_NONE_MATCH, IF_RANGE, SET_COOKIE,
 };
 use http::{HeaderName, Method, StatusCode};
 use parking_lot::Mutex;
@@ -27,7 +28,7 @@ use pingora_http::ResponseHeader;
 use std::collections::HashMap;
 use std::sync::Arc;
 use std::time::SystemTime;
-use tokio::sync::watch;
+use tokio::sync::{oneshot, watch};
 
 /// How the RFC calls the digest of what was sent rather than of the object (RFC 9530 §2).
 const CONTENT_DIGEST: HeaderName = HeaderName::from_static("content-digest");
@@ -39,6 +40,8 @@ pub(super) enum Probed {
     Sliced { head: Head, validated: bool },
     /// It is not: the ordinary path.
     Ordinary,
+    /// It is not, and came whole: the ordinary path finds it in the store.
+    Stored,
     /// No answer that says anything; the status is the origin's, or our own where it gave none.
     Failed { status: StatusCode, own: bool },
 }
@@ -61,6 +64,8 @@ pub(super) struct Probe {
     /// Smaller objects are kept whole.
     pub bytes_min: u64,
     pub object_bytes_max: u64,
+    /// Takes the answer where it is of no use to anybody else.
+    pub relay: Option<oneshot::Sender<Answer>>,
 }
 
 impl Edge {
@@ -109,45 +114,68 @@ impl Drop for Running {
 }
 
 impl Probe {
-    async fn run(self, store: &'static crate::cache::MemoryStore, running: &Running) {
+    async fn run(mut self, store: &'static crate::cache::MemoryStore, running: &Running) {
         let condition = self.known.as_ref().map(|head| match head.title().validator() {
             Validator::Tag(tag) => (IF_NONE_MATCH, tag.as_str()),
             Validator::Modified(date) => (IF_MODIFIED_SINCE, date.as_str()),
         });
-        let Some(mut answer) = self.order.ask(self.range, condition).await else { return };
+        let mut asked = self.range;
+        let Some(mut answer) = self.order.ask(asked, condition).await else { return };
         if answer.answered.is_some()
-            && let Shape::Beyond { complete } = self.shape(&answer)
+            && let Shape::Beyond { complete } = self.shape(&answer, asked)
             && complete >= self.bytes_min
             && self.range.first > 0
         {
             // Of an object that ends before the range begins, its beginning tells the rest.
-            let beginning = ByteRange { first: 0, last: GRANULE_BYTES - 1 };
+            asked = ByteRange { first: 0, last: GRANULE_BYTES - 1 };
             drop(answer);
-            let Some(second) = self.order.ask(beginning, None).await else { return };
+            let Some(second) = self.order.ask(asked, None).await else { return };
             answer = second;
         }
         let status = answer.header.status;
         if answer.answered.is_none() || status.is_server_error() {
-            return running.tell(Probed::Failed { status, own: answer.answered.is_none() });
+            let own = answer.answered.is_none();
+            if !own {
+                self.hand_over(answer);
+            }
+            return running.tell(Probed::Failed { status, own });
         }
         if let (StatusCode::NOT_MODIFIED, Some(known)) = (status, &self.known) {
             return running.tell(self.validated(known, &answer).await);
         }
-        match self.shape(&answer) {
+        match self.shape(&answer, asked) {
             Shape::Sliced { complete, part, .. } => self.sliced(answer, complete, part, running).await,
-            Shape::Whole { complete } if complete <= self.object_bytes_max => {
-                self.whole(store, answer, complete, running).await
-            }
+            Shape::Whole { complete } if self.fits(complete) => self.whole(store, answer, complete, running).await,
             shape => {
                 self.drop_known();
                 self.note(if shape == Shape::Small { Note::Small } else { Note::Ordinary });
+                if shape != Shape::Small {
+                    self.hand_over(answer);
+                }
                 running.tell(Probed::Ordinary);
             }
         }
     }
 
-    fn shape(&self, answer: &Answer) -> Shape {
-        slicing::shape(answer.header.status, &answer.header.headers, self.bytes_min)
+    /// A part of something else than was asked for is none.
+    fn shape(&self, answer: &Answer, asked: ByteRange) -> Shape {
+        match slicing::shape(answer.header.status, &answer.header.headers, self.bytes_min) {
+            Shape::Sliced { part, .. } if part.first != asked.first || part.last > asked.last => Shape::Ordinary,
+            shape => shape,
+        }
+    }
+
+    /// Whether all of an object is kept as one. Where the client's range had a condition, it is not certain what a 200 is the
+    /// whole of.
+    fn fits(&self, complete: u64) -> bool {
+        complete <= self.object_bytes_max && !self.order.headers.contains_key(IF_RANGE)
+    }
+
+    /// Whoever asked first gets the answer, unless it is gone.
+    fn hand_over(&mut self, answer: Answer) {
+        if let Some(relay) = self.relay.take() {
+            let _ = relay.send(answer);
+        }
     }
 
     fn note(&self, note: Note) {
@@ -163,11 +191,12 @@ impl Probe {
         }
     }
 
-    async fn sliced(&self, answer: Answer, complete: u64, part: ByteRange, running: &Running) {
+    async fn sliced(mut self, answer: Answer, complete: u64, part: ByteRange, running: &Running) {
         let meta = self.meta(&answer, complete).filter(|meta| kept(meta).is_some_and(|kept| kept.vary.is_empty()));
         let Some(meta) = meta else {
             self.drop_known();
             self.note(Note::Ordinary);
+            self.hand_over(answer);
             return running.tell(Probed::Ordinary);
         };
         let of_known = |head: &Head| self.known.as_ref().is_some_and(|known| known.title().is_version(head.title()));
@@ -192,7 +221,7 @@ impl Probe {
 
     /// All of a small object came: it is stored as if it had been asked for so.
     async fn whole(
-        &self,
+        mut self,
         store: &'static crate::cache::MemoryStore,
         mut answer: Answer,
         complete: u64,
@@ -201,11 +230,18 @@ impl Probe {
         self.drop_known();
         self.note(if answer.header.status == StatusCode::OK { Note::Ordinary } else { Note::Small });
         let meta = self.meta(&answer, complete).filter(|meta| kept(meta).is_some_and(|kept| kept.vary.is_empty()));
-        let Some(meta) = meta else { return running.tell(Probed::Ordinary) };
-        let Ok(mut writer) = store.get_miss_handler(&self.key, &meta, &Span::inactive().handle()).await else {
+        let meta = meta.map(|meta| self.codable(meta));
+        // What is not fresh would be asked for again at once.
+        let meta = meta.filter(|meta| meta.is_fresh(SystemTime::now()));
+        let writer = match &meta {
+            Some(meta) => store.get_miss_handler(&self.key, meta, &Span::inactive().handle()).await.ok(),
+            None => None,
+        };
+        let Some(mut writer) = writer else {
+            self.hand_over(answer);
             return running.tell(Probed::Ordinary);
         };
-        running.tell(Probed::Ordinary);
+        running.tell(Probed::Stored);
         let mut written = 0;
         while let Some(bytes) = answer.next().await {
             written += bytes.len() as u64;
@@ -219,6 +255,15 @@ impl Probe {
         {
             tracing::debug!(%error, "a whole answer was not stored");
         }
+    }
+
+    /// A whole object may be coded, which parts never are.
+    fn codable(&self, mut meta: CacheMeta) -> CacheMeta {
+        let settings = &self.site.compression;
+        if let Some(kept) = kept(&meta).filter(|_| settings.enabled && is_codable(settings, meta.response_header())) {
+            meta.extensions_mut().insert(Arc::new(Storable { codable: true, ..(*kept).clone() }));
+        }
+        meta
     }
 
     async fn validated(&self, known: &Head, answer: &Answer) -> Probed {
@@ -237,7 +282,7 @@ impl Probe {
         Probed::Sliced { head, validated: true }
     }
 
-    /// The head of the whole object that an answer with a part of it has; None: it is not to be kept.
+    /// The head of the whole object, that an answer with a part of it has; None: it is not to be kept.
     fn meta(&self, answer: &Answer, complete: u64) -> Option<CacheMeta> {
         let mut header = keep::without_case(&answer.header);
         header.set_status(StatusCode::OK).ok()?;
