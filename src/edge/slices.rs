@@ -224,12 +224,12 @@ impl Edge {
             // A hit, but only because it was fetched just now.
             (Probed::Stored, _) => ctx.slices.fwd = Some(Fwd::UriMiss),
             (Probed::Failed { status, own: true }, _) => return self.failed(ctx, status, true),
-            (Probed::Ordinary | Probed::Failed { .. }, Some(answer)) => {
-                if self.relay(session, ctx, answer).await? {
+            (Probed::Ordinary | Probed::Failed { .. }, answer) => {
+                if let Some(answer) = answer
+                    && self.relay(session, ctx, answer).await?
+                {
                     return Ok(Opened::Answered);
                 }
-            }
-            (Probed::Ordinary | Probed::Failed { .. }, None) => {
                 ctx.slices.small = self.slices.known.of(id(key)) == Some(Note::Small);
             }
         }

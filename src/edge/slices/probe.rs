@@ -149,9 +149,7 @@ impl Probe {
             shape => {
                 self.drop_known();
                 self.note(if shape == Shape::Small { Note::Small } else { Note::Ordinary });
-                if shape != Shape::Small {
-                    self.hand_over(answer);
-                }
+                self.hand_over(answer);
                 running.tell(Probed::Ordinary);
             }
         }
