@@ -43,6 +43,6 @@ pub use bans::{AskedFor, Ban, Bans, Begun, FillTime, Selector, Verdict};
 pub use coder::{Given, Wanted};
 pub use hit::{FILL_FAILED, StoreHit, follows_fill, verdict_on_alias};
 pub use meta::Version;
-pub use slices::{Asker, Fetch, Head, Run, Slices, Title, View};
+pub use slices::{Asker, Fetch, Head, Run, Slices, Title, View, head_key};
 pub use storage::FILL_REFUSED;
 pub use store::{Held, MemoryStore, ObjectInfo, StoreSettings, StoreStats};

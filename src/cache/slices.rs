@@ -16,7 +16,7 @@ mod run;
 mod title;
 
 pub use run::Run;
-pub use title::{Head, Title};
+pub use title::{Head, Title, head_key};
 
 use std::any::Any;
 use std::sync::Arc;

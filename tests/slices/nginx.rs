@@ -1,7 +1,7 @@
 //! Slices of a real server's files: nginx, also beyond 4 GiB, over every protocol.
 
 use super::{GIB, MIB, get_range, range};
-use crate::support::{Edge, Nginx, Player, Request, Speech, eventually, runtime};
+use crate::support::{Edge, Nginx, Player, Request, Speech, eventually, free_port, runtime};
 use http::Method;
 use std::fs::File;
 use std::io::{Read, Seek, SeekFrom, Write};
@@ -99,6 +99,21 @@ fn a_film_replaced_on_disk_aborts_who_watches_it_and_plays_anew() {
             });
         }
     });
+}
+
+#[test]
+fn an_origin_over_http2_is_asked_for_parts_too() {
+    let port = free_port();
+    let server = format!("listen 127.0.0.1:{port} http2; location / {{ add_header Cache-Control max-age=60; }}");
+    let bytes = crate::support::pattern(24 << 20);
+    let nginx = Nginx::with(&server).file("film.mp4", &bytes);
+    let edge = Edge::of_url(&format!("http://127.0.0.1:{port}")).set("origins.main.protocol", "http2").run();
+    let part = get_range(&edge, "/film.mp4", 9 * MIB + 1..11 * MIB).expect_status(206);
+    assert!(part.body == bytes[(9 << 20) + 1..11 << 20]);
+    let whole = edge.get("/film.mp4").expect_status(200);
+    assert!(whole.complete && whole.body == bytes);
+    edge.get("/film.mp4").expect_hit();
+    drop(nginx);
 }
 
 #[test]

@@ -140,3 +140,29 @@ fn what_a_leaving_client_asked_for_is_kept() {
     assert_eq!(film.sent_twice(), 0);
     assert_eq!(film.sent_bytes(), MIB);
 }
+
+#[test]
+fn a_store_far_smaller_than_the_film_still_plays_to_many() {
+    let film = Film::new(40 * MIB);
+    let origin = film.origin();
+    let edge = Edge::of(&origin).tls().set("cache.memory", "8MiB").run();
+    runtime().block_on(async {
+        let mut clients = Vec::new();
+        for i in 0..24_u64 {
+            let speech = Speech::ALL[i as usize % 4];
+            let mut player = open(speech, &edge).await;
+            clients.push(tokio::spawn(async move {
+                let start = i * MIB + 17;
+                let field = super::range(start..start + 9 * MIB);
+                let mut answer = player.ask(Method::GET, "/film.mkv", &[("range", &field)]).await?;
+                Ok::<_, String>((start, answer.rest().await?))
+            }));
+        }
+        for client in clients {
+            let (start, got) = client.await.expect("a client ends").expect("whole");
+            assert!(got == film.bytes(start..start + 9 * MIB), "{start}");
+        }
+    });
+    let held = edge.metrics().value("reelgate_cache_bytes", &[("tier", "memory")]);
+    assert!(held <= 8.0 * MIB as f64, "{held}");
+}

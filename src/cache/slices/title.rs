@@ -113,7 +113,8 @@ fn variant(primary: HashBinary, variance: HashBinary) -> CacheKey {
     key
 }
 
-pub(super) fn head_key(key: &CacheKey) -> CacheKey {
+/// Where the head of a sliced object is kept, by the key of the object.
+pub fn head_key(key: &CacheKey) -> CacheKey {
     let mut head_key = variant(key.primary_bin(), hash_key("slices head"));
     head_key.extensions = key.extensions.clone();
     head_key
