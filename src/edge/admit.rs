@@ -2,7 +2,7 @@
 
 use super::Edge;
 use super::context::{Context, InFlightGauge, UNIX_CLIENT};
-use super::{refresh, slices};
+use super::{follow, refresh, slices};
 use crate::http::fields::HeaderView;
 use crate::http::headers::{self, BadRequest};
 use crate::http::{cors, forwarded, key, rules, traceparent};
@@ -36,6 +36,7 @@ impl Edge {
         }
         ctx.refresh = refresh::of(session);
         ctx.part = slices::of(session);
+        ctx.follow = follow::of(session);
         if !ctx.is_ours() {
             ctx.in_flight = Some(InFlightGauge::enter(&self.metrics));
         }
@@ -64,7 +65,10 @@ impl Edge {
             ctx.client = refresh.client.clone();
         }
         if let Some(part) = &ctx.part {
-            ctx.client = part.client.clone();
+            (ctx.client, ctx.connection) = (part.client.clone(), part.connection.clone());
+        }
+        if let Some(follow) = &ctx.follow {
+            (ctx.client, ctx.connection) = (follow.client.clone(), follow.connection.clone());
         }
         normalise_target(session.req_header_mut(), ctx)
     }

@@ -1,5 +1,6 @@
 //! What the edge remembers of one request while it walks through the phases. It holds no bodies and no credentials.
 
+use super::follow::Follow;
 use super::generation::Generation;
 use super::keep::Validation;
 use super::refresh::Refresh;
@@ -59,6 +60,10 @@ pub struct Context {
     pub refresh: Option<Refresh>,
     /// This request is the cache's own, for a part of a sliced object.
     pub part: Option<Part>,
+    /// This request answers for a client's.
+    pub follow: Option<Follow>,
+    /// The `cache` label of an answer that another request gave.
+    pub answered_as: Option<&'static str>,
     pub slices: SliceNotes,
 }
 
@@ -164,11 +169,13 @@ impl Context {
             refusal: None,
             refresh: None,
             part: None,
+            follow: None,
+            answered_as: None,
             slices: SliceNotes::default(),
         }
     }
-    /// The cache's own request: nobody is admitted or logged by it.
+    /// A request of our own: the client it is for has been admitted, and is logged by its own request.
     pub fn is_ours(&self) -> bool {
-        self.refresh.is_some() || self.part.is_some()
+        self.refresh.is_some() || self.part.is_some() || self.follow.is_some()
     }
 }

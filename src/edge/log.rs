@@ -92,9 +92,12 @@ fn protocol(session: &Session) -> &'static str {
 }
 
 /// The `cache` label: what a person wants to count.
-fn cache_label(session: &Session, ctx: &Context) -> &'static str {
+pub(super) fn cache_label(session: &Session, ctx: &Context) -> &'static str {
     if ctx.own_answer {
         return "none";
+    }
+    if let Some(label) = ctx.answered_as {
+        return label;
     }
     match session.cache.phase() {
         CachePhase::Hit if matches!(ctx.slices.fwd, Some(Fwd::UriMiss | Fwd::Partial)) => "miss",

@@ -9,6 +9,7 @@ mod compression;
 mod context;
 mod failure;
 mod fetch;
+mod follow;
 mod generation;
 mod keep;
 mod limiter;
@@ -102,7 +103,10 @@ impl ProxyHttp for Edge {
             return Ok(true);
         }
         self.settle_range_coding(session, ctx)?;
-        self.open_slices(session, ctx).await
+        if self.open_slices(session, ctx).await? {
+            return Ok(true);
+        }
+        self.follow(session, ctx).await
     }
 
     fn request_cache_filter(&self, session: &mut Session, ctx: &mut Context) -> Result<()> {
@@ -177,7 +181,7 @@ impl ProxyHttp for Edge {
     }
 
     fn allow_spawning_subrequest(&self, _session: &Session, ctx: &Context) -> bool {
-        !ctx.is_ours()
+        ctx.refresh.is_none() && ctx.part.is_none()
     }
 
     async fn upstream_peer(&self, session: &mut Session, ctx: &mut Context) -> Result<Box<HttpPeer>> {

@@ -96,6 +96,10 @@ impl Edge {
             ctx.class = class::classify(session.req_header().uri.path(), content_type);
         }
         self.complete(session, response, ctx)?;
+        if let Some(follow) = &ctx.follow {
+            let collapsed = ctx.cache.collapsed || session.cache.lock_duration().is_some();
+            follow.says(super::log::cache_label(session, ctx), ctx, collapsed);
+        }
         let status = self.cache_status(session, ctx);
         response.append_header(CACHE_STATUS, status.to_string())?;
         self.allow_origins(session, response, ctx)?;

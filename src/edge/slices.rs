@@ -27,7 +27,7 @@ use crate::http::fields::{HeaderView, list};
 use crate::http::reuse::{self, Reuse, Stored, Trouble};
 use crate::http::slicing::{self, GRANULE_BYTES, Validator};
 use crate::media::class::Class;
-use http::header::{IF_RANGE, RANGE};
+use http::header::{IF_MODIFIED_SINCE, IF_NONE_MATCH, IF_RANGE, RANGE};
 use http::{HeaderMap, Method, StatusCode};
 use known::{Known, Note};
 use order::{Answer, Order};
@@ -249,6 +249,10 @@ impl Edge {
     /// large before.
     fn is_worth_asking(&self, session: &Session, ctx: &mut Context, key: &CacheKey) -> bool {
         let headers = &session.req_header().headers;
+        // The origin is not told of these, and what it answers would be no answer to them.
+        if headers.contains_key(IF_NONE_MATCH) || headers.contains_key(IF_MODIFIED_SINCE) {
+            return false;
+        }
         let known = self.slices.known.of(id(key));
         match known {
             Some(Note::Ordinary) => return false,
@@ -370,6 +374,11 @@ impl Edge {
 }
 
 impl SliceNotes {
+    /// The request will be answered from parts.
+    pub(super) fn is_opened(&self) -> bool {
+        self.view.is_some()
+    }
+
     pub(super) fn is_shown(&self) -> bool {
         self.shown.is_some()
     }

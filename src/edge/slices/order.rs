@@ -13,6 +13,7 @@ use crate::http::byte_range::ByteRange;
 use crate::http::forwarded::Client;
 use crate::http::slicing::{self, Validator, Verdict};
 use crate::observe::Metrics;
+use crate::transport::Connection;
 use bytes::Bytes;
 use http::header::{ACCEPT_ENCODING, IF_RANGE, RANGE};
 use http::{HeaderMap, HeaderName};
@@ -32,6 +33,7 @@ pub(super) struct Order {
     authority: String,
     pub(super) headers: HeaderMap,
     client: Client,
+    connection: Option<Arc<Connection>>,
     pub(super) slices: &'static Slices,
     pub(super) known: Arc<Known>,
     pub(super) metrics: Arc<Metrics>,
@@ -42,6 +44,7 @@ pub(super) struct Order {
 /// In the context of a request of ours: whom it is for, and what the proxy learns of the answer.
 pub struct Part {
     pub(in crate::edge) client: Client,
+    pub(in crate::edge) connection: Option<Arc<Connection>>,
     answered: Arc<Mutex<Option<Answered>>>,
 }
 
@@ -72,6 +75,7 @@ impl Order {
             target: ctx.target.clone(),
             headers: session.req_header().headers.clone(),
             client: ctx.client.clone(),
+            connection: ctx.connection.clone(),
             slices: edge.slices.store,
             known: edge.slices.known.clone(),
             metrics: edge.metrics.clone(),
@@ -91,8 +95,11 @@ impl Order {
             return None;
         }
         let answered = Arc::new(Mutex::new(None));
-        let part: subrequest::UserCtx =
-            Box::new(Some(Part { client: self.client.clone(), answered: answered.clone() }));
+        let part: subrequest::UserCtx = Box::new(Some(Part {
+            client: self.client.clone(),
+            connection: self.connection.clone(),
+            answered: answered.clone(),
+        }));
         let child = subrequest::Ctx::builder().user_ctx(part).build();
         let (child, mut handle) = self.spawner.create_subrequest(&template, child);
         tokio::spawn(child.run());

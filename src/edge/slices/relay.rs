@@ -8,16 +8,11 @@ use crate::http::byte_range::{self, Selection};
 use crate::http::cache_status::Fwd;
 use crate::http::slicing::ContentRange;
 use bytes::Bytes;
-use http::header::{
-    CONTENT_LENGTH, CONTENT_RANGE, IF_MATCH, IF_MODIFIED_SINCE, IF_NONE_MATCH, IF_RANGE, IF_UNMODIFIED_SINCE, RANGE,
-};
-use http::{HeaderMap, HeaderName, StatusCode};
+use http::header::{CONTENT_LENGTH, CONTENT_RANGE, RANGE};
+use http::{HeaderMap, StatusCode};
 use pingora_error::{Error, ErrorType, Result};
 use pingora_http::ResponseHeader;
 use pingora_proxy::Session;
-
-/// Of these the origin was not told.
-const CONDITIONS: [HeaderName; 5] = [IF_MATCH, IF_MODIFIED_SINCE, IF_NONE_MATCH, IF_RANGE, IF_UNMODIFIED_SINCE];
 
 /// The bytes of a body that the client wants.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -30,6 +25,10 @@ struct Cut {
 impl Edge {
     /// Answers the client, where the answer is one to its very request. False: it is not.
     pub(super) async fn relay(&self, session: &mut Session, ctx: &mut Context, mut answer: Answer) -> Result<bool> {
+        let is_part = answer.header.status == StatusCode::PARTIAL_CONTENT;
+        if is_part && !self.range_counts(session, &answer.header) {
+            return Ok(false);
+        }
         let Some(mut cut) = fit(&session.req_header().headers, &mut answer.header) else { return Ok(false) };
         let is_range = session.req_header().headers.contains_key(RANGE);
         ctx.cache.bypass = Some(if is_range { Fwd::Partial } else { Fwd::UriMiss });
@@ -71,9 +70,6 @@ impl Cut {
 
 /// Makes the head of an answer to another range that of an answer to this request. None: it cannot be one.
 fn fit(request: &HeaderMap, header: &mut ResponseHeader) -> Option<Cut> {
-    if CONDITIONS.iter().any(|name| request.contains_key(name)) {
-        return None;
-    }
     match header.status {
         StatusCode::PARTIAL_CONTENT => {
             let ContentRange::Part { range: part, complete } = ContentRange::of(&header.headers)? else { return None };
@@ -114,7 +110,6 @@ mod tests {
             assert_eq!(fitted(&[("range", outside)], "bytes 0-99/500"), None, "{outside}");
         }
         assert_eq!(fitted(&[], "bytes 0-99/500"), None);
-        assert_eq!(fitted(&[("range", "bytes=0-1"), ("if-range", "\"a\"")], "bytes 0-99/500"), None);
     }
 
     #[test]
