@@ -88,10 +88,13 @@ impl Edge {
         let child = subrequest::Ctx::builder().user_ctx(follow).build();
         let (child, mut handle) = spawner.create_subrequest(&template, child);
         tokio::spawn(child.run());
+        // An answer of our own ends without a word.
+        let mut left = None;
         let whole = loop {
             match handle.rx.recv().await {
                 Some(HttpTask::Header(header, ended)) => {
                     if !header.status.is_informational() {
+                        left = content_length(&header.headers);
                         let said = *said.lock();
                         ctx.answered_as = said.label;
                         ctx.error = said.error;
@@ -104,6 +107,8 @@ impl Edge {
                     }
                 }
                 Some(HttpTask::Body(bytes, ended)) => {
+                    let came = bytes.as_ref().map_or(0, |bytes| bytes.len() as u64);
+                    left = left.map(|left| left.saturating_sub(came));
                     session.write_response_body(bytes, ended).await?;
                     if ended {
                         break true;
@@ -114,6 +119,10 @@ impl Edge {
                     break true;
                 }
                 Some(HttpTask::Trailer(_)) => {}
+                None if left == Some(0) => {
+                    session.write_response_body(None, true).await?;
+                    break true;
+                }
                 Some(HttpTask::UpgradedBody(..) | HttpTask::Failed(_)) | None => break false,
             }
         };
@@ -131,6 +140,10 @@ impl Edge {
             None => true,
         }
     }
+}
+
+fn content_length(headers: &HeaderMap) -> Option<u64> {
+    headers.get(CONTENT_LENGTH)?.to_str().ok()?.parse().ok()
 }
 
 /// What the client asked for, as it asked, over HTTP/1.1.
