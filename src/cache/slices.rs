@@ -243,3 +243,6 @@ impl Storage for Slices {
         self
     }
 }
+
+#[cfg(test)]
+mod tests;

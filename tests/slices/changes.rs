@@ -16,7 +16,7 @@ fn purge(edge: &Edge, what: &Value) {
 #[test]
 fn a_change_mid_play_aborts_and_the_next_request_gets_the_new_version() {
     for speech in Speech::ALL {
-        let film = Film::new(64 * MIB);
+        let film = Film::new(32 * MIB);
         let origin = film.origin();
         let edge = Edge::of(&origin).tls().run();
         runtime().block_on(async {
@@ -29,7 +29,7 @@ fn a_change_mid_play_aborts_and_the_next_request_gets_the_new_version() {
                     Ok(bytes) => got.extend(bytes),
                     Err(error) => break error,
                 }
-                assert!(got.len() < 64 << 20, "{speech:?}: the whole came");
+                assert!(got.len() < 32 << 20, "{speech:?}: the whole came");
             };
             let old = content(1, 0..got.len() as u64);
             assert!(got == old, "{speech:?}: bytes of two versions ({end})");
@@ -39,7 +39,7 @@ fn a_change_mid_play_aborts_and_the_next_request_gets_the_new_version() {
         assert!(part.body == content(2, 0..2 * MIB), "{speech:?}");
         edge.expect_metric("reelgate_slice_versions_dropped_total", &[], 1.0);
         let whole = edge.get("/film.mkv").expect_status(200);
-        assert!(whole.complete && whole.body == content(2, 0..64 * MIB));
+        assert!(whole.complete && whole.body == content(2, 0..32 * MIB));
     }
 }
 
@@ -107,7 +107,7 @@ fn purges_of_all_kinds_reach_head_and_granules() {
 
 #[test]
 fn a_purge_mid_play_does_not_end_the_play() {
-    let film = Film::new(48 * MIB);
+    let film = Film::new(24 * MIB);
     let origin = film.origin();
     let edge = Edge::of(&origin).tls().run();
     runtime().block_on(async {
@@ -118,7 +118,7 @@ fn a_purge_mid_play_does_not_end_the_play() {
             let mut got = answer.read(MIB as usize).await.expect("first bytes");
             purge(&edge, &json!({"all": true}));
             got.extend(answer.rest().await.expect("the rest"));
-            assert!(got == film.bytes(0..48 * MIB), "{speech:?}");
+            assert!(got == film.bytes(0..24 * MIB), "{speech:?}");
         }
     });
 }
