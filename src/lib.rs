@@ -6,7 +6,7 @@
 //! |---|---|
 //! | 6 | [`cli`]: arguments → configuration → app |
 //! | 5 | [`app`]: the only place that knows everyone |
-//! | 4 | [`edge`], [`admin`] |
+//! | 4 | [`edge`], [`admin`], [`replay`] |
 //! | 3 | [`cache`], [`origin`], [`transport`] |
 //! | 2 | [`observe`] |
 //! | 1 | [`config`], [`coding`] |
@@ -24,4 +24,5 @@ pub mod http;
 pub mod media;
 pub mod observe;
 pub mod origin;
+pub mod replay;
 pub mod transport;

@@ -260,11 +260,26 @@ fn an_origin_that_is_down_is_stood_in_for_also_when_it_is_no_longer_asked() {
         eventually("the origin is given up", || edge.get("/other").status == 503);
         let answer = edge.get("/a");
         if status == 200 {
-            assert_eq!(answer.expect_status(200).text(), "old");
+            let answer = answer.expect_status(200);
+            assert_eq!(answer.text(), "old");
+            assert_eq!(answer.header("connection"), Some("close"), "the connection ends with an answer that stands in");
         } else {
             assert!(answer.status >= 502, "{answer:?}");
         }
     }
+}
+
+#[test]
+fn an_answer_keeps_the_date_of_its_making_over_http1() {
+    let made = with_dates("{now-50}");
+    let origin = Origin::start().route("/a", Reply::cacheable("a").header("Date", &made));
+    let edge = Edge::of(&origin).run();
+    assert_eq!(edge.get("/a").expect_miss().header("date"), Some(&made[..]));
+    for _ in 0..2 {
+        assert_eq!(edge.get("/a").expect_hit().header("date"), Some(&made[..]));
+    }
+    let own = edge.send(&crate::support::Request::get("/b").header("Cache-Control", "only-if-cached"));
+    assert_ne!(own.expect_status(504).header("date"), Some(&made[..]), "ours is made now");
 }
 
 #[test]

@@ -395,7 +395,7 @@ fn a_slow_download_longer_than_the_stall_timeout_is_whole() {
         let reply = if r.path() == "/kept" { Reply::cacheable("") } else { Reply::ok("") };
         reply.length(BYTES as u64).steps(vec![Step::Pattern(BYTES as u64)])
     });
-    let edge = Edge::of(&origin).set("limits.stall_timeout", "1s").set("origins.main.timeouts.read", "1s").run();
+    let edge = Edge::of(&origin).set("limits.stall_timeout", "2s").set("origins.main.timeouts.read", "2s").run();
     let clients: Vec<_> = ["/kept", "/passed"]
         .map(|path| {
             let address = edge.http();

@@ -17,7 +17,7 @@ mod server;
 #[cfg(test)]
 mod tests;
 
-pub use purge::{Purge, PurgeSelector, Purged};
+pub use purge::{Purge, PurgeFailure, PurgeSelector, Purged};
 pub use server::serve;
 
 use crate::observe::{Lifecycle, Metrics};
@@ -41,11 +41,12 @@ pub trait Source: Send + Sync + 'static {
     /// Why the URL cannot be explained, for a person.
     async fn explain(&self, url: &str) -> Result<serde_json::Value, String>;
 
-    /// Puts a purge in force: when it returns, no request that begins gets what was purged.
+    /// Puts a purge in force: when it returns, no request that begins gets what was purged, also after a crash where there is a
+    /// disk.
     ///
     /// # Errors
-    /// Why it can purge nothing, for a person.
-    async fn purge(&self, purge: Purge) -> Result<Purged, String>;
+    /// Why it was not done, or not as it should.
+    async fn purge(&self, purge: Purge) -> Result<Purged, PurgeFailure>;
 }
 
 /// The answer to `/readyz`, apart from the phase of the process.

@@ -40,6 +40,17 @@ pub struct Purged {
     pub at: SystemTime,
 }
 
+/// Why a purge was not acknowledged, for a person.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum PurgeFailure {
+    /// It can purge nothing.
+    Invalid(String),
+    /// Nothing was done; later it may be.
+    Refused(String),
+    /// It is in force, and would not survive a restart.
+    NotDurable(String),
+}
+
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
 struct Asked {
@@ -79,7 +90,11 @@ pub(super) async fn purge(State(shared): Context, request: Request) -> Result<Js
         return Err(bad("Give exactly one of \"url\", \"prefix\", \"tag\" and \"all\": true.".to_owned()));
     };
     let soft = purge.soft;
-    let Purged { id, at } = shared.source.purge(purge).await.map_err(bad)?;
+    let Purged { id, at } = shared.source.purge(purge).await.map_err(|failure| match failure {
+        PurgeFailure::Invalid(detail) => bad(detail),
+        PurgeFailure::Refused(detail) => Problem::new(StatusCode::SERVICE_UNAVAILABLE, detail),
+        PurgeFailure::NotDurable(detail) => Problem::new(StatusCode::INTERNAL_SERVER_ERROR, detail),
+    })?;
     Ok(Json(json!({ "id": id, "at": timestamp(at), "soft": soft })))
 }
 

@@ -48,9 +48,13 @@ impl Source for Fake {
         }
     }
 
-    async fn purge(&self, purge: Purge) -> Result<Purged, String> {
+    async fn purge(&self, purge: Purge) -> Result<Purged, PurgeFailure> {
         match purge.selector {
-            PurgeSelector::Url(url) if !url.starts_with("http") => Err("not an absolute URL".to_owned()),
+            PurgeSelector::Url(url) if !url.starts_with("http") => {
+                Err(PurgeFailure::Invalid("not an absolute URL".to_owned()))
+            }
+            PurgeSelector::Tag(tag) if tag == "busy" => Err(PurgeFailure::Refused("try again".to_owned())),
+            PurgeSelector::Tag(tag) if tag == "full" => Err(PurgeFailure::NotDurable("it is in force".to_owned())),
             selector => Ok(Purged { id: format!("{selector:?}"), at: std::time::SystemTime::UNIX_EPOCH }),
         }
     }
@@ -300,6 +304,16 @@ async fn a_purge_takes_exactly_one_selector() {
         assert!(answer.head.contains("problem+json") && !answer.body.contains("s3cret"), "{}", answer.body);
     }
     assert_eq!(admin.get("/api/v1/purge", "").await.status, 405);
+}
+
+#[tokio::test]
+async fn a_purge_that_a_restart_would_forget_is_not_acknowledged() {
+    let admin = open().await;
+    for (tag, status, detail) in [("busy", 503, "try again"), ("full", 500, "it is in force")] {
+        let answer = admin.purge(PURGE, &serde_json::json!({ "tag": tag }).to_string()).await;
+        assert_eq!((answer.status, answer.json()["detail"].as_str()), (status, Some(detail)));
+        assert!(answer.head.contains("problem+json"), "{}", answer.head);
+    }
 }
 
 #[tokio::test]

@@ -3,7 +3,8 @@
 use super::reload::Reloader;
 use super::source::AppSource;
 use crate::admin;
-use crate::cache::{MemoryStore, Slices, StoreSettings, collapse};
+use crate::cache::disk::{Disks, LogSettings};
+use crate::cache::{BanLog, Bans, MemoryStore, Slices, StoreSettings, collapse};
 use crate::config::{Config, Loaded};
 use crate::edge::{self, Edge, Generation, Refreshes, SlicedObjects};
 use crate::http::loop_detection::LoopId;
@@ -22,12 +23,17 @@ use tokio::sync::watch;
 /// Idle connections to origins kept in all.
 const ORIGIN_CONNECTIONS_KEPT_MAX: usize = 512;
 
+/// What waits for a disk lies in memory: at most this part of it, 1/4.
+const DISK_QUEUE_SHARE: u64 = 4;
+const DISK_QUEUE_BYTES_MAX: u64 = 256 << 20;
+
 /// Everything that runs.
 pub(super) struct Running {
     pub metrics: Arc<Metrics>,
     pub lifecycle: Arc<Lifecycle>,
     pub access_log: Arc<ArcSwapOption<AccessLog>>,
     pub reloader: Arc<Reloader>,
+    pub store: &'static MemoryStore,
     stop_listening: watch::Sender<bool>,
     stop_all: watch::Sender<bool>,
     /// Where libraries have their sockets; removed at the end.
@@ -57,11 +63,17 @@ pub(super) async fn start(loaded: Loaded) -> Result<Running, Box<dyn Error>> {
     let (stop_listening, listening_ends) = watch::channel(false);
     let (stop_all, all_ends) = watch::channel(false);
 
-    let store = MemoryStore::new(
+    let ban_log = ban_log(&config, &metrics).await?;
+    let bans = ban_log.as_ref().map_or_else(|| Arc::new(Bans::new(metrics.clone())), |log| log.bans().clone());
+    let mut store = MemoryStore::with_bans(
         StoreSettings { bytes_max: config.cache.memory_bytes, object_bytes_max: config.cache.object_bytes_max },
+        bans,
         metrics.clone(),
-    )
-    .leak();
+    );
+    if let Some(disks) = disks(&config, &metrics).await? {
+        store = store.above(disks);
+    }
+    let store = store.leak();
     tokio::spawn(store.keep_sweeping());
     let access_log =
         AccessLog::start(&config.log.access, metrics.clone()).map_err(|error| format!("log.access: {error}"))?;
@@ -85,7 +97,7 @@ pub(super) async fn start(loaded: Loaded) -> Result<Running, Box<dyn Error>> {
             on_the_way: edge::on_the_way(),
             generation: generation.clone(),
             store,
-            lock: collapse::lock(config.cache.collapse_timeout),
+            lock: collapse::lock(config.cache.collapse_timeout, store),
             metrics: metrics.clone(),
             access_log: access_log.clone(),
             loop_id: LoopId::new(&format!("{:016x}", fastrand::u64(..))).expect("hex digits are a token"),
@@ -120,11 +132,41 @@ pub(super) async fn start(loaded: Loaded) -> Result<Running, Box<dyn Error>> {
     }
     if let (Some(listener), Some(settings)) = (admin_listener, &config.admin) {
         tracing::info!(address = %settings.address, "admin");
-        let source = AppSource::new(generation, metrics.clone(), lifecycle.clone(), store, reloader.clone());
+        let source = AppSource::new(generation, metrics.clone(), lifecycle.clone(), store, ban_log, reloader.clone());
         tokio::spawn(admin::serve(listener, Arc::new(source), settings.token.clone(), all_ends));
     }
     metrics.config_reload_success.set(1);
-    Ok(Running { metrics, lifecycle, access_log, reloader, stop_listening, stop_all, _runtime_folder: runtime_folder })
+    Ok(Running {
+        metrics,
+        lifecycle,
+        access_log,
+        reloader,
+        store,
+        stop_listening,
+        stop_all,
+        _runtime_folder: runtime_folder,
+    })
+}
+
+/// Purges survive where objects do: on the first disk.
+async fn ban_log(config: &Config, metrics: &Arc<Metrics>) -> Result<Option<BanLog>, Box<dyn Error>> {
+    let Some(disk) = config.cache.disks.first() else { return Ok(None) };
+    let (folder, metrics) = (disk.path.clone(), metrics.clone());
+    let opened = tokio::task::spawn_blocking(move || BanLog::open(&folder, metrics)).await?;
+    Ok(Some(opened.map_err(|error| format!("cannot start the thread of the log of purges: {error}"))?))
+}
+
+/// The disks below the RAM store. One that cannot be used is left out, and `/readyz` says so.
+async fn disks(config: &Arc<Config>, metrics: &Arc<Metrics>) -> Result<Option<Arc<Disks>>, Box<dyn Error>> {
+    if config.cache.disks.is_empty() {
+        return Ok(None);
+    }
+    let queue_bytes_max = (config.cache.memory_bytes / DISK_QUEUE_SHARE).clamp(1 << 20, DISK_QUEUE_BYTES_MAX);
+    let settings = config.cache.disks.iter().enumerate();
+    let settings = settings.map(|(index, disk)| LogSettings { queue_bytes_max, ..LogSettings::new(disk, index) });
+    let (settings, metrics) = (settings.collect(), metrics.clone());
+    let opened = tokio::task::spawn_blocking(move || Disks::open(settings, &metrics)).await?;
+    Ok(Some(Arc::new(opened)))
 }
 
 /// Names a self-signed certificate should carry: the sites' hosts.

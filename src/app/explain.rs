@@ -6,16 +6,30 @@ use crate::http::freshness::{self, SiteTtl, TtlSource};
 use crate::http::slicing::ContentRange;
 use crate::http::{key, rules, tags};
 use crate::media::class;
+use futures_util::FutureExt;
 use http::Method;
 use pingora_cache::CacheKey;
+use pingora_cache::key::CompactCacheKey;
 use serde_json::{Value, json};
 use std::time::{Duration, SystemTime};
 
-/// What the edge would do with a GET of `url`. `store`: of the running process; None from the command line.
+/// What the edge would do with a GET of `url`.
 ///
 /// # Errors
 /// The URL is not absolute or cannot be read.
-pub fn explain(config: &Config, store: Option<&'static MemoryStore>, url: &str) -> Result<Value, String> {
+pub fn explain(config: &Config, url: &str) -> Result<Value, String> {
+    explain_with(config, None, url).now_or_never().expect("without a store there is nothing to wait for")
+}
+
+/// As [`explain`], with what the store of the running process has of it.
+///
+/// # Errors
+/// As there.
+pub(super) async fn explain_with(
+    config: &Config,
+    store: Option<&'static MemoryStore>,
+    url: &str,
+) -> Result<Value, String> {
     let asked = key::normalise_url(url).map_err(|error| error.to_string())?;
     let Some(index) = config.routes.find(Some(&asked.host), &asked.path) else {
         return Ok(json!({
@@ -35,9 +49,13 @@ pub fn explain(config: &Config, store: Option<&'static MemoryStore>, url: &str) 
     let content_key =
         key::content_key(&site.name, host, &site.cache.key.apply(&rewritten)).map_err(|error| error.to_string())?;
     let cache_key = CacheKey::new(content_key.clone(), "");
-    let found = store.and_then(|store| {
-        store.contains(&cache_key.to_compact()).or_else(|| store.contains(&cache::head_key(&cache_key).to_compact()))
-    });
+    let found = match store {
+        Some(store) => match held(store, &cache_key.to_compact()).await {
+            Some(found) => Some(found),
+            None => held(store, &cache::head_key(&cache_key).to_compact()).await,
+        },
+        None => None,
+    };
     let path = rewritten.split('?').next().unwrap_or("/");
     Ok(json!({
         "url": url,
@@ -52,10 +70,18 @@ pub fn explain(config: &Config, store: Option<&'static MemoryStore>, url: &str) 
             "rule": "RFC 9111: answers to GET with a lifetime (CDN-Cache-Control, s-maxage, max-age, Expires, cache.ttl, \
                      Last-Modified) or a validator are kept",
         },
-        "tier": found.as_ref().filter(|object| object.verdict != Verdict::Gone).map(|_| "memory"),
+        "tier": found.as_ref().filter(|object| object.verdict != Verdict::Gone).map(|object| object.tier),
         "object": found.as_ref().map(|object| describe(object, site, path)),
         "prefetch": [],
     }))
+}
+
+/// In RAM or below it.
+async fn held(store: &'static MemoryStore, key: &CompactCacheKey) -> Option<ObjectInfo> {
+    match store.contains(key) {
+        Some(found) => Some(found),
+        None => store.contains_below(key).await,
+    }
 }
 
 /// A stored object: its lifetime, and where that came from.

@@ -14,7 +14,11 @@ pub use explain::explain;
 use crate::config::Loaded;
 use crate::observe::{self, Phase};
 use std::process::ExitCode;
+use std::time::Duration;
 use tokio::signal::unix::{SignalKind, signal};
+
+/// How long a stop waits for the disks.
+const DISK_CLOSE_TIMEOUT: Duration = Duration::from_secs(20);
 
 /// Runs the edge until it is told to stop. Exit code 1 with a message where it cannot start.
 pub fn serve(loaded: Loaded) -> ExitCode {
@@ -93,6 +97,12 @@ async fn run(loaded: Loaded) -> Result<(), Box<dyn std::error::Error>> {
         access_log.close();
     }
     running.stop_the_rest();
+    if let Some(disks) = running.store.disks() {
+        // What is kept for the next start is worth some seconds, not more.
+        if !matches!(tokio::time::timeout(DISK_CLOSE_TIMEOUT, disks.close()).await, Ok(true)) {
+            tracing::warn!("not all that waited for the disks was written");
+        }
+    }
     tracing::info!("stopped");
     Ok(())
 }

@@ -2,8 +2,9 @@
 
 use super::reload::Reloader;
 use super::{explain, purge};
-use crate::admin::{Check, Health, Purge, PurgeSelector, Purged, Readiness, Source};
-use crate::cache::MemoryStore;
+use crate::admin::{Check, Health, Purge, PurgeFailure, PurgeSelector, Purged, Readiness, Source};
+use crate::cache::disk::{LogState, LogStats};
+use crate::cache::{BanLog, MemoryStore, NotLogged};
 use crate::edge::Generation;
 use crate::observe::{Lifecycle, Metrics};
 use arc_swap::ArcSwap;
@@ -16,6 +17,8 @@ pub(super) struct AppSource {
     metrics: Arc<Metrics>,
     lifecycle: Arc<Lifecycle>,
     store: &'static MemoryStore,
+    /// Where there is a disk.
+    ban_log: Option<BanLog>,
     reloader: Arc<Reloader>,
 }
 
@@ -25,9 +28,10 @@ impl AppSource {
         metrics: Arc<Metrics>,
         lifecycle: Arc<Lifecycle>,
         store: &'static MemoryStore,
+        ban_log: Option<BanLog>,
         reloader: Arc<Reloader>,
     ) -> Self {
-        Self { generation, metrics, lifecycle, store, reloader }
+        Self { generation, metrics, lifecycle, store, ban_log, reloader }
     }
 }
 
@@ -65,6 +69,22 @@ impl Source for AppSource {
                 "the last reload failed; the one before is in force".to_owned()
             },
         });
+        if let Some(log) = &self.ban_log {
+            let (health, detail) = match log.is_durable() {
+                true => (Health::Ok, ""),
+                false => (Health::Degraded, "the log of purges cannot be written; purges would not survive a restart"),
+            };
+            checks.push(Check { name: "purges".to_owned(), health, detail: detail.to_owned() });
+        }
+        if let Some(disks) = self.store.disks() {
+            checks.extend(disks.logs().map(|log| disk_check(&log.stats())));
+            let away = disks.failures().map(|failure| Check {
+                name: "disk".to_owned(),
+                health: Health::Degraded,
+                detail: failure.to_owned(),
+            });
+            checks.extend(away);
+        }
         Readiness { checks }
     }
 
@@ -73,14 +93,23 @@ impl Source for AppSource {
     }
 
     async fn explain(&self, url: &str) -> Result<serde_json::Value, String> {
-        let generation = self.generation.load();
-        explain::explain(&generation.config, Some(self.store), url)
+        let generation = self.generation.load_full();
+        explain::explain_with(&generation.config, Some(self.store), url).await
     }
 
-    async fn purge(&self, asked: Purge) -> Result<Purged, String> {
+    async fn purge(&self, asked: Purge) -> Result<Purged, PurgeFailure> {
         let at = SystemTime::now();
-        let ban = purge::ban(&self.generation.load().config, &asked, at)?;
-        self.store.bans().add(&ban);
+        let ban = purge::ban(&self.generation.load().config, &asked, at).map_err(PurgeFailure::Invalid)?;
+        let logged = match &self.ban_log {
+            Some(log) => log.add(ban).await,
+            None => {
+                self.store.bans().add(&ban);
+                Ok(())
+            }
+        };
+        if let Err(refused @ NotLogged::Refused) = logged {
+            return Err(PurgeFailure::Refused(refused.to_string()));
+        }
         let selector = match asked.selector {
             PurgeSelector::Url(_) => "url",
             PurgeSelector::Prefix(_) => "prefix",
@@ -90,7 +119,19 @@ impl Source for AppSource {
         let soft = if asked.soft { "true" } else { "false" };
         self.metrics.purges.with_label_values(&[selector, soft]).inc();
         let id = format!("{:032x}", fastrand::u128(..));
-        tracing::info!(id, selector, soft, "purged");
+        tracing::info!(id, selector, soft, durable = self.ban_log.is_some() && logged.is_ok(), "purged");
+        logged.map_err(|failure| PurgeFailure::NotDurable(failure.to_string()))?;
         Ok(Purged { id, at })
     }
+}
+
+/// A disk that is away or cannot be written leaves RAM and the origin: degraded, never out of rotation.
+fn disk_check(stats: &LogStats) -> Check {
+    let (health, detail) = match &stats.state {
+        LogState::Ok => (Health::Ok, String::new()),
+        LogState::Recovering => (Health::Ok, "the index is being rebuilt".to_owned()),
+        LogState::Degraded { reason, .. } => (Health::Degraded, reason.clone()),
+        LogState::Closed => (Health::Degraded, "closed".to_owned()),
+    };
+    Check { name: format!("disk:{}", stats.disk), health, detail }
 }

@@ -1,7 +1,8 @@
 //! Purges as facts with a time: what was purged, and before which fills.
 //!
 //! Parts: [`Bans`], the table behind a lock and its clock; `table`, the bans in force, pure; [`AskedFor`], what the edge says of a
-//! fill; `Stamp`, what the store keeps of it.
+//! fill; [`Stamp`], what the store keeps of it, in memory and as bytes; [`BanLog`], which makes bans outlive the process; `identity`,
+//! whose numbers and hashes these are.
 //!
 //! Time is counted in bans: number 1 is the first. An object's time is the number in force when its *fill began to be asked for*
 //! at the origin ([`Bans::now`]), not when it arrived, and a ban reaches every object with a smaller one. So a ban costs the same
@@ -13,10 +14,13 @@
 //! store and than every fill still running when it began ([`FillTime`] counts them).
 //!
 //! Invariants: once [`Bans::add`] has returned, no request that begins finds what it purged (hard), or finds it fresh (soft),
-//! whoever is filling; a table at its bounds purges more, never less. Absences: it holds no object, and nothing lives longer than the
-//! process. A durable log goes between a purge and [`Bans::add`]: append the [`Ban`], which is plain data, then add it, then
-//! acknowledge; after a restart, add what the log holds.
+//! whoever is filling; a table at its bounds purges more, never less. Absences: it holds no object. Where there is a disk, the log
+//! comes first: append, sync, add, acknowledge; after a restart the bans are as the log has them, with their numbers, and no number
+//! is ever given twice.
 
+mod bytes;
+mod identity;
+mod log;
 mod stamp;
 mod table;
 
@@ -31,9 +35,11 @@ use pingora_cache::key::CacheHashKey;
 use tokio::sync::Notify;
 
 use crate::observe::Metrics;
-pub(super) use stamp::Stamp;
+use identity::Identity;
+pub use log::{BanLog, NotLogged};
+pub use stamp::{Restored, Stamp, StampError};
 pub use table::Verdict;
-use table::{Bounds, Reach, Table};
+use table::{Bounds, PREFIX_BYTES_MAX, Reach, Record, Table};
 
 /// About 8 MiB of bans, prefixes' text included.
 const BOUNDS: Bounds = Bounds { bans_max: 64 << 10, prefix_bytes_max: 2 << 20 };
@@ -68,7 +74,11 @@ pub struct FillTime(Arc<u64>);
 /// object is good that was asked for after it began: so a burst of purges does not make those who wait for a fill ask the
 /// origin each for itself.
 #[derive(Debug, Clone, Copy)]
-pub struct Begun(u64);
+pub struct Begun {
+    ban: u64,
+    /// The latest version of anything in the store then.
+    pub(super) version: u64,
+}
 
 /// What the edge says of a fill, in the extensions of its `CacheMeta`.
 #[derive(Debug, Clone)]
@@ -87,7 +97,10 @@ pub struct Bans {
     /// The number of the latest ban; changes only under the lock.
     latest: AtomicU64,
     state: RwLock<State>,
-    hasher: ahash::RandomState,
+    identity: Identity,
+    /// The largest number that was known before this process, whose own begin at `first`.
+    known: u64,
+    first: u64,
     added: Notify,
     metrics: Arc<Metrics>,
 }
@@ -98,22 +111,61 @@ struct State {
     now: Arc<u64>,
     /// The times before `now`, oldest first; dead where no fill of that time runs.
     before: VecDeque<Weak<u64>>,
+    /// The times of objects that are being brought back from the disk.
+    held: Vec<Weak<u64>>,
+    /// See [`Bans::disk_holds_from`].
+    disk_from: Option<u64>,
+}
+
+/// One pass over the store.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Pass {
+    /// Bans up to this number are judged for everything that the pass finds.
+    pub(super) judged_through: u64,
+    /// Up to this number they may be forgotten afterwards.
+    pub(super) prune_through: u64,
+    /// It is the disk's objects for which more must be kept.
+    for_disk: bool,
 }
 
 impl Bans {
-    pub(super) fn new(metrics: Arc<Metrics>) -> Self {
+    /// Bans that live as long as the process.
+    pub fn new(metrics: Arc<Metrics>) -> Self {
         Self::with_bounds(BOUNDS, metrics)
     }
 
     fn with_bounds(bounds: Bounds, metrics: Arc<Metrics>) -> Self {
-        let state = State { table: Table::new(bounds), now: Arc::new(0), before: VecDeque::new() };
+        let state = State {
+            table: Table::new(bounds),
+            now: Arc::new(0),
+            before: VecDeque::new(),
+            held: Vec::new(),
+            disk_from: None,
+        };
         Self {
             latest: AtomicU64::new(0),
             state: RwLock::new(state),
-            hasher: ahash::RandomState::new(),
+            identity: Identity::random(),
+            known: 0,
+            first: 0,
             added: Notify::new(),
             metrics,
         }
+    }
+
+    /// Bans that a log holds. Numbers up to `known` are the log's, those of this process come after `first`. Nothing is
+    /// forgotten until the disk says what it holds.
+    fn restored(identity: Identity, known: u64, first: u64, records: Vec<Record>, metrics: Arc<Metrics>) -> Self {
+        let mut bans = Self { identity, known, first, ..Self::new(metrics) };
+        bans.latest = AtomicU64::new(first);
+        let state = bans.state.get_mut();
+        state.now = Arc::new(first);
+        state.disk_from = Some(0);
+        for record in records {
+            state.table.add(record.reach, record.number, record.soft, record.at);
+        }
+        bans.metrics.bans.set(state.table.len() as i64);
+        bans
     }
 
     /// The time of a fill that is asked for from now on.
@@ -122,26 +174,36 @@ impl Bans {
     }
 
     /// For a request that begins now.
-    pub fn begun(&self) -> Begun {
-        Begun(self.latest.load(Ordering::Acquire))
+    pub(super) fn begun(&self, version: u64) -> Begun {
+        Begun { ban: self.latest.load(Ordering::Acquire), version }
     }
 
-    /// Puts a ban in force. When it returns, every lookup sees it.
+    /// Puts a ban in force. When it returns, every lookup sees it. Nothing of it outlives the process: where there is a log, it is
+    /// the log that adds ([`BanLog::add`]).
     pub fn add(&self, ban: &Ban) {
+        self.put(&mut self.state.write(), ban);
+        self.added.notify_one();
+    }
+
+    /// Adds bans that the log holds, under the numbers that follow.
+    fn add_all(&self, bans: &[Ban]) {
         let mut state = self.state.write();
+        bans.iter().for_each(|ban| self.put(&mut state, ban));
+        drop(state);
+        self.added.notify_one();
+    }
+
+    /// The number of the latest ban.
+    fn number(&self) -> u64 {
+        self.latest.load(Ordering::Acquire)
+    }
+
+    fn put(&self, state: &mut State, ban: &Ban) {
         let number = *state.now + 1;
-        let widened = match &ban.selector {
-            Selector::All => state.table.add(Reach::All, number, ban.soft, ban.at),
-            Selector::Key(key) => state.table.add(Reach::Key(key_hash(key)), number, ban.soft, ban.at),
-            Selector::Tag(tag) => state.table.add(Reach::Tag(self.tag_hash(tag.as_bytes())), number, ban.soft, ban.at),
-            Selector::Prefixes(prefixes) => {
-                let mut widened = false;
-                for prefix in prefixes {
-                    widened |= state.table.add(Reach::Prefix(prefix.as_bytes().into()), number, ban.soft, ban.at);
-                }
-                widened
-            }
-        };
+        let mut widened = false;
+        for Record { number, soft, at, reach } in self.records_of(number, ban) {
+            widened |= state.table.add(reach, number, soft, at);
+        }
         let past = std::mem::replace(&mut state.now, Arc::new(number));
         state.before.push_back(Arc::downgrade(&past));
         drop(past);
@@ -150,11 +212,34 @@ impl Bans {
         }
         self.latest.store(number, Ordering::Release);
         self.metrics.bans.set(state.table.len() as i64);
-        drop(state);
         if widened {
             self.metrics.limits_reached.with_label_values(&["bans"]).inc();
         }
-        self.added.notify_one();
+    }
+
+    /// A ban as the table and the log have it.
+    fn records_of(&self, number: u64, ban: &Ban) -> Vec<Record> {
+        let reaches = match &ban.selector {
+            Selector::All => vec![Reach::All],
+            Selector::Key(key) => vec![Reach::Key(key_hash(key))],
+            Selector::Tag(tag) => vec![Reach::Tag(self.identity.tag_hash(tag.as_bytes()))],
+            Selector::Prefixes(prefixes) => {
+                let beginning = |prefix: &String| prefix.as_bytes()[..prefix.len().min(PREFIX_BYTES_MAX)].into();
+                prefixes.iter().map(|prefix| Reach::Prefix(beginning(prefix))).collect()
+            }
+        };
+        reaches.into_iter().map(|reach| Record { number, soft: ban.soft, at: ban.at, reach }).collect()
+    }
+
+    /// Whether these bans, or those of a process before with the same log, have come to this number.
+    fn has_counted(&self, number: u64) -> bool {
+        number <= self.known || (self.first..=self.number()).contains(&number)
+    }
+
+    /// The latest number, and what is in force.
+    fn records(&self) -> (u64, Vec<Record>) {
+        let state = self.state.read();
+        (*state.now, state.table.records())
     }
 
     /// Whether any ban is of a prefix.
@@ -165,7 +250,7 @@ impl Bans {
     /// What the bans say of an object or a running fill to this request.
     pub(super) fn verdict_for(&self, begun: Option<Begun>, stamp: &Stamp) -> Verdict {
         match (self.verdict(stamp), begun) {
-            (Verdict::Gone | Verdict::Stale(_), Some(Begun(begun))) if stamp.is_from(begun) => Verdict::Clear,
+            (Verdict::Gone | Verdict::Stale(_), Some(begun)) if stamp.is_from(begun.ban) => Verdict::Clear,
             (verdict, _) => verdict,
         }
     }
@@ -194,29 +279,59 @@ impl Bans {
         self.added.notified().await;
     }
 
-    /// The number up to which bans may be pruned once every object that is in the store now was looked at: that of the latest
-    /// ban, or of the oldest fill that runs.
-    pub(super) fn sweep_begins(&self) -> u64 {
+    /// What the disk still holds: nothing that was asked for before the ban of this number ([`Stamp::oldest`] of all that lies
+    /// or will lie there), so that earlier bans need not be kept for it. None: it holds nothing at all. Bans come back from a
+    /// log with all of them kept, until this is called. What was purged and removed counts as held until its removal would
+    /// survive a crash.
+    pub fn disk_holds_from(&self, number: Option<u64>) {
         let mut state = self.state.write();
-        loop {
-            match state.before.front().map(Weak::upgrade) {
-                None => return *state.now,
-                Some(Some(oldest)) => return *oldest,
-                Some(None) => drop(state.before.pop_front()),
-            }
+        let fewer = state.disk_from.is_some_and(|before| number.is_none_or(|number| number > before));
+        state.disk_from = number;
+        let sweep = fewer && state.table.len() > 0;
+        drop(state);
+        if sweep {
+            self.added.notify_one();
         }
     }
 
-    /// Forgets the bans up to `through`; those of prefixes only up to `prefixes_through`. False: some are left.
-    pub(super) fn prune(&self, through: u64, prefixes_through: u64) -> bool {
+    /// Brings an object back from the disk into memory: as long as this lives, the bans that may reach it are kept. Called while
+    /// the disk still holds it.
+    pub fn hold(&self, stamp: Arc<Stamp>) -> Restored {
+        let time = Arc::new(stamp.oldest());
         let mut state = self.state.write();
-        state.table.prune(through, prefixes_through);
-        self.metrics.bans.set(state.table.len() as i64);
-        state.table.len() == 0
+        if state.held.len() >= TIMES_KEPT {
+            state.held.retain(|time| time.strong_count() > 0);
+        }
+        state.held.push(Arc::downgrade(&time));
+        drop(state);
+        Restored { stamp, time: FillTime(time) }
     }
 
-    fn tag_hash(&self, tag: &[u8]) -> u64 {
-        self.hasher.hash_one(tag)
+    /// A pass over every object that is in the store now begins. Bans may be pruned up to that of the oldest fill that runs and
+    /// of the oldest object on the disk, which may come into the store meanwhile.
+    pub(super) fn sweep_begins(&self) -> Pass {
+        let mut state = self.state.write();
+        let judged_through = loop {
+            match state.before.front().map(Weak::upgrade) {
+                None => break *state.now,
+                Some(Some(oldest)) => break *oldest,
+                Some(None) => drop(state.before.pop_front()),
+            }
+        };
+        state.held.retain(|time| time.strong_count() > 0);
+        let held = state.held.iter().filter_map(Weak::upgrade).map(|time| *time).min();
+        let in_memory = held.unwrap_or(u64::MAX).min(judged_through);
+        let prune_through = state.disk_from.unwrap_or(u64::MAX).min(in_memory);
+        Pass { judged_through, prune_through, for_disk: prune_through < in_memory }
+    }
+
+    /// Forgets the bans that the pass has made superfluous; those of prefixes only up to `prefixes_through`. False: some are left,
+    /// and another pass may free them; bans that are kept for the disk wait for its word.
+    pub(super) fn prune(&self, pass: Pass, prefixes_through: u64) -> bool {
+        let mut state = self.state.write();
+        state.table.prune(pass.prune_through, prefixes_through);
+        self.metrics.bans.set(state.table.len() as i64);
+        state.table.len() == 0 || pass.for_disk
     }
 }
 

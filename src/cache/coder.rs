@@ -140,11 +140,14 @@ impl MemoryStore {
                 position += piece.len() as u64;
                 append(&flow, encoder.write(&piece), &mut charge);
                 if flow.written() >= form.content.bytes {
+                    self.count(coding, "popular", position, flow.written());
                     return form.is_best();
                 }
             }
             let end = encoder.finish();
-            if flow.written() + end.len() as u64 >= form.content.bytes {
+            let written = flow.written() + end.len() as u64;
+            if written >= form.content.bytes {
+                self.count(coding, "popular", position, written);
                 return form.is_best();
             }
             append(&flow, end, &mut charge);

@@ -10,20 +10,56 @@
 //!   hold everyone;
 //! - `collapse_timeout` in all: the reader fetches by itself, uncached.
 //!
+//! Pingora looks up first and takes the lock then. What was filled in between would be fetched once more, so [`lock`] looks again
+//! before it makes a request the writer, and sends it back to look up where there is something new.
+//!
 //! Invariant: no reader waits longer than `collapse_timeout` before it asks the origin itself.
 
 use std::time::Duration;
 
-use pingora_cache::CacheOptionOverrides;
-use pingora_cache::lock::{CacheKeyLockImpl, CacheLock};
+use pingora_cache::key::CacheHashKey;
+use pingora_cache::lock::{CacheKeyLock, CacheKeyLockImpl, CacheLock, LockStatus, Locked, WritePermit};
+use pingora_cache::{CacheKey, CacheOptionOverrides};
+
+use super::bans::Begun;
+use super::store::MemoryStore;
 
 /// How often a reader joins another writer after one has failed, before it asks the origin itself.
 pub const LOCK_RETRIES_MAX: usize = 2;
 
 /// The process's lock; call it once, it lives as long as the process. Its takeover time is fixed then, whatever a later
 /// configuration says; how long a reader waits follows the request's configuration ([`overrides`]).
-pub fn lock(collapse_timeout: Duration) -> &'static CacheKeyLockImpl {
-    Box::leak(CacheLock::new_boxed(collapse_timeout / 2))
+pub fn lock(collapse_timeout: Duration, store: &'static MemoryStore) -> &'static CacheKeyLockImpl {
+    Box::leak(Box::new(LookAgain { lock: CacheLock::new(collapse_timeout / 2), store }))
+}
+
+#[derive(Debug)]
+struct LookAgain {
+    lock: CacheLock,
+    store: &'static MemoryStore,
+}
+
+impl CacheKeyLock for LookAgain {
+    fn lock(&self, key: &CacheKey, stale_writer: bool) -> Locked {
+        let locked = self.lock.lock(key, stale_writer);
+        let begun = key.extensions.get::<Begun>().copied();
+        let hash = u128::from_be_bytes(key.combined_bin());
+        let (permit, begun) = match (locked, begun) {
+            (Locked::Write(permit), Some(begun)) => (permit, begun),
+            (locked, _) => return locked,
+        };
+        if !self.store.has_since(hash, begun) {
+            return Locked::Write(permit);
+        }
+        // A reader of our own lock, which is done: it looks up at once.
+        let reader = self.lock.lock(key, stale_writer);
+        self.lock.release(key, permit, LockStatus::Done);
+        reader
+    }
+
+    fn release(&self, key: &CacheKey, permit: WritePermit, reason: LockStatus) {
+        self.lock.release(key, permit, reason);
+    }
 }
 
 /// Per request, for `session.cache.enable`.
@@ -36,14 +72,20 @@ pub fn overrides(collapse_timeout: Duration) -> CacheOptionOverrides {
 
 #[cfg(test)]
 mod tests {
-    use pingora_cache::CacheKey;
-    use pingora_cache::lock::{LockStatus, Locked};
+    use std::sync::Arc;
 
     use super::*;
+    use crate::cache::StoreSettings;
+    use crate::observe::Metrics;
+
+    fn empty_store() -> &'static MemoryStore {
+        MemoryStore::new(StoreSettings { bytes_max: 1 << 20, object_bytes_max: 1 << 19 }, Arc::new(Metrics::new()))
+            .leak()
+    }
 
     #[tokio::test]
     async fn a_stuck_writer_is_replaced_within_the_wait() {
-        let lock = lock(Duration::from_millis(40));
+        let lock = lock(Duration::from_millis(40), empty_store());
         let key = CacheKey::new("stuck", "");
         let Locked::Write(stuck) = lock.lock(&key, false) else { panic!("first is the writer") };
         let Locked::Read(reader) = lock.lock(&key, false) else { panic!("second waits") };

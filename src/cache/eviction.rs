@@ -23,11 +23,13 @@ const GHOSTS_MIN: usize = 128;
 pub(super) struct Visits(AtomicU8);
 
 impl Visits {
-    pub(super) fn count(&self) {
+    /// True: the first.
+    pub(super) fn count(&self) -> bool {
         let visits = self.0.load(Ordering::Relaxed);
         if visits < VISITS_MAX {
             self.0.store(visits + 1, Ordering::Relaxed);
         }
+        visits == 0
     }
 
     fn get(&self) -> u8 {

@@ -61,6 +61,8 @@ pub(super) struct Fill {
     pub(super) hidden: AtomicBool,
     pub(super) flow: Flow,
     pub(super) forms: Arc<Forms>,
+    /// Its bytes come from a disk: to follow it is a hit like any other.
+    pub(super) from_disk: bool,
 }
 
 impl Fill {
@@ -72,6 +74,20 @@ impl Fill {
             hidden: AtomicBool::new(false),
             flow: Flow::new(promised_bytes),
             forms: Arc::default(),
+            from_disk: false,
+        })
+    }
+
+    /// Of an object that a disk holds, on its way up.
+    pub(super) fn from_disk(key: u128, version: u64, body_bytes: u64, head: Head) -> Arc<Self> {
+        Arc::new(Self {
+            key,
+            version,
+            head: Mutex::new(head),
+            hidden: AtomicBool::new(false),
+            flow: Flow::new(Some(body_bytes)),
+            forms: Arc::default(),
+            from_disk: true,
         })
     }
 

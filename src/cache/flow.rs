@@ -41,6 +41,11 @@ pub(super) struct Content {
 }
 
 impl Content {
+    /// All of it, in order.
+    pub(super) fn pieces(&self) -> &[Bytes] {
+        &self.chunks
+    }
+
     /// The longest run at `position` that lies in one chunk, at most `bytes_max` long; empty at the end.
     pub(super) fn read(&self, position: u64, bytes_max: u64) -> Bytes {
         read_chunk(&self.chunks, position, bytes_max).unwrap_or_default()

@@ -70,7 +70,8 @@ impl StoreHit {
     /// `owner`: the reader of the request that fills; it alone gets the rest of a body too large to keep.
     pub(super) fn of_fill(fill: Arc<Fill>, stamp: Arc<Stamp>, owner: bool) -> Self {
         let changed = fill.flow.subscribe();
-        Self { source: Source::Fill { fill, changed }, stamp, follower: !owner, owner, position: 0, end: None }
+        let follower = !owner && !fill.from_disk;
+        Self { source: Source::Fill { fill, changed }, stamp, follower, owner, position: 0, end: None }
     }
 
     /// Another reader of the same bytes, from the first one on.

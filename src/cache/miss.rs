@@ -153,8 +153,11 @@ impl HandleMiss for StoreMiss {
             return self.fail(Failure::WrongLength, Outcome::Truncated);
         }
         let body = self.fill.complete(&mut self.charge);
-        let outcome = self.store.commit(&self.fill, body);
-        self.settle(outcome);
+        let object = self.store.commit(&self.fill, body);
+        self.settle(if object.is_some() { Outcome::Complete } else { Outcome::Discarded });
+        if let Some(object) = object {
+            self.store.send_down(&object).await;
+        }
         Ok(MissFinishType::Created(usize::try_from(written).unwrap_or(usize::MAX)))
     }
 

@@ -1,48 +1,52 @@
-//! The cache's keeping side: objects in RAM behind Pingora's `Storage`, and the collapsing of concurrent fetches.
+//! The cache's keeping side: objects in RAM, and on disks below, behind Pingora's `Storage`, and the collapsing of concurrent fetches.
 //!
 //! Parts:
 //! - `store`: [`MemoryStore`], the slots, their versions, and making room; `storage`: the same as Pingora calls it;
 //! - `flow`: bytes from one writer to any number of readers; `fill`: one running fill and the `Body` it leaves; `hit` and `miss`:
 //!   its readers and its writer;
 //! - `forms`: the coded forms of a body; `coder`: making them;
-//! - `budget`: the hard bound, as charges that lie inside the bytes they pay for; `eviction`: S3-FIFO, pure;
+//! - `budget`: the hard bound, as charges that lie inside the bytes they pay for; `eviction`: S3-FIFO, pure; `simulation`: the same
+//!   policy over keys and sizes alone, for `reelgate replay`;
 //! - `slices`: objects kept in parts, as a head and granules that are ordinary entries;
-//! - `bans`: purges as facts with a time, and `sweep`: letting go of what they reach;
-//! - `meta`: copying and weighing heads; [`collapse`]: Pingora's cache lock as we use it.
+//! - `bans`: purges as facts with a time, their log, and `sweep`: letting go of what they reach;
+//! - `inspect`: what is held of a key, for those who ask;
+//! - `meta`: copying and weighing heads; [`collapse`]: Pingora's cache lock as we use it;
+//! - [`disk`]: a log of objects on each disk; `tier`: what goes down there and comes up again; `head`: an object's head as it lies there.
 //!
 //! Invariants: a body is whole or it is an error, for every reader; bytes of two versions never mix; the bytes held never
 //! exceed the bound, running fills and the chunks still in clients' sockets included. Decides nothing about freshness,
 //! cacheability or keys: that is `http`, by way of the edge.
-//!
-//! # The seam for a disk tier
-//! Everything above this room sees `&'static (dyn Storage + Sync)`, [`follows_fill`] and the explain/stat calls of
-//! [`MemoryStore`]. A hybrid store is another `Storage` that owns a `MemoryStore`: `lookup` asks RAM, then disk, and promotes by
-//! running an ordinary fill from disk (`get_miss_handler`, `write_body` per chunk, `finish`), so followers, bounds and
-//! truncation need no second rule; `get_miss_handler` wraps the RAM writer and hands the same chunks to the disk's bounded
-//! queue; `purge`, `expire` and `update_meta` go to both, disk first. Versions then come from the hybrid store, because they
-//! must not repeat after a restart. Heads are serialised only there (`CacheMeta::serialize`).
 
 mod bans;
 mod budget;
 mod coder;
 pub mod collapse;
+pub mod disk;
 mod eviction;
 mod fill;
 mod flow;
 mod forms;
 mod head;
 mod hit;
+mod inspect;
 mod meta;
 mod miss;
+mod recent_keys;
+mod simulation;
 mod slices;
 mod storage;
 mod store;
 mod sweep;
+mod tier;
 
-pub use bans::{AskedFor, Ban, Bans, Begun, FillTime, Selector, Verdict};
+pub use bans::{
+    AskedFor, Ban, BanLog, Bans, Begun, FillTime, NotLogged, Restored, Selector, Stamp, StampError, Verdict,
+};
 pub use coder::{Given, Wanted};
 pub use hit::{FILL_FAILED, StoreHit, follows_fill, verdict_on_alias};
+pub use inspect::{Held, ObjectInfo};
 pub use meta::Version;
+pub use simulation::{EvictionSimulation, room_for_objects};
 pub use slices::{Asker, Fetch, Head, Run, Slices, Title, View, head_key};
 pub use storage::FILL_REFUSED;
-pub use store::{Held, MemoryStore, ObjectInfo, StoreSettings, StoreStats};
+pub use store::{MemoryStore, StoreSettings, StoreStats};

@@ -30,8 +30,9 @@ use pingora_cache::{CacheKey, CacheMeta, HitHandler, MissHandler, PurgeOutcome, 
 use pingora_error::{Error, ErrorType, Result};
 
 use super::bans::{AskedFor, Begun};
+use super::inspect::Held;
 use super::meta;
-use super::store::{Held, MemoryStore};
+use super::store::MemoryStore;
 use crate::http::byte_range::ByteRange;
 use crate::http::slicing;
 use crate::observe::Metrics;

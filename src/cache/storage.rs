@@ -15,7 +15,7 @@ use pingora_cache::{
 };
 use pingora_error::{Error, ErrorType, Result};
 
-use super::bans::{AskedFor, Begun, Stamp, Verdict};
+use super::bans::{AskedFor, Begun, Restored, Stamp, Verdict};
 use super::fill::{Fill, Head};
 use super::hit::StoreHit;
 use super::meta::{self, Version};
@@ -29,9 +29,17 @@ pub const FILL_REFUSED: ErrorType = ErrorType::Custom("cache fill refused");
 impl Storage for MemoryStore {
     async fn lookup(&'static self, key: &CacheKey, _trace: &SpanHandle) -> Result<Option<(CacheMeta, HitHandler)>> {
         let begun = key.extensions.get::<Begun>().copied();
-        Ok(self.find(hash(key), begun, SystemTime::now()).map(|found| match found {
+        let key = hash(key);
+        let mut found = self.find(key, begun, SystemTime::now());
+        if found.is_none() && self.bring_up(key, begun).await {
+            found = self.find(key, begun, SystemTime::now());
+        }
+        Ok(found.map(|found| match found {
             Found::Object(object, verdict) => {
-                object.body.visits.count();
+                self.count_hit();
+                if object.body.visits.count() {
+                    self.asked_again(&object);
+                }
                 let meta = judged(meta::copy_of_version(&object.meta, object.body.version), verdict);
                 (meta, Box::new(StoreHit::of_object(object.body, object.stamp)) as HitHandler)
             }
@@ -67,7 +75,8 @@ impl Storage for MemoryStore {
         _trace: &SpanHandle,
     ) -> Result<MissHandler> {
         let stamp = Stamp::new(self.bans(), key, meta);
-        let time = meta.extensions().get::<AskedFor>().map(|asked_for| asked_for.time.clone());
+        let asked_for = meta.extensions().get::<AskedFor>().map(|asked_for| asked_for.time.clone());
+        let time = asked_for.or_else(|| meta.extensions().get::<Restored>().map(Restored::time));
         let key = hash(key);
         let promised_bytes = meta::promised_bytes(meta);
         let refusal = match promised_bytes {
@@ -144,6 +153,9 @@ impl Storage for MemoryStore {
             let stamp = Arc::new(stamp.revalidated(&object.stamp));
             *object = Object { meta, meta_charge, body: Arc::clone(&object.body), stamp };
             self.resized(object);
+            let object = object.clone();
+            drop(shard);
+            self.send_head_down(&object);
             return Ok(true);
         }
         let Some(fill) = slot.fills.iter().find(|fill| fill.version == version && !fill.is_hidden()) else {
@@ -171,11 +183,11 @@ impl MemoryStore {
         self.purge_now(PurgeTarget::Active(key));
     }
 
-    /// Whether a whole object is there that is fresh, whatever a request says.
-    pub fn has_fresh(&self, key: &CompactCacheKey) -> bool {
+    /// Whether what is whole in RAM has to be validated before it is given, whatever a request says.
+    pub fn is_stale(&self, key: &CompactCacheKey) -> bool {
         let now = SystemTime::now();
         match self.find(u128::from_be_bytes(key.combined_bin()), None, now) {
-            Some(Found::Object(object, verdict)) => verdict == Verdict::Clear && object.meta.is_fresh(now),
+            Some(Found::Object(object, verdict)) => verdict != Verdict::Clear || !object.meta.is_fresh(now),
             _ => false,
         }
     }
@@ -183,6 +195,9 @@ impl MemoryStore {
     fn purge_now(&self, target: PurgeTarget<'_>) -> PurgeOutcome {
         let key = u128::from_be_bytes(target.key().combined_bin());
         self.forget_too_large(key);
+        if matches!(target, PurgeTarget::Active(_)) {
+            self.remove_below(key);
+        }
         let mut shard = self.shard(key).write();
         let Some(slot) = shard.get_mut(&key) else { return PurgeOutcome::NotFound };
         let mut purged = None;
@@ -219,6 +234,7 @@ fn hit_of_fill(fill: Arc<Fill>, owner: bool) -> (CacheMeta, HitHandler) {
 fn kept(meta: &CacheMeta) -> CacheMeta {
     let mut kept = meta::copy(meta);
     kept.extensions_mut().remove::<AskedFor>();
+    kept.extensions_mut().remove::<Restored>();
     kept
 }
 

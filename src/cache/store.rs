@@ -7,7 +7,7 @@
 //! Invariants: a slot holds at most one whole object, the newest version that was finished; bytes of two versions never mix,
 //! because a reader holds the version it began with; `cache_bytes` never exceeds `bytes_max`, running fills included.
 
-use std::collections::{HashMap, HashSet, VecDeque};
+use std::collections::HashMap;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::SystemTime;
@@ -20,16 +20,18 @@ use prometheus::{IntCounter, IntGauge};
 use super::bans::{Bans, Begun, Stamp, Verdict};
 use super::budget::{Budget, Charge};
 use super::coder::Coders;
+use super::disk::Disks;
 use super::eviction::S3Fifo;
 use super::fill::{Body, Fill};
 use super::meta;
+use super::recent_keys::RecentKeys;
+use super::simulation::room_for_objects;
+use super::tier::Tier;
 use crate::observe::Metrics;
 
 const SHARDS: usize = 32;
 /// The share of the bytes kept free of objects for bodies that turn out too large to keep: 1/16.
-const PASSING_SHARE: u64 = 16;
-/// How many keys of bodies of unknown length that turned out too large are remembered.
-const TOO_LARGE_KEYS_MAX: usize = 4096;
+pub(super) const PASSING_SHARE: u64 = 16;
 const TIER: &str = "memory";
 
 /// The bounds of a [`MemoryStore`].
@@ -39,34 +41,6 @@ pub struct StoreSettings {
     pub bytes_max: u64,
     /// A larger body is passed on but not kept.
     pub object_bytes_max: u64,
-}
-
-/// How much the store holds of one key.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Held {
-    Whole,
-    Filling { body_bytes: u64 },
-}
-
-/// What the store holds of one key.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct ObjectInfo {
-    /// The body alone.
-    pub body_bytes: u64,
-    /// Everything that is counted for it.
-    pub bytes: u64,
-    pub status: u16,
-    pub fresh_until: SystemTime,
-    /// When it was stored or last revalidated (or the origin's idea of that, where `Age` says so).
-    pub stored_at: SystemTime,
-    pub stale_while_revalidate_s: u32,
-    pub stale_if_error_s: u32,
-    /// Still being filled; `body_bytes` is what is there now.
-    pub filling: bool,
-    /// What purges say of it. A version that is gone is told only where there is no other.
-    pub verdict: Verdict,
-    /// The stored response's header fields.
-    pub headers: http::HeaderMap,
 }
 
 /// The store in numbers.
@@ -116,7 +90,7 @@ pub(super) struct Object {
 }
 
 impl Object {
-    fn bytes(&self) -> u64 {
+    pub(super) fn bytes(&self) -> u64 {
         self.body.content.bytes + self.body.forms.bytes() + self.meta_charge.bytes()
     }
 }
@@ -140,16 +114,24 @@ pub struct MemoryStore {
     object_bytes_max: u64,
     next_version: AtomicU64,
     fills_running: AtomicU64,
+    hits: IntCounter,
     too_large: Mutex<RecentKeys>,
-    bans: Bans,
+    bans: Arc<Bans>,
     coders: Coders,
+    tier: Option<Tier>,
     metrics: Arc<Metrics>,
     objects: IntGauge,
     evictions: IntCounter,
 }
 
 impl MemoryStore {
+    /// Purges live as long as the process.
     pub fn new(settings: StoreSettings, metrics: Arc<Metrics>) -> Self {
+        Self::with_bans(settings, Arc::new(Bans::new(Arc::clone(&metrics))), metrics)
+    }
+
+    /// With purges that are in force already ([`super::BanLog::bans`]).
+    pub fn with_bans(settings: StoreSettings, bans: Arc<Bans>, metrics: Arc<Metrics>) -> Self {
         metrics.cache_capacity_bytes.with_label_values(&[TIER]).set(settings.bytes_max as i64);
         Self {
             shards: (0..SHARDS).map(|_| Shard::default()).collect(),
@@ -158,18 +140,52 @@ impl MemoryStore {
             object_bytes_max: settings.object_bytes_max,
             next_version: AtomicU64::new(1),
             fills_running: AtomicU64::new(0),
+            hits: metrics.cache_tier_hits.with_label_values(&[TIER]),
             too_large: Mutex::default(),
-            bans: Bans::new(Arc::clone(&metrics)),
+            bans,
             coders: Coders::default(),
+            tier: None,
             objects: metrics.cache_objects.with_label_values(&[TIER]),
             evictions: metrics.cache_evictions.with_label_values(&[TIER]),
             metrics,
         }
     }
 
+    /// With disks below. Versions go on from those of earlier processes.
+    #[must_use]
+    pub fn above(mut self, disks: Arc<Disks>) -> Self {
+        // An epoch is a number of starts; that many versions are enough for each.
+        self.next_version = AtomicU64::new((disks.epoch() << 40) + 1);
+        self.tier = Some(Tier::new(disks, self.metrics.cache_tier_hits.with_label_values(&["disk"])));
+        self
+    }
+
+    pub fn disks(&self) -> Option<&Arc<Disks>> {
+        self.tier.as_ref().map(Tier::disks)
+    }
+
     /// Gives the store the life of the process.
     pub fn leak(self) -> &'static Self {
         Box::leak(Box::new(self))
+    }
+
+    /// For a request that begins now.
+    pub fn begun(&self) -> Begun {
+        self.bans.begun(self.latest_version())
+    }
+
+    /// Whether something is found of `key` now that was not there when the request began, and is good for it.
+    pub(super) fn has_since(&self, key: u128, begun: Begun) -> bool {
+        let now = SystemTime::now();
+        match self.find(key, Some(begun), now) {
+            Some(Found::Object(object, Verdict::Clear)) => {
+                object.body.version > begun.version && object.meta.is_fresh(now)
+            }
+            Some(Found::Fill(fill, Verdict::Clear)) => {
+                fill.version > begun.version && fill.head.lock().meta.is_fresh(now)
+            }
+            _ => false,
+        }
     }
 
     /// Purges: what is put in force here is seen by every lookup.
@@ -187,32 +203,6 @@ impl MemoryStore {
         }
     }
 
-    /// How much is held of a key: complete, or filling and this far. Cheaper than [`Self::contains`].
-    pub fn held(&self, key: &CompactCacheKey) -> Option<Held> {
-        match self.find(u128::from_be_bytes(key.combined_bin()), None, SystemTime::now())? {
-            Found::Object(..) => Some(Held::Whole),
-            Found::Fill(fill, _) => Some(Held::Filling { body_bytes: fill.flow.written() }),
-        }
-    }
-
-    /// What is held of a key now, also when a purge hides it; it counts as no visit.
-    pub fn contains(&self, key: &CompactCacheKey) -> Option<ObjectInfo> {
-        let key = u128::from_be_bytes(key.combined_bin());
-        match self.find(key, None, SystemTime::now()).or_else(|| self.find_gone(key))? {
-            Found::Object(object, verdict) => {
-                Some(info(&object.meta, object.body.content.bytes, object.bytes(), false, verdict))
-            }
-            Found::Fill(fill, verdict) => {
-                let (meta, meta_bytes) = {
-                    let head = fill.head.lock();
-                    (Arc::clone(&head.meta), head.meta_charge.bytes())
-                };
-                let written = fill.flow.written();
-                Some(info(&meta, written, written + meta_bytes, true, verdict))
-            }
-        }
-    }
-
     /// Whether this key's body, of unknown length, turned out too large to keep: fetching it through the cache would make
     /// others wait in vain.
     pub fn is_too_large(&self, key: &CompactCacheKey) -> bool {
@@ -221,6 +211,10 @@ impl MemoryStore {
 
     pub(super) fn object_bytes_max(&self) -> u64 {
         self.object_bytes_max
+    }
+
+    pub(super) fn tier(&self) -> Option<&Tier> {
+        self.tier.as_ref()
     }
 
     pub(super) fn coders(&self) -> &Coders {
@@ -241,7 +235,7 @@ impl MemoryStore {
     }
 
     pub(super) fn was_too_large(&self, key: u128) -> bool {
-        self.too_large.lock().keys.contains(&key)
+        self.too_large.lock().contains(key)
     }
 
     pub(super) fn remember_too_large(&self, key: u128) {
@@ -249,7 +243,7 @@ impl MemoryStore {
     }
 
     pub(super) fn forget_too_large(&self, key: u128) {
-        self.too_large.lock().keys.remove(&key);
+        self.too_large.lock().remove(key);
     }
 
     /// What a lookup gets: the object while it is fresh, else the newest running fill, else the stale object; nothing that a
@@ -272,16 +266,17 @@ impl MemoryStore {
         }
     }
 
-    /// The object that a hard purge hides until it is swept.
-    fn find_gone(&self, key: u128) -> Option<Found> {
-        let shard = self.shard(key).read();
-        let object = shard.get(&key)?.object.clone()?;
-        Some(Found::Object(object, Verdict::Gone))
+    pub(super) fn latest_version(&self) -> u64 {
+        self.next_version.load(Ordering::Acquire) - 1
+    }
+
+    pub(super) fn count_hit(&self) {
+        self.hits.inc();
     }
 
     /// Pays for `bytes` of objects, evicting what is needed; `None` when that much cannot be made free.
     pub(super) fn reserve(&self, bytes: u64) -> Option<Charge> {
-        let limit = self.budget.bytes_max() - self.budget.bytes_max() / PASSING_SHARE;
+        let limit = room_for_objects(self.budget.bytes_max());
         loop {
             if let Some(charge) = self.budget.try_take(bytes, limit) {
                 return Some(charge);
@@ -313,12 +308,25 @@ impl MemoryStore {
         fill
     }
 
-    /// A whole body takes its place, unless its key was removed or a newer version was stored meanwhile.
-    pub(super) fn commit(&self, fill: &Arc<Fill>, body: Arc<Body>) -> Outcome {
+    /// For a fill of a version that was here before. False: it is here already, or a newer one.
+    pub(super) fn begin_again(&self, fill: &Arc<Fill>) -> bool {
+        let mut shard = self.shard(fill.key).write();
+        let slot = shard.entry(fill.key).or_default();
+        let object = slot.object.iter().map(|object| object.body.version);
+        if object.chain(slot.fills.iter().map(|fill| fill.version)).any(|version| version >= fill.version) {
+            return false;
+        }
+        slot.fills.push(Arc::clone(fill));
+        self.fills_running.fetch_add(1, Ordering::Relaxed);
+        true
+    }
+
+    /// A whole body takes its place. None: its key was removed or a newer version was stored meanwhile.
+    pub(super) fn commit(&self, fill: &Arc<Fill>, body: Arc<Body>) -> Option<Object> {
         let mut shard = self.shard(fill.key).write();
         let slot = shard.entry(fill.key).or_default();
         if fill.is_hidden() {
-            return Outcome::Discarded;
+            return None;
         }
         // Older fills still running go to those who follow them, and are not stored: also not should this version be evicted
         // before they end.
@@ -334,19 +342,23 @@ impl MemoryStore {
         };
         drop(head);
         let bytes = object.bytes();
-        let replaced = slot.object.replace(object);
+        let replaced = slot.object.replace(object.clone());
         let mut policy = self.policy.lock();
         if let Some(replaced) = &replaced {
             policy.remove(replaced.body.version);
         }
         policy.insert(body.version, bytes, body);
         self.objects.set(policy.len() as i64);
-        Outcome::Complete
+        Some(object)
     }
 
     /// A fill has ended: no lookup finds it any more.
     pub(super) fn settle(&self, fill: &Arc<Fill>, outcome: Outcome) {
         self.metrics.cache_fills.with_label_values(&[outcome.label()]).inc();
+        self.end_fill(fill);
+    }
+
+    pub(super) fn end_fill(&self, fill: &Arc<Fill>) {
         self.fills_running.fetch_sub(1, Ordering::Relaxed);
         let mut shard = self.shard(fill.key).write();
         if let Some(slot) = shard.get_mut(&fill.key) {
@@ -400,45 +412,6 @@ impl MemoryStore {
 pub(super) enum Found {
     Object(Object, Verdict),
     Fill(Arc<Fill>, Verdict),
-}
-
-fn info(meta: &CacheMeta, body_bytes: u64, bytes: u64, filling: bool, verdict: Verdict) -> ObjectInfo {
-    let fresh_until = match verdict {
-        Verdict::Stale(at) => meta.fresh_until().min(at),
-        Verdict::Clear | Verdict::Gone => meta.fresh_until(),
-    };
-    ObjectInfo {
-        body_bytes,
-        bytes,
-        status: meta.response_header().status.as_u16(),
-        fresh_until,
-        stored_at: meta.epoch(),
-        stale_while_revalidate_s: meta.stale_while_revalidate_sec(),
-        stale_if_error_s: meta.stale_if_error_sec(),
-        filling,
-        verdict,
-        headers: meta.headers().clone(),
-    }
-}
-
-/// The latest keys added, up to [`TOO_LARGE_KEYS_MAX`].
-#[derive(Debug, Default)]
-struct RecentKeys {
-    order: VecDeque<u128>,
-    keys: HashSet<u128, ahash::RandomState>,
-}
-
-impl RecentKeys {
-    fn add(&mut self, key: u128) {
-        if self.keys.insert(key) {
-            self.order.push_back(key);
-        }
-        if self.order.len() > TOO_LARGE_KEYS_MAX
-            && let Some(oldest) = self.order.pop_front()
-        {
-            self.keys.remove(&oldest);
-        }
-    }
 }
 
 #[cfg(test)]

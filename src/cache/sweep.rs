@@ -24,6 +24,7 @@ impl MemoryStore {
         loop {
             self.bans().added().await;
             while !self.sweep().await {
+                self.tell_bans_of_disks();
                 // The next purge need not wait that long.
                 let _ = tokio::time::timeout(PAUSE_FOR_FILLS, self.bans().added()).await;
                 tokio::time::sleep(PAUSE).await;
@@ -34,7 +35,8 @@ impl MemoryStore {
 
     /// One pass over everything. False: bans are left.
     pub(super) async fn sweep(&self) -> bool {
-        let through = self.bans().sweep_begins();
+        let pass = self.bans().sweep_begins();
+        let through = pass.judged_through;
         let mut prefixes_through = through;
         for shard in self.shards() {
             for objects in stamps(shard).chunks(OBJECTS_AT_ONCE) {
@@ -43,6 +45,7 @@ impl MemoryStore {
                         Verdict::Gone => {
                             self.forget_object(*key, *version);
                             self.forget_version(*version);
+                            self.remove_below_up_to(*key, *version);
                             continue;
                         }
                         Verdict::Stale(at) => self.settle_stale(*key, stamp, at, through),
@@ -53,7 +56,7 @@ impl MemoryStore {
                 tokio::task::yield_now().await;
             }
         }
-        self.bans().prune(through, prefixes_through)
+        self.bans().prune(pass, prefixes_through)
     }
 
     /// Marks an object stale, unless it was revalidated or replaced meanwhile.

@@ -60,7 +60,7 @@ impl Explain {
 
 /// From the running edge, else from the file.
 fn explain_by_file(loaded: &Loaded, url: &str) -> Result<serde_json::Value, String> {
-    let by_file = crate::app::explain(&loaded.config, None, url)?;
+    let by_file = crate::app::explain(&loaded.config, url)?;
     let running = loaded.config.admin.as_ref().map(AdminClient::of).map(|client| client.explain(url));
     match running {
         Some(Ok(explained)) => Ok(explained),

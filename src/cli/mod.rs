@@ -7,6 +7,7 @@ mod check;
 mod config;
 mod explain;
 mod purge;
+mod replay;
 mod serve;
 
 use crate::config::{Diagnostics, Loaded};
@@ -40,6 +41,7 @@ enum Command {
     Config(config::ConfigCommand),
     Explain(explain::Explain),
     Purge(purge::Purge),
+    Replay(replay::Replay),
     /// Print a completion script for a shell.
     #[command(after_help = "Example:
   reelgate completions bash > /etc/bash_completion.d/reelgate")]
@@ -65,6 +67,7 @@ pub fn main() -> ExitCode {
         Command::Config(config) => config.run(),
         Command::Explain(explain) => explain.run(),
         Command::Purge(purge) => purge.run(),
+        Command::Replay(replay) => replay.run(),
         Command::Completions { shell } => {
             let mut script = Vec::new();
             clap_complete::generate(shell, &mut Arguments::command(), "reelgate", &mut script);

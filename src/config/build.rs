@@ -17,7 +17,7 @@ use super::decode::Places;
 use super::diagnose::{Diagnostics, Severity};
 use super::formats;
 use super::raw::*;
-use super::units::ByteSize;
+use super::units::{ByteSize, WriteBudget};
 use crate::http::route::RouteTable;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -116,10 +116,23 @@ impl Builder<'_> {
             if disks.iter().any(|known| known.path == path) {
                 self.error(&at, "this folder is given twice", Some("one entry for each disk"));
             }
+            let (write_bytes_per_second_max, write_bytes_per_day_max) = match disk.write_budget {
+                None => (None, None),
+                Some(WriteBudget::BytesPerSecond(bytes)) => (Some(bytes), None),
+                Some(WriteBudget::BytesPerDay(bytes)) => (None, Some(bytes)),
+                Some(WriteBudget::MilliDrivesPerDay(drives)) => {
+                    (None, Some((disk.size.0 / 1000).saturating_mul(drives)))
+                }
+            };
             disks.push(Disk {
                 path,
                 size_bytes: disk.size.0,
-                write_bytes_per_day_max: disk.write_budget.map(|budget| budget.0),
+                write_bytes_per_day_max,
+                write_bytes_per_second_max,
+                admit: match disk.admit {
+                    RawDiskAdmission::All => DiskAdmission::All,
+                    RawDiskAdmission::SecondHit => DiskAdmission::SecondHit,
+                },
             });
         }
         Cache {
@@ -173,10 +186,6 @@ impl Builder<'_> {
     }
 
     fn not_built_yet(&mut self) {
-        if !self.raw.cache.disk.0.is_empty() {
-            let message = "`cache.disk` is not built yet: objects are kept in memory only";
-            self.warning("cache.disk", message, None);
-        }
         for (key, given, what) in [
             ("prefetch", self.raw.prefetch.is_some(), "nothing is fetched ahead"),
             ("transcode", self.raw.transcode.is_some(), "no renditions are made"),

@@ -72,6 +72,17 @@ pub struct Disk {
     pub size_bytes: u64,
     /// Bytes written a day at most; None: no bound.
     pub write_bytes_per_day_max: Option<u64>,
+    /// Bytes written a second at most; None: no bound.
+    pub write_bytes_per_second_max: Option<u64>,
+    pub admit: DiskAdmission,
+}
+
+/// `cache.disk.admit`: what is written.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum DiskAdmission {
+    All,
+    /// Only what was asked for before lately.
+    SecondHit,
 }
 
 /// `admin`: the operators' listener.

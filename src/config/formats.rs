@@ -4,7 +4,7 @@
 //! Messages never repeat the text itself: it may be a credential, and the snippet shows it (starred out) anyway.
 
 use super::built::{ListenAddress, ServerAddress};
-use super::units::{ByteSize, TimeSpan};
+use super::units::{ByteSize, TimeSpan, WriteBudget};
 use crate::http::content_coding::types::TypeRules;
 use ipnet::IpNet;
 use std::net::{IpAddr, SocketAddr};
@@ -18,6 +18,7 @@ use std::path::PathBuf;
 pub fn check(format: &str, text: &str) -> Result<(), String> {
     match format {
         "byte-size" => ByteSize::parse(text).map(drop),
+        "write-budget" => WriteBudget::parse(text).map(drop),
         "time-span" => TimeSpan::parse(text).map(drop),
         "positive-time-span" => match TimeSpan::parse(text)? {
             span if span.0.is_zero() => Err("must be longer than zero".to_owned()),

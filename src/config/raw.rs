@@ -17,7 +17,7 @@ pub use origin::*;
 pub use site::*;
 
 use super::built::Secret;
-use super::units::{ByteSize, TimeSpan};
+use super::units::{ByteSize, TimeSpan, WriteBudget};
 use schemars::{JsonSchema, Schema, SchemaGenerator};
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 use std::borrow::Cow;
@@ -122,14 +122,27 @@ pub struct RawDisk {
     pub path: String,
     /// How much of the disk is used.
     pub size: ByteSize,
-    /// Bytes written a day at most, to spare the SSD; without it there is no bound.
+    /// Written at most, to spare the SSD: bytes a day (`500GiB`), bytes a second (`20MiB/s`) or drive writes per day
+    /// (`0.5dwpd`, of `size`). Without it there is no bound.
     #[serde(skip_serializing_if = "Option::is_none")]
-    pub write_budget: Option<ByteSize>,
+    pub write_budget: Option<WriteBudget>,
+    /// What is written: `all`, or `second_hit`: only what was asked for before lately.
+    pub admit: RawDiskAdmission,
+}
+
+/// `cache.disk.admit`
+#[derive(Clone, Copy, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "snake_case")]
+#[schemars(inline)]
+pub enum RawDiskAdmission {
+    #[default]
+    All,
+    SecondHit,
 }
 
 impl Default for RawDisk {
     fn default() -> Self {
-        Self { path: String::new(), size: ByteSize(0), write_budget: None }
+        Self { path: String::new(), size: ByteSize(0), write_budget: None, admit: RawDiskAdmission::default() }
     }
 }
 

@@ -1,4 +1,5 @@
-//! Quantities as people write them: sizes (`512MiB`, `1GB`, `4096`) and durations (`30s`, `1m30s`, `250ms`).
+//! Quantities as people write them: sizes (`512MiB`, `1GB`, `4096`) and durations (`30s`, `1m30s`, `250ms`), and
+//! write budgets (`500GiB` a day, `20MiB/s`, `0.5dwpd`).
 //!
 //! Invariants: integer arithmetic only, so nothing is rounded; what [`ByteSize`] and [`TimeSpan`] print, they read back
 //! to the same value. A duration without a unit is refused: nobody knows whether `30` means seconds or milliseconds.
@@ -16,6 +17,15 @@ pub struct ByteSize(pub u64);
 /// A length of time in whole milliseconds, up to ten years.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub struct TimeSpan(pub Duration);
+
+/// How much may be written to a disk.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum WriteBudget {
+    BytesPerDay(u64),
+    BytesPerSecond(u64),
+    /// Thousandths of the disk's size a day.
+    MilliDrivesPerDay(u64),
+}
 
 /// Longest accepted duration: ten years. More is a slip, and some timers overflow.
 const SPAN_MS_MAX: u64 = 3650 * 86_400_000;
@@ -163,6 +173,52 @@ impl fmt::Display for TimeSpan {
     }
 }
 
+impl WriteBudget {
+    /// Reads a budget.
+    ///
+    /// # Errors
+    /// Says what is wrong and how to write it.
+    pub fn parse(text: &str) -> Result<Self, String> {
+        const HOW: &str = "write bytes a day (500GiB), bytes a second (20MiB/s) or drive writes per day (0.5dwpd)";
+        let text = text.trim();
+        if let Some(drives) = text.strip_suffix("dwpd") {
+            let (whole, part) = drives.trim().split_once('.').unwrap_or((drives.trim(), "0"));
+            let digits = |text: &str| !text.is_empty() && text.len() <= 6 && text.bytes().all(|b| b.is_ascii_digit());
+            if !digits(whole) || !digits(part) || part.len() > 3 {
+                return Err(format!("`{}` is not a number of drive writes; {HOW}", excerpt(drives)));
+            }
+            let thousandths = format!("{whole}{part:0<3}").parse::<u64>().map_err(|_| HOW.to_owned())?;
+            return nonzero(thousandths).map(Self::MilliDrivesPerDay);
+        }
+        let (size, rate) = match text.rsplit_once('/') {
+            Some((size, "s")) => (size, true),
+            Some((size, "d" | "day")) => (size, false),
+            Some((_, unit)) => return Err(format!("unknown unit of time `{}`; {HOW}", excerpt(unit))),
+            None => (text, false),
+        };
+        let bytes = nonzero(ByteSize::parse(size)?.0)?;
+        Ok(if rate { Self::BytesPerSecond(bytes) } else { Self::BytesPerDay(bytes) })
+    }
+}
+
+fn nonzero(budget: u64) -> Result<u64, String> {
+    if budget == 0 {
+        Err("a budget of nothing writes nothing; leave the disk out instead".to_owned())
+    } else {
+        Ok(budget)
+    }
+}
+
+impl fmt::Display for WriteBudget {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::BytesPerDay(bytes) => write!(f, "{}", ByteSize(*bytes)),
+            Self::BytesPerSecond(bytes) => write!(f, "{}/s", ByteSize(*bytes)),
+            Self::MilliDrivesPerDay(drives) => write!(f, "{}.{:03}dwpd", drives / 1000, drives % 1000),
+        }
+    }
+}
+
 /// The first characters of a value, for messages.
 pub(super) fn excerpt(text: &str) -> String {
     const CHARS_MAX: usize = 40;
@@ -215,11 +271,37 @@ quantity!(
         "pattern": r"^([0-9]+(ms|s|m|h|d))+$|\$\{",
     })
 );
+quantity!(
+    WriteBudget,
+    json_schema!({
+        "type": ["string", "integer"],
+        "format": "write-budget",
+        "pattern": r"^\s*([0-9]+\s*([KkMmGgTt]?[Ii]?[Bb])?(/(s|d|day))?|[0-9]+(\.[0-9]{1,3})?\s*dwpd)\s*$|\$\{",
+    })
+);
 
 #[cfg(test)]
 mod tests {
     use super::*;
     use proptest::prelude::*;
+
+    #[test]
+    fn budgets_by_the_day_the_second_and_the_drive() {
+        for (text, budget) in [
+            ("500GiB", WriteBudget::BytesPerDay(500 << 30)),
+            ("1TB/d", WriteBudget::BytesPerDay(1_000_000_000_000)),
+            ("20MiB/s", WriteBudget::BytesPerSecond(20 << 20)),
+            ("0.5dwpd", WriteBudget::MilliDrivesPerDay(500)),
+            ("3 dwpd", WriteBudget::MilliDrivesPerDay(3000)),
+        ] {
+            assert_eq!(WriteBudget::parse(text), Ok(budget), "{text}");
+            assert_eq!(WriteBudget::parse(&budget.to_string()), Ok(budget), "{text}");
+        }
+        for (text, advice) in [("5GiB/h", "20MiB/s"), ("0", "leave"), ("0.0001dwpd", "0.5dwpd"), ("xdwpd", "0.5dwpd")] {
+            let error = WriteBudget::parse(text).unwrap_err();
+            assert!(error.contains(advice), "{text}: {error}");
+        }
+    }
 
     #[test]
     fn sizes_with_and_without_units() {
@@ -294,6 +376,7 @@ mod tests {
         fn no_text_panics(text in ".{0,40}") {
             let _ = ByteSize::parse(&text);
             let _ = TimeSpan::parse(&text);
+            let _ = WriteBudget::parse(&text);
         }
     }
 }

@@ -136,7 +136,7 @@ impl Edge {
     fn has_to_fill(&self, key: &CompactCacheKey) -> bool {
         match self.store.held(key) {
             Some(Held::Filling { .. }) => false,
-            Some(Held::Whole) => !self.store.has_fresh(key),
+            Some(Held::Whole) => self.store.is_stale(key),
             None => true,
         }
     }

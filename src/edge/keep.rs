@@ -5,9 +5,12 @@ use super::Edge;
 use super::admit::target_of;
 use super::context::Context;
 use crate::http::freshness::{self, Storable};
-use crate::http::{answer, invalidation, key, rules, update};
-use http::header::{AUTHORIZATION, CONTENT_LENGTH, COOKIE, DATE, ETAG, LOCATION};
-use http::{HeaderMap, HeaderName, StatusCode};
+use crate::http::{answer, invalidation, key, reuse, rules, update};
+use http::header::{
+    AUTHORIZATION, CONTENT_LENGTH, COOKIE, DATE, ETAG, IF_MATCH, IF_MODIFIED_SINCE, IF_NONE_MATCH, IF_RANGE,
+    IF_UNMODIFIED_SINCE, LOCATION, RANGE,
+};
+use http::{HeaderMap, HeaderName, Method, StatusCode};
 use pingora_cache::RespCacheable::{self, Cacheable, Uncacheable};
 use pingora_cache::{CacheKey, CacheMeta, CachePhase, NoCacheReason};
 use pingora_error::Result;
@@ -93,6 +96,29 @@ impl Edge {
                 Ok(Uncacheable(NoCacheReason::OriginNotCache))
             }
         }
+    }
+
+    /// The answer to a POST that is good for later GETs (RFC 9110 §9.3.3), which is rare: only then is the cache asked to fill,
+    /// and never to answer. Called after what the POST changed was thrown away.
+    pub(super) fn keep_post(&self, session: &mut Session, response: &ResponseHeader, ctx: &mut Context) {
+        let (Some(site), Some(authority)) = (&ctx.site, &ctx.authority) else { return };
+        let request = session.req_header();
+        if request.method != Method::POST || !site.cache.enabled || ctx.long_lived || session.cache.enabled() {
+            return;
+        }
+        let target = invalidation::Target { secure: ctx.client.secure, authority, path_and_query: &ctx.target };
+        // Conditions and ranges would be taken for those of a GET.
+        let plain = ![IF_MATCH, IF_MODIFIED_SINCE, IF_NONE_MATCH, IF_RANGE, IF_UNMODIFIED_SINCE, RANGE]
+            .iter()
+            .any(|name| request.headers.contains_key(name));
+        let refused = site.cache.honor_request_directives && reuse::request_directives(&request.headers).no_store;
+        if !plain || refused || !invalidation::is_representation(response.status, &response.headers, target) {
+            return;
+        }
+        let Ok(key) = self.cache_key(session, ctx) else { return };
+        session.cache.enable(self.store, None, None, None, None);
+        session.cache.set_cache_key(key);
+        session.cache.cache_miss();
     }
 
     /// A 304 to a request of the cache's own, before Pingora merges it.

@@ -12,7 +12,7 @@ use crate::http::cache_status::Fwd;
 use crate::http::precondition::{self, Outcome, Validators};
 use crate::http::reuse::{self, Reuse, Stored, Trouble};
 use crate::http::{key, variant};
-use http::header::{ETAG, IF_MATCH, IF_NONE_MATCH, IF_RANGE, IF_UNMODIFIED_SINCE, RANGE};
+use http::header::{ETAG, IF_MATCH, IF_NONE_MATCH, IF_RANGE, IF_UNMODIFIED_SINCE, LAST_MODIFIED, RANGE};
 use http::{HeaderMap, Method, StatusCode};
 use pingora_cache::key::{CacheHashKey, CompactCacheKey, HashBinary};
 use pingora_cache::{CacheKey, CacheMeta, ForcedFreshness, HitHandler, NoCacheReason, VarianceBuilder};
@@ -174,7 +174,8 @@ impl Edge {
             Reuse::Validate => ctx.cache.fwd = Some(Fwd::Stale),
             Reuse::ValidateOnRequest => ctx.cache.fwd = Some(Fwd::Request),
         }
-        if ctx.cache.filling == Filling::Never {
+        let can_be_validated = meta.headers().contains_key(ETAG) || meta.headers().contains_key(LAST_MODIFIED);
+        if ctx.cache.filling == Filling::Never || (ctx.cache.filling == Filling::UpdatesOnly && !can_be_validated) {
             return Some(ForcedFreshness::ForceMiss);
         }
         // What each request must ask for itself is not worth waiting for in line.
@@ -208,7 +209,7 @@ impl Edge {
     }
 
     /// A stale object stands in for an origin that failed, never merely to save a request (RFC 9111 §4.2.4, RFC 5861 §4).
-    pub(super) fn may_serve_stale(&self, session: &Session, ctx: &mut Context, error: Option<&Error>) -> bool {
+    pub(super) fn may_serve_stale(&self, session: &mut Session, ctx: &mut Context, error: Option<&Error>) -> bool {
         let Some(error) = error else { return false };
         let trouble = match (error.esource(), error.etype()) {
             (ErrorSource::Upstream, ErrorType::HTTPStatus(status)) => {
@@ -230,6 +231,10 @@ impl Edge {
         if stands_in {
             ctx.cache.detail = Some("stale-if-error");
             ctx.refusal = None;
+            if trouble == Trouble::Unreachable {
+                // Pingora gives up the client's connection with the origin's: no next request may be sent on it.
+                session.set_keepalive(None);
+            }
         }
         stands_in
     }
@@ -290,7 +295,7 @@ pub(super) fn holds_here(request: &RequestHeader, meta: &CacheMeta, modified: Sy
 }
 
 fn date(headers: &HeaderMap, name: &str) -> Option<SystemTime> {
-    httpdate::parse_http_date(headers.get(name)?.to_str().ok()?).ok()
+    crate::http::date::parse(headers.get(name)?.as_bytes())
 }
 
 /// To the nearest second; negative once it has passed.

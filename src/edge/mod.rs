@@ -5,6 +5,7 @@
 
 mod admit;
 mod answer;
+mod coders;
 mod compression;
 mod context;
 mod failure;
@@ -20,7 +21,7 @@ mod refresh;
 mod respond;
 mod slices;
 
-pub use compression::on_the_way;
+pub use coders::on_the_way;
 pub use generation::Generation;
 pub use refresh::Refreshes;
 pub use slices::SlicedObjects;
@@ -75,11 +76,11 @@ impl ProxyHttp for Edge {
 
     /// None of Pingora's: which form an answer has is decided and stored by us.
     fn init_downstream_modules(&self, modules: &mut HttpModules) {
-        compression::add_on_the_way(modules);
+        coders::add_on_the_way(modules);
     }
 
     fn init_upstream_modules(&self, modules: &mut HttpModules) {
-        compression::add_from_origin(modules);
+        coders::add_from_origin(modules);
     }
 
     async fn adjust_upstream_modules(

@@ -10,7 +10,7 @@ impl Edge {
     /// A request that waits for a fill may take it though it is purged meanwhile. (Later than the request's true beginning is
     /// stricter.)
     pub(super) fn note_begin(&self, key: &mut CacheKey) {
-        key.extensions.insert(self.store.bans().begun());
+        key.extensions.insert(self.store.begun());
     }
 
     /// Just before the origin is asked: a purge from now on reaches the answer.

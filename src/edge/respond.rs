@@ -8,7 +8,7 @@ use crate::http::cache_status::{CacheStatus, Fwd};
 use crate::http::rules::HeaderSink;
 use crate::http::{answer, cors, headers};
 use crate::media::class;
-use http::header::{AGE, CONTENT_LENGTH, CONTENT_TYPE, SET_COOKIE, TRANSFER_ENCODING, VARY, VIA};
+use http::header::{AGE, CONTENT_LENGTH, CONTENT_TYPE, DATE, SET_COOKIE, TRANSFER_ENCODING, VARY, VIA};
 use http::{HeaderName, HeaderValue, StatusCode, Version};
 use pingora_cache::CachePhase;
 use pingora_error::{Error, ErrorType, Result};
@@ -52,6 +52,7 @@ impl Edge {
             date_it(response)?;
         }
         self.invalidate(session, response, ctx);
+        self.keep_post(session, response, ctx);
         self.receive_validation(session, response, ctx);
         Ok(())
     }
@@ -130,6 +131,9 @@ impl Edge {
         if let Some(site) = &ctx.site {
             site.response_headers.apply(&mut ResponseSink(response));
         }
+        if let Some(connection) = &ctx.connection {
+            connection.answer_dated(response.headers.get(DATE).map(HeaderValue::as_bytes));
+        }
         Ok(())
     }
 
@@ -180,7 +184,8 @@ impl Edge {
                 status.ttl = ctx.cache.ttl_s.filter(|_| ctx.cache.stored);
             }
             CachePhase::Miss => {
-                status.fwd = Some(if ctx.cache.vary_miss { Fwd::VaryMiss } else { Fwd::UriMiss });
+                let miss = if ctx.cache.vary_miss { Fwd::VaryMiss } else { Fwd::UriMiss };
+                status.fwd = Some(ctx.cache.bypass.unwrap_or(miss));
                 status.fwd_status = ctx.origin.status.filter(|status| *status != 200);
                 status.stored = ctx.cache.stored;
                 status.ttl = ctx.cache.ttl_s.filter(|_| ctx.cache.stored);

@@ -6,7 +6,7 @@
 
 use super::cache_control::{ResponseCacheControl, Scope, delta_seconds};
 use super::fields::{HeaderView, list};
-use super::{heuristic, targeted, variant};
+use super::{date, heuristic, targeted, variant};
 use http::{Method, StatusCode};
 use serde::{Deserialize, Serialize};
 use std::time::{Duration, SystemTime};
@@ -17,6 +17,7 @@ const OF_THE_BODY: [&str; 5] = ["connection", "content-encoding", "content-lengt
 /// A request and the header of its answer, as far as storing depends on them.
 #[derive(Debug)]
 pub struct Exchange<'a, H> {
+    /// POST only where the answer is [`super::invalidation::is_representation`].
     pub method: &'a Method,
     /// The request carries `Authorization`.
     pub request_authorized: bool,
@@ -177,7 +178,7 @@ impl NotStorable {
 /// Decides whether an answer may be stored (§3), and for how long it is fresh.
 pub fn decide<H: HeaderView>(exchange: &Exchange<'_, H>) -> Result<Storable, NotStorable> {
     let headers = exchange.headers;
-    if exchange.method != Method::GET && exchange.method != Method::HEAD {
+    if !matches!(*exchange.method, Method::GET | Method::HEAD | Method::POST) {
         return Err(NotStorable::Method);
     }
     if exchange.request_no_store {
@@ -200,11 +201,16 @@ pub fn decide<H: HeaderView>(exchange: &Exchange<'_, H>) -> Result<Storable, Not
         Some(known) if !validate_always => known,
         _ => (Duration::ZERO, TtlSource::Validation),
     };
+    // RFC 9110 §9.3.3: only for a lifetime the origin names.
+    let named = matches!(source, TtlSource::SMaxage | TtlSource::MaxAge | TtlSource::Expires);
+    if exchange.method == Method::POST && !named {
+        return Err(NotStorable::Method);
+    }
     // The operator's lifetime begins here; what caches before us did with theirs is no matter.
     let age = if source == TtlSource::Site { Duration::ZERO } else { age_at_receipt };
     let no_stale = validate_always || is_stale_forbidden(&control);
     let seconds = |value: Option<u64>| value.filter(|_| !no_stale).map(Duration::from_secs);
-    let date_of = |name| headers.first(name).and_then(date);
+    let date_of = |name| headers.first(name).and_then(date::parse);
     let kept = Storable {
         fresh_for: lifetime.saturating_sub(age),
         stale_for: age.saturating_sub(lifetime),
@@ -298,8 +304,8 @@ fn lifetime<H: HeaderView>(
     }
     let mut expires = headers.all("expires");
     if let Some(first) = expires.next().filter(|_| expires_counts) {
-        let expiry = if expires.all(|value| value == first) { date(first) } else { None };
-        let from = headers.first("date").and_then(date).unwrap_or(exchange.now);
+        let expiry = if expires.all(|value| value == first) { date::parse(first) } else { None };
+        let from = headers.first("date").and_then(date::parse).unwrap_or(exchange.now);
         let lifetime = expiry.and_then(|expiry| expiry.duration_since(from).ok()).unwrap_or_default();
         return Some((lifetime, TtlSource::Expires));
     }
@@ -316,18 +322,13 @@ fn lifetime<H: HeaderView>(
 /// §4.2.3: the larger of what `Date` and what `Age` says.
 fn age_at_receipt<H: HeaderView>(exchange: &Exchange<'_, H>) -> Duration {
     let headers = exchange.headers;
-    let sent = headers.first("date").and_then(date).unwrap_or(exchange.now);
+    let sent = headers.first("date").and_then(date::parse).unwrap_or(exchange.now);
     // Date has whole seconds: a part of one says nothing about the answer's age.
     let apparent_age = Duration::from_secs(exchange.now.duration_since(sent).unwrap_or_default().as_secs());
     // §5.1: the first member counts; one that is no number (a quoted one is none) is ignored.
     let first = list(headers.all("age")).next().filter(|value| !value.starts_with(b"\""));
     let age_value = first.and_then(delta_seconds).unwrap_or(0);
     apparent_age.max(Duration::from_secs(age_value).saturating_add(exchange.response_delay))
-}
-
-/// An HTTP-date in any of its three forms (RFC 9110 §5.6.7).
-pub(super) fn date(value: &[u8]) -> Option<SystemTime> {
-    httpdate::parse_http_date(std::str::from_utf8(value).ok()?.trim()).ok()
 }
 
 #[cfg(test)]

@@ -1,14 +1,17 @@
 //! How long an answer is fresh that does not say so (RFC 9111 §4.2.2): a tenth of the time since it last changed.
 //!
-//! Not for errors, unless they say `public`: what is not there, or broken, may be mended the next minute.
+//! An error is fresh for a minute at most: what is not there, or broken, may be mended the next.
 
+use super::date;
 use super::fields::HeaderView;
-use super::freshness::date;
 use http::StatusCode;
 use std::time::{Duration, SystemTime};
 
 /// Longest heuristic lifetime: beyond a day operators call it wrong, not fast.
 pub const LIFETIME_MAX: Duration = Duration::from_secs(24 * 60 * 60);
+
+/// Longest heuristic lifetime of an error that does not say `public`.
+pub const ERROR_LIFETIME_MAX: Duration = Duration::from_secs(60);
 
 /// Statuses that may be stored without being told so (RFC 9110 §15.1); 206 is not stored here.
 pub fn is_cacheable(status: StatusCode) -> bool {
@@ -17,14 +20,15 @@ pub fn is_cacheable(status: StatusCode) -> bool {
 
 /// A lifetime from `Last-Modified`, counted from `Date`. `public`: the answer says so, which allows any status (§4.2.2).
 pub fn lifetime<H: HeaderView>(status: StatusCode, public: bool, headers: &H, now: SystemTime) -> Option<Duration> {
-    let error = status.is_client_error() || status.is_server_error();
-    if !public && (error || !is_cacheable(status)) {
+    if !public && !is_cacheable(status) {
         return None;
     }
-    let modified = headers.first("last-modified").and_then(date)?;
-    let sent = headers.first("date").and_then(date).unwrap_or(now);
+    let error = status.is_client_error() || status.is_server_error();
+    let longest = if error && !public { ERROR_LIFETIME_MAX } else { LIFETIME_MAX };
+    let modified = headers.first("last-modified").and_then(date::parse)?;
+    let sent = headers.first("date").and_then(date::parse).unwrap_or(now);
     let unchanged = sent.duration_since(modified).ok()?;
-    Some((unchanged / 10).min(LIFETIME_MAX))
+    Some((unchanged / 10).min(longest))
 }
 
 #[cfg(test)]
@@ -57,7 +61,10 @@ mod tests {
             (302, true, Some(360)),
             (599, true, Some(360)),
             (599, false, None),
-            (404, false, None),
+            (403, false, None),
+            (404, false, Some(60)),
+            (501, false, Some(60)),
+            (503, false, None),
             (404, true, Some(360)),
             (301, false, Some(360)),
         ] {

@@ -39,6 +39,15 @@ pub fn changed<H: HeaderView>(method: &Method, status: StatusCode, headers: &H, 
     paths
 }
 
+/// Whether the answer to a POST is, by its own word, what a GET of the same target would give (RFC 9110 §9.3.3, §8.7).
+pub fn is_representation<H: HeaderView>(status: StatusCode, headers: &H, target: Target<'_>) -> bool {
+    let mut locations = headers.all("content-location");
+    let (Some(location), None) = (locations.next(), locations.next()) else { return false };
+    let named = std::str::from_utf8(location).ok().and_then(|location| resolve(location.trim(), target));
+    let asked = normalise_path_and_query(target.path_and_query).ok();
+    status == StatusCode::OK && named.is_some() && named.as_deref() == asked.as_deref()
+}
+
 /// The path and query a reference (RFC 3986 §4.1) points to, where it stays on the target's origin.
 fn resolve(reference: &str, target: Target<'_>) -> Option<String> {
     let reference = reference.split('#').next()?;

@@ -6,6 +6,7 @@ pub mod cache_control;
 pub mod cache_status;
 pub mod content_coding;
 pub mod cors;
+pub mod date;
 pub mod fields;
 pub mod forwarded;
 pub mod freshness;

@@ -62,7 +62,7 @@ pub fn if_range_holds(headers: &HeaderMap, validators: Validators<'_>, now: Syst
         let current = validators.etag.and_then(EntityTag::of);
         return rest.is_empty() && current.is_some_and(|current| tag.matches(&current, Comparison::Strong));
     }
-    let named = value.to_str().ok().and_then(|text| httpdate::parse_http_date(text).ok()).and_then(unix_seconds);
+    let named = super::date::parse(value.as_bytes()).and_then(unix_seconds);
     let (Some(named), Some(current)) = (named, validators.last_modified) else { return false };
     let passed = now.duration_since(current).is_ok_and(|age| age >= Duration::from_secs(1));
     passed && unix_seconds(current) == Some(named)
@@ -136,7 +136,7 @@ fn any_tag_matches(
 fn date(headers: &HeaderMap, name: header::HeaderName) -> Option<u64> {
     let mut values = headers.get_all(name).iter();
     let (Some(value), None) = (values.next(), values.next()) else { return None };
-    unix_seconds(httpdate::parse_http_date(value.to_str().ok()?).ok()?)
+    unix_seconds(super::date::parse(value.as_bytes())?)
 }
 
 fn unix_seconds(time: SystemTime) -> Option<u64> {

@@ -5,8 +5,10 @@ use super::headers::HOP_BY_HOP;
 use http::HeaderMap;
 use http::header::{AGE, ETAG};
 
-/// Fields that describe the bytes stored, which a 304 does not change (§3.2).
-const OF_THE_BYTES: [&str; 3] = ["content-encoding", "content-length", "content-range"];
+/// Fields that describe the bytes stored, which a 304 does not change (§3.2). A digest of the content is, in a 304, one of
+/// nothing (RFC 9530 §2) or of other bytes.
+const OF_THE_BYTES: [&str; 5] =
+    ["content-digest", "content-encoding", "content-length", "content-md5", "content-range"];
 
 /// The stored header with every field of `fresh` in place of its own, but for those of the connection and of the stored bytes.
 /// `Age` is the new answer's alone.
@@ -59,6 +61,8 @@ mod tests {
             ("x-kept", "k"),
             ("content-length", "5"),
             ("content-encoding", "gzip"),
+            ("content-md5", "AAAA"),
+            ("content-digest", "sha-256=:AAAA:"),
             ("content-type", "text/plain"),
             ("age", "50"),
         ]);
@@ -67,6 +71,8 @@ mod tests {
             ("x-new", "n"),
             ("content-length", "0"),
             ("content-encoding", "br"),
+            ("content-md5", "BBBB"),
+            ("content-digest", "sha-256=:BBBB:"),
             ("content-type", "text/html"),
             ("connection", "x"),
             ("keep-alive", "5"),
@@ -77,6 +83,8 @@ mod tests {
             ("x-new", "n"),
             ("content-length", "5"),
             ("content-encoding", "gzip"),
+            ("content-md5", "AAAA"),
+            ("content-digest", "sha-256=:AAAA:"),
             ("content-type", "text/html"),
         ]);
         assert_eq!(merge(&stored, &fresh), expected);

@@ -1,7 +1,8 @@
 //! Which requests share a stored answer that names fields in `Vary` (RFC 9111 §4.1).
 //!
-//! Values are brought to one form only where the field's own syntax says that the difference means nothing: blanks in lists,
-//! letter case of languages, codings and media types. Order stays where it may be taken for a preference.
+//! Values are brought to one form only where the difference means nothing: blanks around the commas of lists (any field that
+//! may stand on several lines is one), letter case of languages, codings and media types. Order stays where it may be taken for
+//! a preference.
 
 use super::fields::{HeaderView, is_token, list, split_outside_quotes};
 use super::freshness::NotStorable;
@@ -47,8 +48,9 @@ pub fn selecting_value<H: HeaderView>(headers: &H, name: &str) -> Vec<u8> {
         return Vec::new();
     }
     if !CASELESS_LISTS.contains(&name) {
-        let lines: Vec<&[u8]> = headers.all(name).map(<[u8]>::trim_ascii).collect();
-        return [PRESENT, &lines.join(&b", "[..])].concat();
+        // Several lines are one list (RFC 9110 §5.3), in which blanks around commas mean nothing (§5.6.1), but within quotes.
+        let members: Vec<&[u8]> = list(headers.all(name)).collect();
+        return [PRESENT, &members.join(&b","[..])].concat();
     }
     let compact = |part: &[u8]| -> Vec<u8> {
         part.iter().filter(|byte| !byte.is_ascii_whitespace()).map(u8::to_ascii_lowercase).collect()
@@ -96,6 +98,7 @@ mod tests {
         assert!(same("accept-encoding", &["GZIP, br"], &["br,gzip"]));
         assert!(same("x-device", &["tv", "hd"], &["tv, hd"]));
         assert!(same("x-device", &[" tv"], &["tv"]));
+        assert!(same("x-device", &["tv,hd"], &[" tv , hd "]));
     }
 
     #[test]
@@ -103,6 +106,7 @@ mod tests {
         assert!(!same("accept-language", &["en, de"], &["de, en"]));
         assert!(!same("x-device", &["TV"], &["tv"]));
         assert!(!same("x-device", &["a b"], &["ab"]));
+        assert!(!same("x-device", &["\"a, b\""], &["\"a,b\""]), "quoted blanks mean something");
         assert!(!same("x-device", &[], &[""]), "absent is not empty");
         assert!(!same("accept", &[], &[""]), "absent is not empty");
     }

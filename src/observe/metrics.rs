@@ -56,6 +56,7 @@ pub struct Metrics {
     pub cache_capacity_bytes: IntGaugeVec,
     pub cache_objects: IntGaugeVec,
     pub cache_evictions: IntCounterVec,
+    pub cache_tier_hits: IntCounterVec,
     pub cache_fills: IntCounterVec,
     pub cache_collapsed: IntCounterVec,
     pub slice_runs: IntCounterVec,
@@ -69,6 +70,17 @@ pub struct Metrics {
     pub compression_failures: IntCounterVec,
     pub purges: IntCounterVec,
     pub bans: IntGauge,
+    pub ban_log_bytes: IntGauge,
+    pub ban_log_failures: IntCounter,
+    pub disk_accepted: IntCounterVec,
+    pub disk_refused: IntCounterVec,
+    pub disk_lost: IntCounterVec,
+    pub disk_queue_bytes: IntGaugeVec,
+    pub disk_written_bytes: IntCounterVec,
+    pub disk_read_bytes: IntCounterVec,
+    pub disk_errors: IntCounterVec,
+    pub disk_state: IntGaugeVec,
+    pub disk_index_bytes: IntGaugeVec,
     pub config_reload_success: IntGauge,
     pub config_reloads: IntCounterVec,
     pub config_loaded_timestamp_seconds: GaugeVec,
@@ -195,6 +207,7 @@ impl Metrics {
             cache_bytes: gauges(&r, "cache_bytes", "Bytes kept, by tier.", &["tier"]),
             cache_capacity_bytes: gauges(&r, "cache_capacity_bytes", "Bound of the bytes kept, by tier.", &["tier"]),
             cache_objects: gauges(&r, "cache_objects", "Objects kept, by tier.", &["tier"]),
+            cache_tier_hits: counters(&r, "cache_tier_hits_total", "Lookups answered by a tier.", &["tier"]),
             cache_evictions: counters(&r, "cache_evictions_total", "Objects evicted to make room, by tier.", &["tier"]),
             cache_fills: counters(&r, "cache_fills_total", "Fills, by how they ended.", &["outcome"]),
             cache_collapsed: counters(
@@ -251,6 +264,41 @@ impl Metrics {
             ),
             purges: counters(&r, "purges_total", "Purges put in force.", &["selector", "soft"]),
             bans: gauge(&r, "bans", "Purges kept because an object older than they are may be left."),
+            ban_log_bytes: gauge(&r, "ban_log_bytes", "Size of the log that purges survive a restart in."),
+            ban_log_failures: counter(
+                &r,
+                "ban_log_failures_total",
+                "Times the log of purges could not be read, locked, written or synced.",
+            ),
+            disk_accepted: counters(&r, "disk_accepted_total", "Objects accepted to be written to a disk.", &["disk"]),
+            disk_refused: counters(
+                &r,
+                "disk_refused_total",
+                "Objects, heads and removals a disk did not accept, by reason.",
+                &["disk", "reason"],
+            ),
+            disk_lost: counters(&r, "disk_lost_total", "Objects accepted and then not written.", &["disk"]),
+            disk_queue_bytes: gauges(&r, "disk_queue_bytes", "Bytes that wait to be written to a disk.", &["disk"]),
+            disk_written_bytes: counters(
+                &r,
+                "disk_written_bytes_total",
+                "Bytes written to a disk: new ones, and again of what was kept when its segment was reclaimed.",
+                &["disk", "kind"],
+            ),
+            disk_read_bytes: counters(
+                &r,
+                "disk_read_bytes_total",
+                "Bytes of heads and bodies read from a disk and verified.",
+                &["disk"],
+            ),
+            disk_errors: counters(
+                &r,
+                "disk_errors_total",
+                "Operations on a disk that failed, damage found included.",
+                &["disk", "operation"],
+            ),
+            disk_state: gauges(&r, "disk_state", "1: the disk is in this state.", &["disk", "state"]),
+            disk_index_bytes: gauges(&r, "disk_index_bytes", "Memory of the index of a disk.", &["disk"]),
             config_reload_success: gauge(
                 &r,
                 "config_reload_success",
@@ -382,66 +430,4 @@ pub fn status_label(status: u16) -> Cow<'static, str> {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::{Metrics, status_label};
-    use std::collections::BTreeSet;
-
-    #[test]
-    fn every_family_is_named_by_the_conventions() {
-        for family in Metrics::new().families() {
-            assert!(family.name.starts_with("reelgate_"), "{}", family.name);
-            assert_eq!(family.name.ends_with("_total"), family.kind == "counter", "{}", family.name);
-            assert!(family.kind != "histogram" || family.name.ends_with("_seconds"), "{}", family.name);
-            assert!(family.help.ends_with('.'), "{}", family.name);
-        }
-    }
-
-    #[test]
-    fn an_origin_cannot_mint_status_labels() {
-        let labels: BTreeSet<_> = (0..=u16::MAX).map(status_label).collect();
-        assert!(labels.len() < 90, "{}", labels.len());
-        assert_eq!(
-            (status_label(206), status_label(299), status_label(999)),
-            ("206".into(), "other".into(), "other".into())
-        );
-    }
-
-    /// The names that the text mentions.
-    fn mentioned(text: &str) -> BTreeSet<String> {
-        let ours = regex::Regex::new("reelgate_[a-z0-9_]+").expect("constant");
-        ours.find_iter(text).map(|name| name.as_str().to_owned()).collect()
-    }
-
-    /// As written in a query: histograms by their series.
-    fn series(name: &str) -> String {
-        ["_bucket", "_sum", "_count"].iter().find_map(|end| name.strip_suffix(end)).unwrap_or(name).to_owned()
-    }
-
-    #[test]
-    fn every_metric_is_documented_with_its_labels_and_nothing_else_is() {
-        let page = include_str!("../../deploy/metrics.md");
-        for family in Metrics::new().families() {
-            let labels = match family.labels.as_slice() {
-                [] => "–".to_owned(),
-                labels => labels.iter().map(|label| format!("`{label}`")).collect::<Vec<_>>().join(", "),
-            };
-            let row = format!("| `{}` | {} | {labels} |", family.name, family.kind);
-            assert!(page.contains(&row), "deploy/metrics.md lacks the row\n{row} {} |", family.help);
-        }
-        let registered: BTreeSet<_> = Metrics::new().families().into_iter().map(|family| family.name).collect();
-        let unknown: Vec<_> = mentioned(page).into_iter().filter(|name| !registered.contains(&series(name))).collect();
-        assert!(unknown.is_empty(), "deploy/metrics.md names what is not registered: {unknown:?}");
-    }
-
-    #[test]
-    fn dashboards_and_alerts_use_registered_metrics_and_the_dashboard_uses_all() {
-        let registered: BTreeSet<_> = Metrics::new().families().into_iter().map(|family| family.name).collect();
-        let names = |text: &str| mentioned(text).iter().map(|name| series(name)).collect::<BTreeSet<_>>();
-        let dashboard: serde_json::Value =
-            serde_json::from_str(include_str!("../../deploy/grafana/reelgate.json")).expect("the dashboard is JSON");
-        assert_eq!(names(&dashboard["panels"].to_string()), registered);
-        let alerts = include_str!("../../deploy/prometheus/alerts.yaml");
-        serde_yaml::from_str::<serde_yaml::Value>(alerts).expect("the alerts are YAML");
-        assert!(names(alerts).is_subset(&registered), "{:?}", names(alerts).difference(&registered));
-    }
-}
+mod tests;

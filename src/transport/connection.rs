@@ -1,6 +1,7 @@
 //! The facts of one client connection, as the edge sees them. They travel in the session's digest (Pingora has a slot for what a
 //! proxy told about a connection), so that they are found in every phase and on every protocol.
 
+use super::answer_date::AnswerDate;
 use crate::config::Listen;
 use pingora_core::protocols::Digest;
 use pingora_core::protocols::raw_connect::ProxyDigest;
@@ -34,6 +35,7 @@ pub struct Connection {
     pub local: Option<SocketAddr>,
     pub(super) head: HeaderWatch,
     pub(super) unbuffered: AtomicBool,
+    pub(super) answer_date: AnswerDate,
 }
 
 impl Connection {
@@ -48,6 +50,13 @@ impl Connection {
     /// until the next request each write leaves at once. On HTTP/2, where every write does, it does nothing.
     pub fn answer_may_pause(&self) {
         self.unbuffered.store(self.protocol == Protocol::Http1, Ordering::Relaxed);
+    }
+
+    /// When the answer about to be written was made, as its `Date` says; None: now. On HTTP/2 it does nothing.
+    pub fn answer_dated(&self, date: Option<&[u8]>) {
+        if self.protocol == Protocol::Http1 {
+            self.answer_date.set(date);
+        }
     }
 
     /// The port the client connected to.

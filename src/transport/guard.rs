@@ -16,7 +16,7 @@
 //! body bytes read along with a head are never counted against it. Bytes of a next request read along with a body are HTTP's
 //! affair: Pingora then does not keep the connection, and the guard never sees them again.
 //!
-//! Invariants: it changes no byte, knows no header field, and passes all digests through.
+//! Invariants: it changes no byte and knows no header field (but for `answer_date`), and passes all digests through.
 
 mod facts;
 mod refusal;
@@ -246,6 +246,11 @@ impl<S: IO> Guarded<S> {
     fn write(&mut self, cx: &mut Context<'_>, bufs: &[IoSlice<'_>]) -> Poll<io::Result<usize>> {
         self.note_unparsed();
         let written = self.out.poll_write(&mut self.inner, cx, bufs);
+        if let (Poll::Ready(Ok(count @ 1..)), Some((connection, _))) = (&written, &self.connection)
+            && connection.answer_date.is_awaited()
+        {
+            connection.answer_date.mend(self.out.gathered_last(*count));
+        }
         if matches!(written, Poll::Ready(Ok(1..))) {
             self.send_if_unbuffered(cx);
         }

@@ -5,15 +5,17 @@
 //! |---|---|
 //! | [`Listener`] | binds, accepts, counts, closes on shutdown |
 //! | `serve` | one connection from accept to its end: PROXY → TLS → protocol → application |
+//! | `answer_date` | the `Date` of stored answers, which Pingora overwrites |
 //! | `guard` | what Pingora does not bound: whole request heads, stalled writes, silence |
 //! | [`Connection`] | the facts of a connection, found again in the session's digest |
 //! | [`Certificates`] | chosen by SNI, read again when files change |
 //! | [`Workers`] | the threads connections are served on |
 //! | `slots` | how many connections there are, in all and per address |
 //!
-//! Invariants: nothing here reads a URL or a header field, except the PROXY header that precedes HTTP. Every wait has a deadline
-//! and every table is bounded by the number of open connections. A bind that fails is an error value, never a panic.
+//! Invariants: nothing here reads a URL or a header field, except the PROXY header that precedes HTTP and the `Date` of an answer
+//! (`answer_date`). Every wait has a deadline and every table is bounded by the number of open connections. A bind that fails is an error value, never a panic.
 
+mod answer_date;
 mod bind;
 mod certificates;
 mod connection;

@@ -1,5 +1,6 @@
 //! One connection, from accept to its end: limits → PROXY header → TLS → protocol → the HTTP application.
 
+use super::answer_date::AnswerDate;
 use super::connection::{Connection, Protocol};
 use super::connection_app::ConnectionApp;
 use super::guard::Guarded;
@@ -130,6 +131,7 @@ pub(super) async fn serve<A>(
         local,
         head: connection::HeaderWatch::default(),
         unbuffered: AtomicBool::new(false),
+        answer_date: AnswerDate::default(),
     };
     let identified =
         tokio::time::timeout_at(deadline, identify(&context, Socket::new(raw), facts, &limits, &mut slots));

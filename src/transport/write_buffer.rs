@@ -26,6 +26,12 @@ impl WriteBuffer {
         self.bytes.is_empty()
     }
 
+    /// What the last write added, `count` bytes; nothing where it was written through.
+    pub(super) fn gathered_last(&mut self, count: usize) -> &mut [u8] {
+        let start = self.bytes.len().saturating_sub(count);
+        if self.bytes.len() < count { &mut [] } else { &mut self.bytes[start..] }
+    }
+
     /// Takes what fits, else writes through.
     pub(super) fn poll_write<S: AsyncWrite + Unpin>(
         &mut self,

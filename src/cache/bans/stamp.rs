@@ -1,4 +1,6 @@
-//! What is kept with an object, and with a running fill, so that bans can be compared with it.
+//! What is kept with an object, and with a running fill, so that bans can be compared with it. `bytes`: the same on the disk.
+
+mod bytes;
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -7,15 +9,30 @@ use pingora_cache::CacheMeta;
 use pingora_cache::key::CacheHashKey;
 
 use super::table::Subject;
-use super::{AskedFor, Bans};
+use super::{AskedFor, Bans, FillTime};
 use crate::http::tags;
+pub use bytes::StampError;
 
 /// The fixed part of a stamp in memory.
 const STAMP_OVERHEAD_BYTES: u64 = 128;
 
+/// An object that comes back from the disk, in the extensions of its `CacheMeta`: it keeps the times it had.
+#[derive(Debug, Clone)]
+pub struct Restored {
+    pub(super) stamp: Arc<Stamp>,
+    pub(super) time: FillTime,
+}
+
+impl Restored {
+    /// To be held while it is being filled.
+    pub(in crate::cache) fn time(&self) -> FillTime {
+        self.time.clone()
+    }
+}
+
 /// Times, key, URL and tags of one version of one object.
 #[derive(Debug)]
-pub(in crate::cache) struct Stamp {
+pub struct Stamp {
     key: u128,
     /// None where nobody said: only bans of the key, of its tags and of everything reach it.
     url: Option<Arc<str>>,
@@ -29,15 +46,18 @@ pub(in crate::cache) struct Stamp {
 }
 
 impl Stamp {
-    /// Of a fill with this head.
-    pub(in crate::cache) fn new(bans: &Bans, key: &impl CacheHashKey, meta: &CacheMeta) -> Self {
+    /// Of a fill with this head: as it was asked for ([`AskedFor`]), or as it was brought back ([`Restored`]).
+    pub fn new(bans: &Bans, key: &impl CacheHashKey, meta: &CacheMeta) -> Self {
+        if let Some(restored) = meta.extensions().get::<Restored>() {
+            return restored.stamp.settled(0);
+        }
         let asked_for = meta.extensions().get::<AskedFor>();
         let time = asked_for.map_or(0, |asked_for| *asked_for.time.0);
         let tags = tags::of(meta.headers());
         Self {
             key: u128::from_be_bytes(key.primary_bin()),
             url: asked_for.map(|asked_for| Arc::clone(&asked_for.url)),
-            tags: tags.list.iter().map(|tag| bans.tag_hash(tag)).collect(),
+            tags: tags.list.iter().map(|tag| bans.identity.tag_hash(tag)).collect(),
             more_tags: !tags.complete,
             has_aliases: asked_for.is_some_and(|asked_for| asked_for.has_aliases),
             hard_from: time,
@@ -77,6 +97,12 @@ impl Stamp {
     /// The time from which bans of prefixes must be kept for it, because it may be asked for under URLs nobody has seen yet.
     pub(in crate::cache) fn aliases_from(&self) -> Option<u64> {
         self.has_aliases.then_some(self.hard_from)
+    }
+
+    /// Bans up to this number need not be kept for it.
+    pub fn oldest(&self) -> u64 {
+        let judged = self.hard_from.min(self.soft_from).max(self.cleared_through());
+        self.aliases_from().map_or(judged, |aliases_from| aliases_from.min(judged))
     }
 
     pub(super) fn cleared_through(&self) -> u64 {

@@ -26,6 +26,18 @@ pub(super) enum Reach {
     Prefix(Box<[u8]>),
 }
 
+/// The longest prefix that is kept; of a longer one only its beginning, which reaches more. Longer than any key.
+pub(super) const PREFIX_BYTES_MAX: usize = 32 << 10;
+
+/// A ban of one of its selector's parts, with its number.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) struct Record {
+    pub(super) number: u64,
+    pub(super) soft: bool,
+    pub(super) at: SystemTime,
+    pub(super) reach: Reach,
+}
+
 /// An object, as bans see it.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Subject<'a> {
@@ -118,7 +130,27 @@ impl Table {
         !self.prefixes.is_empty()
     }
 
-    /// Adds ban number `number`, greater than all before. True: the table was full and its oldest bans were widened.
+    /// All that it takes to build it again, in any order.
+    pub(super) fn records(&self) -> Vec<Record> {
+        let mut records = Vec::new();
+        let mut push = |reach: Reach, marks: &Marks| {
+            if marks.hard > 0 {
+                let (number, at) = (marks.hard, SystemTime::UNIX_EPOCH);
+                records.push(Record { number, soft: false, at, reach: reach.clone() });
+            }
+            if marks.soft > 0 {
+                records.push(Record { number: marks.soft, soft: true, at: marks.soft_at, reach });
+            }
+        };
+        push(Reach::All, &self.all);
+        self.keys.iter().for_each(|(key, marks)| push(Reach::Key(*key), marks));
+        self.tags.iter().for_each(|(tag, marks)| push(Reach::Tag(*tag), marks));
+        self.prefixes.iter().for_each(|(prefix, marks)| push(Reach::Prefix(prefix.clone()), marks));
+        records
+    }
+
+    /// Adds ban number `number`, greater than all before or of a table that is being built again. True: the table was full and
+    /// its oldest bans were widened.
     pub(super) fn add(&mut self, reach: Reach, number: u64, soft: bool, at: SystemTime) -> bool {
         let marks = if soft {
             Marks { hard: 0, soft: number, soft_at: at }

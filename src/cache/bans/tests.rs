@@ -147,7 +147,8 @@ fn run(bans: &Bans, steps: Vec<Step>, exact: bool) -> Result<(), TestCaseError> 
                 object.marked_stale = false;
             }
             Step::Sweep => {
-                let through = bans.sweep_begins();
+                let pass = bans.sweep_begins();
+                let through = pass.judged_through;
                 objects.retain_mut(|object| match bans.verdict(&object.stamp) {
                     Verdict::Gone => false,
                     Verdict::Stale(_) => {
@@ -157,7 +158,7 @@ fn run(bans: &Bans, steps: Vec<Step>, exact: bool) -> Result<(), TestCaseError> 
                     }
                     Verdict::Clear => true,
                 });
-                bans.prune(through, through);
+                bans.prune(pass, through);
             }
         }
         for object in &objects {
@@ -205,12 +206,34 @@ fn a_ban_lives_as_long_as_a_fill_from_before_it_runs() {
     let early = bans.now();
     bans.add(&Ban { selector: Selector::Tag("x".to_owned()), soft: false, at: at(0) });
     bans.add(&Ban { selector: Selector::All, soft: true, at: at(1) });
-    let through = bans.sweep_begins();
-    assert!(!bans.prune(through, through));
+    let pass = bans.sweep_begins();
+    assert!(!bans.prune(pass, pass.judged_through));
     assert_eq!(bans.metrics.bans.get(), 2);
     assert_eq!(bans.verdict(&stamp(&bans, early, "s h /a", &["x"])), Verdict::Gone);
-    let through = bans.sweep_begins();
-    assert!(bans.prune(through, through));
+    let pass = bans.sweep_begins();
+    assert!(bans.prune(pass, pass.judged_through));
+    assert_eq!(bans.metrics.bans.get(), 0);
+}
+
+#[test]
+fn bans_are_kept_for_what_the_disk_holds_and_for_what_comes_back_from_it() {
+    let bans = unbounded();
+    let object = stamp(&bans, bans.now(), "s h /a", &["x"]);
+    bans.disk_holds_from(Some(object.oldest()));
+    bans.add(&Ban { selector: Selector::Tag("x".to_owned()), soft: true, at: at(0) });
+    let sweep = || {
+        let pass = bans.sweep_begins();
+        bans.prune(pass, pass.judged_through)
+    };
+    assert!(sweep(), "another pass would free nothing");
+    assert_eq!(bans.metrics.bans.get(), 1);
+    let restored = Arc::new(Stamp::from_bytes(&bans, &object.to_bytes(&bans)).expect("a stamp"));
+    let restored = bans.hold(restored);
+    bans.disk_holds_from(None);
+    assert!(!sweep(), "it is on its way into memory");
+    assert_eq!(bans.verdict(&restored.stamp), Verdict::Stale(at(0)));
+    drop(restored);
+    assert!(sweep());
     assert_eq!(bans.metrics.bans.get(), 0);
 }
 

@@ -170,7 +170,9 @@ proptest! {
                         model.push((id, bytes, object));
                     }
                 }
-                Step::Visit(at) if !model.is_empty() => model[at % model.len()].2.visits.count(),
+                Step::Visit(at) if !model.is_empty() => {
+                    model[at % model.len()].2.visits.count();
+                }
                 Step::Use(at, on) if !model.is_empty() => {
                     model[at % model.len()].2.in_use.store(on, Ordering::Relaxed);
                 }

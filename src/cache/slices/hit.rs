@@ -108,7 +108,7 @@ impl SlicedHit {
                 self.asked_to = self.asked_to.max(claimed.next * GRANULE_BYTES);
                 match claimed.run {
                     Some(run) => self.fetch(run),
-                    None => self.lost()?,
+                    None => self.lost(from).await?,
                 }
             }
             Err(error) if self.waits >= ROOM_WAITS_MAX => return Err(error),
@@ -120,11 +120,18 @@ impl SlicedHit {
         Ok(())
     }
 
-    /// What was there a moment ago is not: it came after we looked, or it had to make room.
-    fn lost(&mut self) -> Result<()> {
+    /// What was there a moment ago is not: it came after we looked, or had to make room, or there is no room to bring it up from
+    /// a disk, or it cannot be read there. What stays so is fetched anew.
+    async fn lost(&mut self, index: u64) -> Result<()> {
         self.losses += 1;
         if self.losses > LOSSES_MAX {
             return Error::e_explain(FILL_FAILED, "the store is too small to read from");
+        }
+        if self.losses > 1 {
+            tokio::time::sleep(ROOM_WAIT).await;
+        }
+        if self.losses.is_multiple_of(LOSSES_MAX / 4) {
+            self.slices.store.remove(&self.view.head.title().granule_key(index).to_compact());
         }
         Ok(())
     }

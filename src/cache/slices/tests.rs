@@ -29,7 +29,7 @@ fn meta(etag: &str, complete: u64) -> CacheMeta {
 }
 
 fn asker(slices: &Slices) -> Asker {
-    Asker { url: "site/film".into(), has_aliases: false, begun: slices.store.bans().begun() }
+    Asker { url: "site/film".into(), has_aliases: false, begun: slices.store.begun() }
 }
 
 fn bytes(range: ByteRange) -> Vec<u8> {

@@ -68,6 +68,7 @@ fn type_words(schema: &Value) -> String {
     }
     let named = match schema["format"].as_str().unwrap_or_default() {
         "byte-size" => Some("size"),
+        "write-budget" => Some("size or rate"),
         "time-span" | "positive-time-span" => Some("duration"),
         "network" => Some("network"),
         "server-url" => Some("URL"),

@@ -324,5 +324,5 @@ impl Probe {
 /// Who reads, as far as purges care.
 pub(super) fn asker(edge: &Edge, ctx: &Context) -> Asker {
     let url = purge::url_as_asked(ctx).unwrap_or_default().into();
-    Asker { url, has_aliases: purge::has_aliases(ctx), begun: edge.store.bans().begun() }
+    Asker { url, has_aliases: purge::has_aliases(ctx), begun: edge.store.begun() }
 }

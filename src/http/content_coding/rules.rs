@@ -4,14 +4,22 @@ use super::super::cache_control::ResponseCacheControl;
 use super::super::fields::{HeaderView, list};
 use super::super::precondition::EntityTag;
 use super::{BodyCoding, of_body};
+use ::http::HeaderName;
+use ::http::header::{ACCEPT_RANGES, CONTENT_LENGTH};
 
-/// Fields to drop when a body's coding changes, either way; lower case. They speak of the bytes as they were:
+/// Fields to drop when a body's coding changes, either way; names parsed once, for every coded hit asks for them. They speak of the bytes as they were:
 /// - `accept-ranges`: ranges of bytes that another run may make differently;
 /// - `content-digest`, `digest`, `repr-digest` (RFC 9530 §2, §3; `digest` is RFC 3230's) and `content-md5` cover coded bytes.
 ///
 /// The entity-tag stays, weakened ([`weak_etag`]). `unencoded-digest` stays true.
-pub const UNTRUE_AFTER_CODING: [&str; 6] =
-    ["accept-ranges", "content-digest", "content-length", "content-md5", "digest", "repr-digest"];
+pub static UNTRUE_AFTER_CODING: [HeaderName; 6] = [
+    ACCEPT_RANGES,
+    HeaderName::from_static("content-digest"),
+    CONTENT_LENGTH,
+    HeaderName::from_static("content-md5"),
+    HeaderName::from_static("digest"),
+    HeaderName::from_static("repr-digest"),
+];
 
 /// Whether we may code a response: it has a whole body, nobody has coded it, and nobody forbids it.
 pub fn may_be_coded<H: HeaderView>(status: u16, headers: &H) -> bool {

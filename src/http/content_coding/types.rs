@@ -34,8 +34,8 @@ pub const DEFAULT: [&str; 23] = [
 /// Rooms of compressed media. What in them is not compressed stands in [`DESPITE_NEVER`].
 const NEVER_KINDS: [&str; 3] = ["audio", "image", "video"];
 
-/// Compressed, or a stream of parts that are.
-const NEVER: [&str; 36] = [
+/// Compressed, or a stream of parts that are; and events, which stay open for hours for a few bytes a minute.
+const NEVER: [&str; 37] = [
     "application/epub+zip",
     "application/font-woff",
     "application/font-woff2",
@@ -72,6 +72,7 @@ const NEVER: [&str; 36] = [
     "font/woff2",
     "multipart/byteranges",
     "multipart/x-mixed-replace",
+    "text/event-stream",
 ];
 
 /// Families of packed office documents.

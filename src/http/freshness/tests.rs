@@ -228,9 +228,16 @@ fn rfc9111_3_status_and_method() {
         case.2 = status;
         assert_eq!(case.fresh_s().is_ok(), stored, "without a lifetime {status}");
     }
-    let mut case = case(&[("cache-control", "max-age=60")]);
-    case.1 = Method::POST;
-    assert_eq!(case.fresh_s(), Err(NotStorable::Method));
+    for (method, header, stored) in [
+        (Method::PUT, ("cache-control", "max-age=60"), false),
+        (Method::POST, ("cache-control", "max-age=60"), true),
+        (Method::POST, VALIDATOR, false),
+        (Method::POST, ("last-modified", "Sun, 06 Nov 1994 08:49:37 GMT"), false),
+    ] {
+        let mut case = case(&[header]);
+        case.1 = method;
+        assert_eq!(case.fresh_s().is_ok(), stored, "{} {header:?}", case.1);
+    }
 }
 
 #[test]

@@ -120,7 +120,7 @@ async fn answer(mut stream: TcpStream, gate: Arc<Semaphore>) -> std::io::Result<
 
 async fn edge(store: &'static MemoryStore, origin: SocketAddr) -> (SocketAddr, Arc<AtomicUsize>) {
     let followers = Arc::new(AtomicUsize::new(0));
-    let edge = Edge { store, lock: collapse::lock(COLLAPSE_TIMEOUT), origin, followers: Arc::clone(&followers) };
+    let edge = Edge { store, lock: collapse::lock(COLLAPSE_TIMEOUT, store), origin, followers: Arc::clone(&followers) };
     let proxy: Arc<HttpProxy<Edge>> = Arc::new(http_proxy(&Arc::new(ServerConf::default()), edge));
     let listener = TcpListener::bind("127.0.0.1:0").await.expect("a port");
     let address = listener.local_addr().expect("bound");

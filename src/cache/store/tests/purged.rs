@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use super::super::super::bans::{AskedFor, Ban, FillTime, Selector};
+use super::super::super::bans::{AskedFor, Ban, FillTime, Selector, Stamp};
 use super::super::super::verdict_on_alias;
 use super::*;
 
@@ -100,11 +100,11 @@ async fn who_waited_for_a_fill_may_have_it_though_it_was_purged_meanwhile() {
         let store = store(1 << 20, 1 << 19);
         ban(store, tag("x"), soft);
         let mut waiting = key("s h /a");
-        waiting.extensions.insert(store.bans().begun());
+        waiting.extensions.insert(store.begun());
         let miss = begin_tagged(store, &key("s h /a"), "s h /a").await;
         ban(store, tag("x"), soft);
         let mut late = key("s h /a");
-        late.extensions.insert(store.bans().begun());
+        late.extensions.insert(store.begun());
         assert_eq!(is_fresh(store, &waiting).await, Some(true));
         assert_eq!(is_fresh(store, &late).await, soft.then_some(false));
         assert_eq!(is_fresh(store, &key("s h /a")).await, soft.then_some(false), "who does not say is taken for late");
@@ -191,6 +191,31 @@ async fn what_other_urls_may_ask_for_keeps_the_bans_of_prefixes() {
     ban(store, by_key("s h /a"), false);
     assert!(!store.sweep().await || store.metrics.bans.get() == 0);
     assert!(store.sweep().await, "with the object its bans go");
+}
+
+#[tokio::test]
+async fn what_comes_back_from_the_disk_is_as_old_as_it_was() {
+    let store = store(1 << 20, 1 << 19);
+    let on_disk = |url| {
+        let stamp = Stamp::new(store.bans(), &key(url), &tagged(100, url, store.bans().now()));
+        stamp.to_bytes(store.bans())
+    };
+    store.bans().disk_holds_from(Some(0));
+    let objects = [("s h /a", on_disk("s h /a")), ("s h /b", on_disk("s h /b"))];
+    ban(store, by_key("s h /a"), false);
+    assert!(store.sweep().await, "the rest is the disk's");
+    for (url, stamp) in objects {
+        let stamp = Arc::new(Stamp::from_bytes(store.bans(), &stamp).expect("a stamp"));
+        let mut head = tagged(100, url, store.bans().now());
+        head.extensions_mut().remove::<AskedFor>();
+        head.extensions_mut().insert(store.bans().hold(stamp));
+        finish(store.get_miss_handler(&key(url), &head, &span()).await.expect("room")).await;
+    }
+    assert!(get(store, &key("s h /a")).await.is_none(), "purged before it came back");
+    assert!(get(store, &key("s h /b")).await.is_some());
+    store.bans().disk_holds_from(None);
+    assert!(store.sweep().await);
+    assert_eq!((store.stats().objects, store.metrics.bans.get()), (1, 0));
 }
 
 #[tokio::test]

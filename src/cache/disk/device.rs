@@ -1,0 +1,158 @@
+//! Where the log touches the disk: a narrow trait, so that tests can make it fail, and the real files behind it.
+//!
+//! Files are for their owner only: they hold what origins answered. Plain `pread` and `pwrite`: io_uring's gains are small
+//! for requests of 256 KiB, its bugs were not. Knows no records.
+
+use std::fmt;
+use std::fs::{DirBuilder, File, OpenOptions};
+use std::io::{self, Read, Seek, SeekFrom, Write};
+use std::os::unix::fs::{DirBuilderExt, FileExt, OpenOptionsExt};
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use rustix::fs::{FallocateFlags, FlockOperation, fallocate, flock};
+use rustix::io::Errno;
+
+const SUFFIX: &str = ".segment";
+const LOCK: &str = "lock";
+
+/// One open segment file.
+pub(super) trait Device: fmt::Debug + Send + Sync {
+    /// Fills `buffer`, or fails.
+    fn read_at(&self, buffer: &mut [u8], offset: u64) -> io::Result<()>;
+    fn write_at(&self, bytes: &[u8], offset: u64) -> io::Result<()>;
+    /// Until what was written would survive a power loss.
+    fn sync(&self) -> io::Result<()>;
+    /// Makes the file this long, with room on the disk for every byte.
+    fn set_len(&self, bytes: u64) -> io::Result<()>;
+}
+
+/// The folder of segment files.
+pub(super) trait Folder: fmt::Debug + Send + Sync {
+    /// The segments there, oldest first, with the bytes of their files.
+    fn list(&self) -> io::Result<Vec<(u32, u64)>>;
+    /// An empty file for a segment; what was there under that number is lost.
+    fn create(&self, sequence: u32) -> io::Result<Arc<dyn Device>>;
+    fn open(&self, sequence: u32) -> io::Result<Arc<dyn Device>>;
+    /// Readers that have the file open read on.
+    fn remove(&self, sequence: u32) -> io::Result<()>;
+}
+
+#[derive(Debug)]
+pub(super) struct Files {
+    path: PathBuf,
+}
+
+impl Files {
+    pub(super) fn new(path: &Path) -> Self {
+        Self { path: path.to_owned() }
+    }
+
+    fn file(&self, sequence: u32) -> PathBuf {
+        self.path.join(format!("{sequence:010}{SUFFIX}"))
+    }
+}
+
+impl Folder for Files {
+    fn list(&self) -> io::Result<Vec<(u32, u64)>> {
+        let mut found = Vec::new();
+        for entry in std::fs::read_dir(&self.path)? {
+            let entry = entry?;
+            let name = entry.file_name();
+            let sequence = name.to_str().and_then(|name| name.strip_suffix(SUFFIX)).and_then(|name| name.parse().ok());
+            if let Some(sequence) = sequence {
+                found.push((sequence, entry.metadata()?.len()));
+            }
+        }
+        found.sort_unstable();
+        Ok(found)
+    }
+
+    fn create(&self, sequence: u32) -> io::Result<Arc<dyn Device>> {
+        let path = self.file(sequence);
+        // Never written over in place: a reader may still have it open.
+        if let Err(error) = std::fs::remove_file(&path)
+            && error.kind() != io::ErrorKind::NotFound
+        {
+            return Err(error);
+        }
+        let file = OpenOptions::new().read(true).write(true).create_new(true).mode(0o600).open(path)?;
+        // Its name must be as durable as what will be synced into it.
+        File::open(&self.path)?.sync_all()?;
+        Ok(Arc::new(SegmentFile(file)))
+    }
+
+    fn open(&self, sequence: u32) -> io::Result<Arc<dyn Device>> {
+        let file = OpenOptions::new().read(true).write(true).open(self.file(sequence))?;
+        Ok(Arc::new(SegmentFile(file)))
+    }
+
+    fn remove(&self, sequence: u32) -> io::Result<()> {
+        match std::fs::remove_file(self.file(sequence)) {
+            Err(error) if error.kind() != io::ErrorKind::NotFound => Err(error),
+            _ => Ok(()),
+        }
+    }
+}
+
+#[derive(Debug)]
+struct SegmentFile(File);
+
+impl Device for SegmentFile {
+    fn read_at(&self, buffer: &mut [u8], offset: u64) -> io::Result<()> {
+        self.0.read_exact_at(buffer, offset)
+    }
+
+    fn write_at(&self, bytes: &[u8], offset: u64) -> io::Result<()> {
+        self.0.write_all_at(bytes, offset)
+    }
+
+    fn sync(&self) -> io::Result<()> {
+        self.0.sync_data()
+    }
+
+    fn set_len(&self, bytes: u64) -> io::Result<()> {
+        match fallocate(&self.0, FallocateFlags::empty(), 0, bytes) {
+            // Some file systems cannot reserve; then a full disk shows when it is written.
+            Err(Errno::OPNOTSUPP | Errno::NOSYS) => self.0.set_len(bytes),
+            done => Ok(done?),
+        }
+    }
+}
+
+/// The folder is ours while this lives: a second process on it would tear the log apart. The file also counts how often the log
+/// was opened.
+#[derive(Debug)]
+pub(super) struct Lock {
+    file: File,
+}
+
+impl Lock {
+    /// Makes the folder where it is not there, and takes it.
+    ///
+    /// # Errors
+    /// `WouldBlock` where another process has it; else what the disk says.
+    pub(super) fn take(folder: &Path) -> io::Result<Self> {
+        DirBuilder::new().recursive(true).mode(0o700).create(folder)?;
+        let mut options = OpenOptions::new();
+        let options = options.read(true).write(true).create(true).truncate(false).mode(0o600);
+        let file = options.open(folder.join(LOCK))?;
+        flock(&file, FlockOperation::NonBlockingLockExclusive)?;
+        Ok(Self { file })
+    }
+
+    /// The number of this opening: larger than the last one's and than `at_least`, and remembered durably.
+    pub(super) fn next_epoch(&mut self, at_least: u64) -> io::Result<u64> {
+        let mut text = String::new();
+        // A damaged number is as good as none: the segments know theirs too.
+        if (&self.file).take(32).read_to_string(&mut text).is_err() {
+            text.clear();
+        }
+        let epoch = text.trim().parse::<u64>().unwrap_or(0).max(at_least) + 1;
+        self.file.seek(SeekFrom::Start(0))?;
+        self.file.set_len(0)?;
+        writeln!(self.file, "{epoch}")?;
+        self.file.sync_data()?;
+        Ok(epoch)
+    }
+}

@@ -1,0 +1,224 @@
+//! RAM above, disks below: what goes down, and what comes up again.
+//!
+//! Down: an object is offered to its disk when its fill has ended (or, where a disk takes only what is asked for again, at its
+//! first hit); a full queue holds fills back a little, and a disk that is stuck holds nobody back. Up: a lookup that RAM cannot
+//! answer asks the disk's index, and runs an ordinary fill from there. So followers, bounds, purges and truncation have one rule,
+//! whichever tier the bytes come from. Heads after a 304 and removals go down too.
+//!
+//! Invariants: an object keeps its version and its stamp on the way down and up; what cannot be read, or was purged, is a miss and
+//! leaves the disk; the first bytes of a body are verified before anyone is told of a hit.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Duration;
+
+use bytes::Bytes;
+use prometheus::IntCounter;
+use tokio::time::Instant;
+
+use super::bans::{Begun, Restored, Stamp, Verdict};
+use super::budget::Charge;
+use super::disk::{BODY_CHUNK_BYTES, Disks, Found as OnDisk, Record, Refusal};
+use super::fill::{Fill, Head};
+use super::flow::{Failure, Room};
+use super::store::{MemoryStore, Object};
+use super::{head, meta};
+
+/// How long the end of a fill waits for room in a disk's queue.
+const QUEUE_WAIT: Duration = Duration::from_millis(500);
+/// After waiting in vain: nobody waits for as long.
+const QUEUE_WAIT_PAUSE: Duration = Duration::from_secs(10);
+
+/// The disks under a [`MemoryStore`].
+#[derive(Debug)]
+pub(super) struct Tier {
+    disks: Arc<Disks>,
+    /// Nobody waits for a queue before this, in milliseconds since `started`.
+    waits_again_ms: AtomicU64,
+    started: Instant,
+    hits: IntCounter,
+}
+
+impl Tier {
+    pub(super) fn new(disks: Arc<Disks>, hits: IntCounter) -> Self {
+        Self { disks, waits_again_ms: AtomicU64::new(0), started: Instant::now(), hits }
+    }
+
+    pub(super) fn disks(&self) -> &Arc<Disks> {
+        &self.disks
+    }
+
+    fn since_start_ms(&self) -> u64 {
+        u64::try_from(self.started.elapsed().as_millis()).unwrap_or(u64::MAX)
+    }
+
+    /// Waits for room in the queue, unless that was in vain lately.
+    async fn offer(&self, record: Record) {
+        if self.since_start_ms() < self.waits_again_ms.load(Ordering::Relaxed) {
+            let _ = self.disks.offer(record); // the disk counts why not
+            return;
+        }
+        if matches!(self.disks.offer_waiting(record, Instant::now() + QUEUE_WAIT).await, Err(Refusal::QueueFull)) {
+            let pause_ms = QUEUE_WAIT_PAUSE.as_millis() as u64;
+            self.waits_again_ms.store(self.since_start_ms() + pause_ms, Ordering::Relaxed);
+        }
+    }
+}
+
+impl MemoryStore {
+    fn record(&self, object: &Object) -> Option<Record> {
+        Some(Record {
+            key: object.body.key,
+            version: object.body.version,
+            ban_number: object.stamp.oldest(),
+            head: head::to_bytes(&object.meta, &object.stamp.to_bytes(self.bans()))?,
+            body: object.body.content.pieces().to_vec(),
+        })
+    }
+
+    /// A fill has ended: its object goes down too.
+    pub(super) async fn send_down(&self, object: &Object) {
+        if let Some(tier) = self.tier()
+            && let Some(record) = self.record(object)
+        {
+            tier.offer(record).await;
+        }
+    }
+
+    /// An object in RAM is asked for again: a disk that wanted that takes it now.
+    pub(super) fn asked_again(&self, object: &Object) {
+        let Some(tier) = self.tier() else { return };
+        tier.disks.asked_for(object.body.key);
+        if tier.disks.peek(object.body.key).is_none()
+            && let Some(record) = self.record(object)
+        {
+            let _ = tier.disks.offer(record);
+        }
+    }
+
+    /// An object's head is another one now.
+    pub(super) fn send_head_down(&self, object: &Object) {
+        let Some(tier) = self.tier() else { return };
+        if let Some(head) = head::to_bytes(&object.meta, &object.stamp.to_bytes(self.bans())) {
+            let _ = tier.disks.replace_head(object.body.key, object.body.version, object.stamp.oldest(), head);
+        }
+    }
+
+    /// Whatever a disk holds of this key is not found again.
+    pub(super) fn remove_below(&self, key: u128) {
+        let Some(tier) = self.tier() else { return };
+        // Also what waits to be written.
+        let _ = tier.disks.remove(key, self.latest_version());
+    }
+
+    pub(super) fn remove_below_up_to(&self, key: u128, version: u64) {
+        if let Some(tier) = self.tier() {
+            let _ = tier.disks.remove(key, version);
+        }
+    }
+
+    /// Bans that neither RAM nor the disks need are forgotten from here on.
+    pub(super) fn tell_bans_of_disks(&self) {
+        let Some(tier) = self.tier() else { return };
+        // What is not known yet, or is away, may hold anything.
+        if tier.disks.failures().next().is_none() && !tier.disks.logs().any(|log| log.recovering()) {
+            let oldest = tier.disks.logs().filter_map(|log| log.oldest_ban_number()).min();
+            self.bans().disk_holds_from(oldest);
+        }
+    }
+
+    /// Brings what a disk has of `key` into RAM, as a running fill. True: a lookup finds it now.
+    pub(super) async fn bring_up(&'static self, key: u128, begun: Option<Begun>) -> bool {
+        let Some(tier) = self.tier() else { return false };
+        let Some(found) = tier.disks.find(key) else { return false };
+        let Ok(head) = tier.disks.read_head(&found).await else { return false };
+        let head = head::from_bytes(&head);
+        let stamp = head.as_ref().and_then(|head| Stamp::from_bytes(self.bans(), &head.stamp).ok());
+        let (Some(head), Some(stamp)) = (head, stamp) else {
+            let _ = tier.disks.remove(key, found.version);
+            return false;
+        };
+        if self.bans().verdict(&stamp) == Verdict::Gone {
+            let _ = tier.disks.remove(key, found.version);
+        }
+        if self.bans().verdict_for(begun, &stamp) == Verdict::Gone {
+            return false;
+        }
+        let stamp = Arc::new(stamp);
+        // Whoever sees the hit has the beginning already.
+        let Some(first) = self.read_up(&found, 0).await else { return false };
+        let head_bytes = meta::bytes(&head.meta) + stamp.bytes();
+        let (Some(meta_charge), Some(charge)) = (self.reserve(head_bytes), self.reserve(found.body_bytes)) else {
+            return false;
+        };
+        let restored = self.bans().hold(Arc::clone(&stamp));
+        let head = Head { meta: Arc::new(head.meta), meta_charge: Arc::new(meta_charge), stamp, expired_at: None };
+        let fill = Fill::from_disk(key, found.version, found.body_bytes, head);
+        if !self.begin_again(&fill) {
+            return true; // it is here already
+        }
+        tier.hits.inc();
+        let mut up = Up { store: self, found, fill, charge, _restored: restored };
+        if up.append(first) < found.body_bytes {
+            tokio::spawn(up.rest());
+        } else {
+            up.end();
+        }
+        true
+    }
+
+    /// The chunk at `position`; nothing at the end of the body.
+    async fn read_up(&self, found: &OnDisk, position: u64) -> Option<Bytes> {
+        if position >= found.body_bytes {
+            return Some(Bytes::new());
+        }
+        let read = self.tier()?.disks.read(found, position, BODY_CHUNK_BYTES as usize).await;
+        read.ok().filter(|bytes| !bytes.is_empty())
+    }
+}
+
+/// One object on its way up. Dropped before its end, it fails those who follow it.
+struct Up {
+    store: &'static MemoryStore,
+    found: OnDisk,
+    fill: Arc<Fill>,
+    charge: Charge,
+    _restored: Restored,
+}
+
+impl Up {
+    /// How much is there now. The room is paid for.
+    fn append(&mut self, mut bytes: Bytes) -> u64 {
+        let flow = &self.fill.flow;
+        while !bytes.is_empty() {
+            match flow.room(bytes.len()) {
+                Room::Ready(ready) => flow.append(&bytes.split_to(ready), &mut self.charge),
+                Room::Grow(more) => flow.grow(more),
+            }
+        }
+        flow.written()
+    }
+
+    async fn rest(mut self) {
+        while self.fill.flow.written() < self.found.body_bytes {
+            match self.store.read_up(&self.found, self.fill.flow.written()).await {
+                Some(bytes) => self.append(bytes),
+                None => return, // its end says so
+            };
+        }
+        self.end();
+    }
+
+    fn end(mut self) {
+        let body = self.fill.complete(&mut self.charge);
+        self.store.commit(&self.fill, body);
+    }
+}
+
+impl Drop for Up {
+    fn drop(&mut self) {
+        // Without effect on a fill that has ended.
+        self.fill.fail(Failure::Cancelled);
+        self.store.end_fill(&self.fill);
+    }
+}
