@@ -1,7 +1,7 @@
 //! Asking the origin for parts of an object: by requests of our own, on behalf of the client that wants them.
 //!
 //! Each goes through the proxy like any request (pool, retries, breaker, limits), but past the cache: what comes back is written
-//! into the store by [`run`]. The request is written as an HTTP/1.1 head, because Pingora cannot make one from a client's HTTP/2
+//! into the store by [`fetch`]. The request is written as an HTTP/1.1 head, because Pingora cannot make one from a client's HTTP/2
 //! session. Nothing here waits for that client.
 
 use super::super::Edge;

@@ -35,6 +35,7 @@ impl Edge {
         ctx.origin.status = Some(answer.header.status.as_u16());
         ctx.origin.elapsed = answer.answered.as_ref().map(|answered| answered.elapsed);
         let mut header = answer.header.clone();
+        let has_length = header.headers.contains_key(CONTENT_LENGTH);
         self.finish_headers(session, &mut header, ctx)?;
         session.write_response_header(header, false).await?;
         while let Some(bytes) = answer.next().await {
@@ -47,7 +48,8 @@ impl Edge {
                 return Ok(true);
             }
         }
-        if !answer.is_whole() || cut.take.is_some_and(|left| left > 0) {
+        let is_short = has_length && cut.take.is_some_and(|left| left > 0);
+        if !answer.is_whole() || is_short {
             return Err(Error::explain(ErrorType::ConnectionClosed, "the origin broke off").into_up());
         }
         session.write_response_body(None, true).await?;
@@ -76,11 +78,16 @@ fn fit(request: &HeaderMap, header: &mut ResponseHeader) -> Option<Cut> {
             let Selection::Part(wanted) = byte_range::parse(request.get(RANGE)?.as_bytes(), complete) else {
                 return None;
             };
-            if wanted.first < part.first || wanted.last > part.last {
+            let length = header.headers.get(CONTENT_LENGTH).map(|length| length.as_bytes());
+            let is_true = length.is_none_or(|length| length == part.length().to_string().as_bytes());
+            if wanted.first < part.first || wanted.last > part.last || !is_true {
                 return None;
             }
             header.insert_header(CONTENT_RANGE, wanted.content_range(complete)).ok()?;
-            header.insert_header(CONTENT_LENGTH, wanted.length()).ok()?;
+            // Of a body that came in chunks nobody said how long it is.
+            if header.headers.contains_key(CONTENT_LENGTH) {
+                header.insert_header(CONTENT_LENGTH, wanted.length()).ok()?;
+            }
             Some(Cut { skip: wanted.first - part.first, take: Some(wanted.length()) })
         }
         StatusCode::RANGE_NOT_SATISFIABLE | StatusCode::NOT_MODIFIED => None,
@@ -110,6 +117,11 @@ mod tests {
             assert_eq!(fitted(&[("range", outside)], "bytes 0-99/500"), None, "{outside}");
         }
         assert_eq!(fitted(&[], "bytes 0-99/500"), None);
+        let request = HeaderMap::from_iter([(RANGE, "bytes=0-9".parse().unwrap())]);
+        let mut header = ResponseHeader::build(206, None).unwrap();
+        header.insert_header(CONTENT_RANGE, "bytes 0-99/500").unwrap();
+        header.insert_header(CONTENT_LENGTH, 99).unwrap();
+        assert_eq!(fit(&request, &mut header), None, "of another length than it says");
     }
 
     #[test]
