@@ -2,6 +2,7 @@
 //! what becomes of a version that is no more.
 
 mod changes;
+mod disk;
 mod film;
 mod nginx;
 mod ranges;
