@@ -342,3 +342,36 @@ fn a_loop_is_508() {
         strict_url(&format!("http://127.0.0.1:{port}")).set("listen.0.address", format!("127.0.0.1:{port}")).run();
     assert_eq!(edge.get("/a").status, 508);
 }
+
+/// CVE-2019-9512, CVE-2019-9515: frames that are answered, or thrown away, for CPU time alone.
+#[test]
+fn floods_of_control_frames_end_their_connection_and_no_other() {
+    use std::io::{Read, Write};
+    let origin = Origin::start().route("/a", Reply::cacheable("good"));
+    let edge = Edge::of(&origin).run();
+    let empty_settings = [0, 0, 0, 4, 0, 0, 0, 0, 0];
+    let ping = [0, 0, 8, 6, 0, 0, 0, 0, 0, 1, 2, 3, 4, 5, 6, 7, 8];
+    for (name, frame) in [("PING", &ping[..]), ("SETTINGS", &empty_settings[..])] {
+        let mut client = std::net::TcpStream::connect(edge.http()).expect("connects");
+        client.set_read_timeout(Some(Duration::from_secs(20))).expect("set");
+        client.set_write_timeout(Some(Duration::from_secs(20))).expect("set");
+        client.write_all(b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n").expect("sent");
+        client.write_all(&empty_settings).expect("sent");
+        let mut reader = client.try_clone().expect("cloned");
+        let drain = std::thread::spawn(move || {
+            let mut answers = [0; 65536];
+            loop {
+                match reader.read(&mut answers) {
+                    Ok(1..) => {}
+                    Ok(0) => return true,
+                    Err(error) => return error.kind() == std::io::ErrorKind::ConnectionReset,
+                }
+            }
+        });
+        // What is on its way when the connection ends was taken by the system.
+        let _ = (0..1000).any(|_| client.write_all(&frame.repeat(100)).is_err());
+        assert!(drain.join().expect("no panic"), "100,000 {name} frames did not end the connection");
+        assert_eq!(edge.get("/a").expect_status(200).text(), "good");
+    }
+    edge.expect_metric("reelgate_limits_reached_total", &[("limit", "control_frames")], 2.0);
+}

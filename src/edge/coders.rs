@@ -200,7 +200,7 @@ pub(super) fn add_from_origin(modules: &mut HttpModules) {
     modules.add_module(Box::new(Make(FromOrigin::default)));
 }
 
-/// Slots for [`ON_THE_WAY_MAX`] answers.
+/// Room for all answers that are coded on their way.
 pub fn on_the_way() -> Arc<Semaphore> {
     Arc::new(Semaphore::new(ON_THE_WAY_MAX))
 }

@@ -4,7 +4,7 @@
 //!   limits the time of each read only, and takes 1 MiB. On either limit the guard answers 408 or 431 itself, closes in an
 //!   orderly way and then reports the end of the stream. Without a byte of it, the connection is idle: closed in silence after
 //!   `idle_timeout`, or at once when the process stops.
-//! - HTTP/2: the connection's first frames, then silence in both directions.
+//! - HTTP/2: the connection's first frames, then silence in both directions; frames that only cost CPU time (`control_frames`).
 //! - Both: small writes are gathered (`write_buffer`). HTTP/2 flushes after every frame of data: there a flush waits for the
 //!   connection's next turn, so that responses which are ready together leave together.
 //! - Both: a write that makes no progress for `stall_timeout`.
@@ -22,6 +22,7 @@ mod facts;
 mod refusal;
 
 use super::connection::{Connection, Protocol, digest_of};
+use super::control_frames::ControlFrames;
 use super::write_buffer::WriteBuffer;
 use crate::config::Limits;
 use crate::observe::Metrics;
@@ -54,6 +55,7 @@ pub(super) struct Guarded<S: IO> {
     /// Bytes read to tell the protocol, to be read again.
     replay: Vec<u8>,
     head: Head,
+    control_frames: ControlFrames,
     end: End,
     write_stall: Stall,
 }
@@ -92,6 +94,7 @@ impl<S: IO> Guarded<S> {
             connection: None,
             replay: Vec::new(),
             head: Head { number: 0, bytes: 0, unparsed: None, timer, due: None, active: Instant::now() },
+            control_frames: ControlFrames::default(),
             end: End::Open,
             write_stall: Stall::default(),
         }
@@ -174,6 +177,11 @@ impl<S: IO> Guarded<S> {
         if Pin::new(&mut self.inner).poll_read(cx, buf)?.is_ready() {
             self.head.active = Instant::now();
             self.head.bytes = self.head.bytes.saturating_add(buf.filled().len() - had);
+            if !self.control_frames.read(&buf.filled()[had..], self.head.active) {
+                self.metrics.limits_reached.with_label_values(&["control_frames"]).inc();
+                let reason = "more HTTP/2 control frames than a client needs";
+                return Poll::Ready(Err(io::Error::new(io::ErrorKind::ConnectionAborted, reason)));
+            }
             return Poll::Ready(Ok(()));
         }
         let started = self.head.bytes > H2_PREFACE.len();
@@ -251,7 +259,8 @@ impl<S: IO> Guarded<S> {
         {
             connection.answer_date.mend(self.out.gathered_last(*count));
         }
-        if matches!(written, Poll::Ready(Ok(1..))) {
+        if let Poll::Ready(Ok(count @ 1..)) = &written {
+            self.control_frames.sent(*count);
             self.send_if_unbuffered(cx);
         }
         self.watch(cx, written)

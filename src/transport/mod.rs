@@ -6,6 +6,7 @@
 //! | [`Listener`] | binds, accepts, counts, closes on shutdown |
 //! | `serve` | one connection from accept to its end: PROXY → TLS → protocol → application |
 //! | `answer_date` | the `Date` of stored answers, which Pingora overwrites |
+//! | `control_frames` | HTTP/2 frames that only cost CPU time, counted |
 //! | `guard` | what Pingora does not bound: whole request heads, stalled writes, silence |
 //! | [`Connection`] | the facts of a connection, found again in the session's digest |
 //! | [`Certificates`] | chosen by SNI, read again when files change |
@@ -20,6 +21,7 @@ mod bind;
 mod certificates;
 mod connection;
 mod connection_app;
+mod control_frames;
 mod guard;
 mod listener;
 mod proxy_protocol;
