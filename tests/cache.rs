@@ -354,7 +354,7 @@ fn a_seek_beyond_a_running_fill_does_not_wait_for_it() {
             Step::Send(body[100_000..].to_vec()),
         ])
     });
-    let edge = Edge::of(&origin).run();
+    let edge = Edge::of(&origin).set("cache.slices.enabled", false).run();
     let mut viewer = Connection::open(edge.http());
     viewer.send("GET /a HTTP/1.1\r\nHost: localhost\r\nRange: bytes=0-\r\n\r\n");
     assert_eq!(viewer.head().map(|head| head.status), Some(206));

@@ -30,6 +30,7 @@ mod purge;
 mod reload;
 mod replay;
 mod rfc9111;
+mod slices;
 mod smuggling;
 mod stalls;
 mod stopping;

@@ -149,30 +149,11 @@ fn a_first_client_that_stops_reading_holds_nobody_up() {
         Origin::start().handle("*", |_| Reply::cacheable("").length(16 << 20).steps(vec![Step::Pattern(16 << 20)]));
     let edge = Edge::of(&origin).tls().set("cache.memory", "256MiB").run();
     runtime().block_on(async {
-        for speech in [Speech::Http1, Speech::Http1Tls, Speech::Http3] {
+        for speech in Speech::ALL {
             let path = format!("/{speech:?}");
             let got = second_gets(speech, &edge, &path, &body).await;
             assert_eq!(got, Ok(()), "{speech:?}");
             assert_eq!(origin.count(&path), 1, "{speech:?}");
-        }
-    });
-}
-
-/// Pingora writes to an HTTP/2 client and reads for the store in one loop, so such a client does hold the others up: for
-/// `stall_timeout`, then it is cut and the fill goes on.
-#[test]
-fn a_first_client_on_http2_holds_others_up_for_the_stall_timeout_at_most() {
-    let body = pattern(16 << 20);
-    let origin =
-        Origin::start().handle("*", |_| Reply::cacheable("").length(16 << 20).steps(vec![Step::Pattern(16 << 20)]));
-    let edge = Edge::of(&origin).tls().set("cache.memory", "256MiB").set("limits.stall_timeout", "2s").run();
-    runtime().block_on(async {
-        for speech in [Speech::Http2, Speech::Http2Tls] {
-            let path = format!("/{speech:?}");
-            let got = second_gets(speech, &edge, &path, &body).await;
-            assert!(matches!(&got, Err(e) if !e.contains("held up")), "{speech:?}: the first is cut: {got:?}");
-            assert_eq!(origin.count(&path), 1, "{speech:?}: the fill went on");
-            assert!(edge.get(&path).expect_hit().body == body);
         }
     });
 }

@@ -4,9 +4,9 @@ use super::reload::Reloader;
 use super::source::AppSource;
 use crate::admin;
 use crate::cache::disk::{Disks, LogSettings};
-use crate::cache::{BanLog, Bans, MemoryStore, StoreSettings, collapse};
+use crate::cache::{BanLog, Bans, MemoryStore, Slices, StoreSettings, collapse};
 use crate::config::{Config, Loaded};
-use crate::edge::{self, Edge, Generation, Refreshes};
+use crate::edge::{self, Edge, Generation, Refreshes, SlicedObjects};
 use crate::http::loop_detection::LoopId;
 use crate::observe::{AccessLog, Lifecycle, Metrics};
 use crate::origin::Origins;
@@ -93,6 +93,7 @@ pub(super) async fn start(loaded: Loaded) -> Result<Running, Box<dyn Error>> {
         &Arc::new(ServerConf { upstream_keepalive_pool_size: ORIGIN_CONNECTIONS_KEPT_MAX, ..ServerConf::default() }),
         Edge {
             refreshes: Refreshes::default(),
+            slices: SlicedObjects::new(Slices::new(store, metrics.clone())),
             on_the_way: edge::on_the_way(),
             generation: generation.clone(),
             store,

@@ -1,13 +1,15 @@
 //! Why a URL is answered as it is: the same pure rules the edge runs, without a request.
 
-use crate::cache::{MemoryStore, ObjectInfo, Verdict};
+use crate::cache::{self, MemoryStore, ObjectInfo, Verdict};
 use crate::config::{Config, Site};
 use crate::http::freshness::{self, SiteTtl, TtlSource};
+use crate::http::slicing::ContentRange;
 use crate::http::{key, rules, tags};
 use crate::media::class;
 use futures_util::FutureExt;
 use http::Method;
 use pingora_cache::CacheKey;
+use pingora_cache::key::CompactCacheKey;
 use serde_json::{Value, json};
 use std::time::{Duration, SystemTime};
 
@@ -46,11 +48,11 @@ pub(super) async fn explain_with(
     let host = site.host_in_key.then_some(asked.host.as_str());
     let content_key =
         key::content_key(&site.name, host, &site.cache.key.apply(&rewritten)).map_err(|error| error.to_string())?;
-    let compact = CacheKey::new(content_key.clone(), "").to_compact();
+    let cache_key = CacheKey::new(content_key.clone(), "");
     let found = match store {
-        Some(store) => match store.contains(&compact) {
+        Some(store) => match held(store, &cache_key.to_compact()).await {
             Some(found) => Some(found),
-            None => store.contains_below(&compact).await,
+            None => held(store, &cache::head_key(&cache_key).to_compact()).await,
         },
         None => None,
     };
@@ -74,6 +76,14 @@ pub(super) async fn explain_with(
     }))
 }
 
+/// In RAM or below it.
+async fn held(store: &'static MemoryStore, key: &CompactCacheKey) -> Option<ObjectInfo> {
+    match store.contains(key) {
+        Some(found) => Some(found),
+        None => store.contains_below(key).await,
+    }
+}
+
 /// A stored object: its lifetime, and where that came from.
 fn describe(object: &ObjectInfo, site: &Site, path: &str) -> Value {
     let now = SystemTime::now();
@@ -81,9 +91,15 @@ fn describe(object: &ObjectInfo, site: &Site, path: &str) -> Value {
         Ok(ahead) => ahead.as_secs() as i64,
         Err(behind) => -(behind.duration().as_secs() as i64),
     };
+    // What is kept of a sliced object's head is no answer: the whole's is.
+    let sliced = match ContentRange::of(&object.headers) {
+        Some(ContentRange::Unsatisfied { complete }) => Some(complete),
+        _ => None,
+    };
     json!({
-        "status": object.status,
-        "bytes": object.body_bytes,
+        "status": if sliced.is_some() { 200 } else { object.status },
+        "bytes": sliced.unwrap_or(object.body_bytes),
+        "sliced": sliced.is_some(),
         "ttl_s": ttl_s,
         "ttl_source": source(object, site.cache.site_ttl(path, object.status), now).map(TtlSource::as_str),
         "age_s": now.duration_since(object.stored_at).unwrap_or_default().as_secs(),
@@ -104,7 +120,11 @@ fn source(object: &ObjectInfo, site_ttl: Option<SiteTtl>, now: SystemTime) -> Op
         request_authorized: false,
         request_has_cookie: false,
         request_no_store: false,
-        status: http::StatusCode::from_u16(object.status).ok()?,
+        // 206 is a sliced object's head; nothing else is kept so.
+        status: http::StatusCode::from_u16(object.status).ok().map(|status| match status {
+            http::StatusCode::PARTIAL_CONTENT => http::StatusCode::OK,
+            status => status,
+        })?,
         headers: &object.headers,
         strip_set_cookie: true,
         site_ttl,

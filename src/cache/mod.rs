@@ -7,6 +7,7 @@
 //! - `forms`: the coded forms of a body; `coder`: making them;
 //! - `budget`: the hard bound, as charges that lie inside the bytes they pay for; `eviction`: S3-FIFO, pure; `simulation`: the same
 //!   policy over keys and sizes alone, for `reelgate replay`;
+//! - `slices`: objects kept in parts, as a head and granules that are ordinary entries;
 //! - `bans`: purges as facts with a time, their log, and `sweep`: letting go of what they reach;
 //! - `inspect`: what is held of a key, for those who ask;
 //! - `meta`: copying and weighing heads; [`collapse`]: Pingora's cache lock as we use it;
@@ -32,6 +33,7 @@ mod meta;
 mod miss;
 mod recent_keys;
 mod simulation;
+mod slices;
 mod storage;
 mod store;
 mod sweep;
@@ -45,5 +47,6 @@ pub use hit::{FILL_FAILED, StoreHit, follows_fill, verdict_on_alias};
 pub use inspect::{Held, ObjectInfo};
 pub use meta::Version;
 pub use simulation::{EvictionSimulation, room_for_objects};
+pub use slices::{Asker, Fetch, Head, Run, Slices, Title, View, head_key};
 pub use storage::FILL_REFUSED;
 pub use store::{MemoryStore, StoreSettings, StoreStats};

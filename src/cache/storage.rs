@@ -183,6 +183,15 @@ impl MemoryStore {
         self.purge_now(PurgeTarget::Active(key));
     }
 
+    /// Whether what is whole in RAM has to be validated before it is given, whatever a request says.
+    pub fn is_stale(&self, key: &CompactCacheKey) -> bool {
+        let now = SystemTime::now();
+        match self.find(u128::from_be_bytes(key.combined_bin()), None, now) {
+            Some(Found::Object(object, verdict)) => verdict != Verdict::Clear || !object.meta.is_fresh(now),
+            _ => false,
+        }
+    }
+
     fn purge_now(&self, target: PurgeTarget<'_>) -> PurgeOutcome {
         let key = u128::from_be_bytes(target.key().combined_bin());
         self.forget_too_large(key);

@@ -104,6 +104,14 @@ impl Builder<'_> {
             let advice = "objects larger than the store are never kept; raise cache.memory, or lower this";
             self.warning("cache.object_max", "larger than `cache.memory`", Some(advice));
         }
+        if raw.slices.min_size < ByteSize::mib(1) {
+            let advice = "the least is 1MiB; to keep everything whole, set cache.slices.enabled to false";
+            self.error("cache.slices.min_size", "too small to be worth parts", Some(advice));
+        }
+        if raw.slices.read_ahead < ByteSize::mib(1) {
+            let advice = "the least is 1MiB: less would ask the origin for every few frames";
+            self.error("cache.slices.read_ahead", "too little", Some(advice));
+        }
         let mut disks: Vec<Disk> = Vec::new();
         for (index, disk) in raw.disk.0.iter().enumerate() {
             let path = PathBuf::from(&disk.path);
@@ -134,6 +142,11 @@ impl Builder<'_> {
             memory_bytes: raw.memory.0,
             disks,
             object_bytes_max: raw.object_max.0.min(raw.memory.0),
+            slices: Slices {
+                enabled: raw.slices.enabled,
+                bytes_min: raw.slices.min_size.0,
+                read_ahead_bytes_max: raw.slices.read_ahead.0,
+            },
             collapse_timeout: raw.collapse_timeout.0,
         }
     }

@@ -50,8 +50,19 @@ pub struct Cache {
     pub disks: Vec<Disk>,
     /// An object larger than this is passed on but not kept.
     pub object_bytes_max: u64,
+    pub slices: Slices,
     /// How long a follower waits for the head of a running fill before it asks the origin itself.
     pub collapse_timeout: Duration,
+}
+
+/// `cache.slices`: objects kept in parts.
+#[derive(Debug, Clone, Copy)]
+pub struct Slices {
+    pub enabled: bool,
+    /// A smaller object is kept whole.
+    pub bytes_min: u64,
+    /// Asked for ahead of one client at most.
+    pub read_ahead_bytes_max: u64,
 }
 
 /// One entry of `cache.disk`.

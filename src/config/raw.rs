@@ -75,6 +75,8 @@ pub struct RawCache {
     pub disk: OneOrMany<RawDisk>,
     /// An object larger than this is passed on but not kept; never more than `memory`.
     pub object_max: ByteSize,
+    /// Huge objects kept in parts.
+    pub slices: RawSlices,
     /// How long a request waits for the headers of the same request already on its way, before it asks the origin itself.
     #[schemars(extend("format" = "positive-time-span"))]
     pub collapse_timeout: TimeSpan,
@@ -86,8 +88,27 @@ impl Default for RawCache {
             memory: ByteSize::mib(512),
             disk: OneOrMany::default(),
             object_max: ByteSize::mib(64),
+            slices: RawSlices::default(),
             collapse_timeout: TimeSpan::secs(10),
         }
+    }
+}
+
+/// `cache.slices`
+#[derive(Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(default, deny_unknown_fields)]
+pub struct RawSlices {
+    /// Keep what answers ranges in parts: only what was asked for is fetched, and whatever its size it is kept.
+    pub enabled: bool,
+    /// A smaller object is fetched and kept whole.
+    pub min_size: ByteSize,
+    /// How far ahead of one client the origin is asked at most; what a client gets of it grows with its pace.
+    pub read_ahead: ByteSize,
+}
+
+impl Default for RawSlices {
+    fn default() -> Self {
+        Self { enabled: true, min_size: ByteSize::mib(8), read_ahead: ByteSize::mib(8) }
     }
 }
 

@@ -2,7 +2,7 @@
 
 use super::Edge;
 use super::context::{Context, InFlightGauge, UNIX_CLIENT};
-use super::refresh;
+use super::{follow, refresh, slices};
 use crate::http::fields::HeaderView;
 use crate::http::headers::{self, BadRequest};
 use crate::http::{cors, forwarded, key, rules, traceparent};
@@ -35,7 +35,9 @@ impl Edge {
             connection.request_begun();
         }
         ctx.refresh = refresh::of(session);
-        if ctx.refresh.is_none() {
+        ctx.part = slices::of(session);
+        ctx.follow = follow::of(session);
+        if !ctx.is_ours() {
             ctx.in_flight = Some(InFlightGauge::enter(&self.metrics));
         }
         let limits = ctx.generation.config.limits.clone();
@@ -62,6 +64,12 @@ impl Edge {
         if let Some(refresh) = &ctx.refresh {
             ctx.client = refresh.client.clone();
         }
+        if let Some(part) = &ctx.part {
+            (ctx.client, ctx.connection) = (part.client.clone(), part.connection.clone());
+        }
+        if let Some(follow) = &ctx.follow {
+            (ctx.client, ctx.connection) = (follow.client.clone(), follow.connection.clone());
+        }
         normalise_target(session.req_header_mut(), ctx)
     }
 
@@ -87,7 +95,7 @@ impl Edge {
         };
         let (site, limiter) = generation.site(index);
         (ctx.site_index, ctx.site) = (Some(index), Some(site.clone()));
-        if ctx.refresh.is_some() {
+        if ctx.is_ours() {
             // The client it is for has been let in.
             self.rewrite(session, ctx)?;
             return Ok(false);

@@ -84,6 +84,9 @@ impl Edge {
         if response.status != StatusCode::NO_CONTENT {
             response.insert_header(CONTENT_LENGTH, body.len().to_string())?;
         }
+        if let Some(follow) = &ctx.follow {
+            follow.says("none", ctx, false);
+        }
         self.decorate(&mut response, ctx)?;
         ctx.first_byte = Some(ctx.started.elapsed());
         let head_only = body.is_empty() || session.req_header().method == Method::HEAD;

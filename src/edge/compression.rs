@@ -224,7 +224,7 @@ impl Edge {
 }
 
 /// Whether an answer may be coded and is of a type that is worth it. Its size is looked at by whoever has it.
-fn is_codable(settings: &Compression, response: &ResponseHeader) -> bool {
+pub(super) fn is_codable(settings: &Compression, response: &ResponseHeader) -> bool {
     let content_type = response.headers.get(CONTENT_TYPE).and_then(|value| value.to_str().ok());
     content_type.is_some_and(|content_type| settings.types.matches(content_type))
         && rules::may_be_coded(response.status.as_u16(), &response.headers)

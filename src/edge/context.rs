@@ -1,8 +1,10 @@
 //! What the edge remembers of one request while it walks through the phases. It holds no bodies and no credentials.
 
+use super::follow::Follow;
 use super::generation::Generation;
 use super::keep::Validation;
 use super::refresh::Refresh;
+use super::slices::{Part, SliceNotes};
 use crate::cache::FillTime;
 use crate::config::Site;
 use crate::http::cache_control::RequestCacheControl;
@@ -56,6 +58,13 @@ pub struct Context {
     pub refusal: Option<String>,
     /// This request is the cache's own, to refresh what a client has been given stale.
     pub refresh: Option<Refresh>,
+    /// This request is the cache's own, for a part of a sliced object.
+    pub part: Option<Part>,
+    /// This request answers for a client's.
+    pub follow: Option<Follow>,
+    /// The `cache` label of an answer that another request gave.
+    pub answered_as: Option<&'static str>,
+    pub slices: SliceNotes,
 }
 
 /// What the cache did for this request.
@@ -159,6 +168,14 @@ impl Context {
             error: None,
             refusal: None,
             refresh: None,
+            part: None,
+            follow: None,
+            answered_as: None,
+            slices: SliceNotes::default(),
         }
+    }
+    /// A request of our own: the client it is for has been admitted, and is logged by its own request.
+    pub fn is_ours(&self) -> bool {
+        self.refresh.is_some() || self.part.is_some() || self.follow.is_some()
     }
 }

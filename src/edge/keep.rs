@@ -53,6 +53,7 @@ impl Edge {
         let object_bytes_max = ctx.generation.config.cache.object_bytes_max;
         if content_length(&header.headers).is_some_and(|bytes| bytes > object_bytes_max) {
             ctx.cache.detail = Some("too-large");
+            self.note_large(session, &header);
             return Ok(Uncacheable(NoCacheReason::ResponseTooLarge));
         }
         let now = SystemTime::now();
@@ -77,23 +78,11 @@ impl Edge {
             Ok(mut kept) => {
                 ctx.cache.stored = true;
                 self.note_codable(&header, &mut kept, ctx);
-                let fresh_until = kept.fresh_until(now);
                 ctx.cache.ttl_s = Some(kept.fresh_for.as_secs_f64().round() as i64);
                 for name in &kept.withheld {
                     withhold(&mut header, name, ctx);
                 }
-                // Pingora asks whether it may stand in at all; `reuse` knows for how long, and for what.
-                let stands_in = if kept.no_stale {
-                    Duration::ZERO
-                } else {
-                    kept.stale_if_error.unwrap_or(site.cache.stale_if_unreachable)
-                };
-                let stands_in_s = u32::try_from(stands_in.as_secs()).unwrap_or(u32::MAX);
-                // Stale answers are refreshed by `refresh.rs`: Pingora's own way fails over HTTP/2.
-                let mut meta = CacheMeta::new(fresh_until, now, 0, stands_in_s, header);
-                // Not the time of creation: by that Pingora tells variants of an older family.
-                meta.set_epoch_override(now.checked_sub(kept.age_at_receipt).unwrap_or(now));
-                meta.extensions_mut().insert(Arc::new(kept));
+                let mut meta = meta_of(kept, header, site.cache.stale_if_unreachable, now);
                 self.stamp(&mut meta, ctx);
                 Ok(Cacheable(meta))
             }
@@ -158,6 +147,7 @@ impl Edge {
         }
         if let Ok(key) = self.cache_key(session, ctx) {
             self.store.remove(&key.to_compact());
+            self.slices.forget(&key);
         }
         for path in &changed {
             let Some(index) = ctx.generation.route(ctx.host.as_deref(), path.split('?').next().unwrap_or("/")) else {
@@ -168,14 +158,34 @@ impl Edge {
             let kept_as = site.cache.key.apply(rewritten.as_deref().unwrap_or(path));
             let host = ctx.host.as_deref().filter(|_| site.host_in_key);
             if let Ok(key) = key::content_key(&site.name, host, &kept_as) {
-                self.store.remove(&CacheKey::new(key, "").to_compact());
+                let key = CacheKey::new(key, "");
+                self.store.remove(&key.to_compact());
+                self.slices.forget(&key);
             }
         }
     }
 }
 
+/// A head as it is stored, with what was decided about it.
+pub(super) fn meta_of(
+    kept: Storable,
+    header: ResponseHeader,
+    stale_if_unreachable: Duration,
+    now: SystemTime,
+) -> CacheMeta {
+    // Pingora asks whether it may stand in at all; `reuse` knows for how long, and for what.
+    let stands_in = if kept.no_stale { Duration::ZERO } else { kept.stale_if_error.unwrap_or(stale_if_unreachable) };
+    let stands_in_s = u32::try_from(stands_in.as_secs()).unwrap_or(u32::MAX);
+    // Stale answers are refreshed by `refresh.rs`: Pingora's own way fails over HTTP/2.
+    let mut meta = CacheMeta::new(kept.fresh_until(now), now, 0, stands_in_s, header);
+    // Not the time of creation: by that Pingora tells variants of an older family.
+    meta.set_epoch_override(now.checked_sub(kept.age_at_receipt).unwrap_or(now));
+    meta.extensions_mut().insert(Arc::new(kept));
+    meta
+}
+
 /// The stored head with the fields of a 304.
-fn merged(meta: &CacheMeta, fresh: &HeaderMap) -> Result<ResponseHeader> {
+pub(super) fn merged(meta: &CacheMeta, fresh: &HeaderMap) -> Result<ResponseHeader> {
     let fields = update::merge(meta.headers(), fresh);
     let mut header = ResponseHeader::build_no_case(meta.response_header().status, Some(fields.len()))?;
     for (name, value) in &fields {
@@ -190,7 +200,7 @@ fn merged(meta: &CacheMeta, fresh: &HeaderMap) -> Result<ResponseHeader> {
 
 /// A copy without the letter case of the field names, which mean the same in any (RFC 9110 §5.1). Pingora keeps the case in a
 /// second map, that every hit would copy and change beside the first.
-fn without_case(response: &ResponseHeader) -> ResponseHeader {
+pub(super) fn without_case(response: &ResponseHeader) -> ResponseHeader {
     http::response::Parts::from(response.clone()).into()
 }
 

@@ -2,6 +2,7 @@
 
 use super::context::Context;
 use super::{Edge, failure};
+use crate::http::cache_status::Fwd;
 use crate::observe::{AccessRecord, Answer, AnswerLabels, OriginExchange};
 use http::header::{REFERER, USER_AGENT};
 use http::{HeaderMap, Version};
@@ -15,6 +16,10 @@ impl Edge {
         if let Some(error) = error {
             ctx.error.get_or_insert(failure::classify(error).reason);
             tracing::debug!(reason = ctx.error, kind = ?error.etype(), "request failed");
+        }
+        if let (Some(site), true) = (&ctx.site, ctx.origin.body_bytes > 0) {
+            let bytes = self.metrics.origin_body_bytes.with_label_values(&[&site.origin.name]);
+            bytes.inc_by(ctx.origin.body_bytes);
         }
         if ctx.in_flight.take().is_none() {
             return;
@@ -33,9 +38,6 @@ impl Edge {
         ctx.generation.answers(ctx.site_index).count(AnswerLabels { protocol, class, cache, status }, answer);
         if session.cache.lock_duration().is_some() || ctx.cache.collapsed {
             m.cache_collapsed.with_label_values(&[site]).inc();
-        }
-        if let (Some(site), true) = (&ctx.site, ctx.origin.body_bytes > 0) {
-            m.origin_body_bytes.with_label_values(&[&site.origin.name]).inc_by(ctx.origin.body_bytes);
         }
 
         let access_log = self.access_log.load();
@@ -90,11 +92,16 @@ fn protocol(session: &Session) -> &'static str {
 }
 
 /// The `cache` label: what a person wants to count.
-fn cache_label(session: &Session, ctx: &Context) -> &'static str {
+pub(super) fn cache_label(session: &Session, ctx: &Context) -> &'static str {
     if ctx.own_answer {
         return "none";
     }
+    if let Some(label) = ctx.answered_as {
+        return label;
+    }
     match session.cache.phase() {
+        CachePhase::Hit if matches!(ctx.slices.fwd, Some(Fwd::UriMiss | Fwd::Partial)) => "miss",
+        CachePhase::Hit if ctx.slices.fwd_status == Some(304) => "revalidated",
         CachePhase::Hit if ctx.cache.ttl_s.is_some_and(|left| left < 0) => "stale",
         CachePhase::Hit => "hit",
         CachePhase::Stale | CachePhase::StaleUpdating => "stale",

@@ -29,6 +29,9 @@ impl Edge {
     /// Decides whether the cache is asked at all.
     pub(super) fn open_cache(&self, session: &mut Session, ctx: &mut Context) {
         let Some(site) = ctx.site.clone() else { return };
+        if ctx.part.is_some() || self.show_slices(session, ctx) {
+            return;
+        }
         let request = session.req_header();
         let refuse = |ctx: &mut Context, fwd, detail| {
             ctx.cache.bypass = Some(fwd);
@@ -51,12 +54,17 @@ impl Edge {
             return refuse(ctx, Fwd::Bypass, Some("request-body"));
         }
         let request = session.req_header();
-        let Ok(key) = self.cache_key(session, ctx) else { return refuse(ctx, Fwd::Bypass, Some("key-too-long")) };
+        let Ok(key) = ctx.cache.key.take().map_or_else(|| self.cache_key(session, ctx), Ok) else {
+            return refuse(ctx, Fwd::Bypass, Some("key-too-long"));
+        };
         let compact = key.to_compact();
         if self.store.is_too_large(&compact) {
             return refuse(ctx, Fwd::Bypass, Some("too-large"));
         }
-        if request.headers.contains_key(RANGE) && !ctx.cache.refuses_identity && self.is_far(&request.headers, &compact)
+        let large = !ctx.slices.small;
+        if request.headers.contains_key(RANGE)
+            && !ctx.cache.refuses_identity
+            && self.is_far(&request.headers, &compact, large)
         {
             return refuse(ctx, Fwd::Partial, Some("range"));
         }
@@ -70,14 +78,15 @@ impl Edge {
 
     /// Whether a range is better fetched by itself. Pingora fills the whole object to serve a part of it: right where the
     /// range is the whole (browsers ask for films by `bytes=0-`) or the fill is nearly there, else a seek would wait for
-    /// all that lies before it. Slices, a later step, take this over.
-    fn is_far(&self, headers: &HeaderMap, key: &CompactCacheKey) -> bool {
+    /// all that lies before it. `large`: what is not there at all may be.
+    pub(super) fn is_far(&self, headers: &HeaderMap, key: &CompactCacheKey, large: bool) -> bool {
         const LENGTH_UNKNOWN: u64 = u64::MAX;
         let asked = headers.get(RANGE).map(|range| byte_range::parse(range.as_bytes(), LENGTH_UNKNOWN));
-        let Some(Selection::Part(asked)) = asked else { return self.store.held(key).is_none() };
+        let Some(Selection::Part(asked)) = asked else { return large && self.store.held(key).is_none() };
         match self.store.held(key) {
             Some(Held::Whole) => false,
             Some(Held::Filling { body_bytes }) => asked.first > body_bytes.saturating_add(FILL_AHEAD_BYTES),
+            None if !large => false,
             None => asked.first > 0 || asked.last < LENGTH_UNKNOWN - 1 || headers.contains_key(IF_RANGE),
         }
     }
@@ -119,6 +128,12 @@ impl Edge {
         is_fresh: bool,
         ctx: &mut Context,
     ) -> Option<ForcedFreshness> {
+        if ctx.slices.is_shown() {
+            if let Some(connection) = &ctx.connection {
+                connection.answer_may_pause();
+            }
+            return Some(ForcedFreshness::ForceFresh);
+        }
         let now = SystemTime::now();
         ctx.cache.ttl_s = Some(seconds_until(meta.fresh_until(), now));
         ctx.cache.collapsed = follows_fill(hit);
@@ -260,7 +275,7 @@ impl Edge {
 
 /// What a request may do to the store. `If-Match` and `If-Unmodified-Since` are the origin's to judge (RFC 9111 §4.3.2), and
 /// would be lost where the cache asks for itself; a HEAD for what is not here should not fetch the whole body.
-fn filling(request: &RequestHeader, asked: &RequestCacheControl) -> Filling {
+pub(super) fn filling(request: &RequestHeader, asked: &RequestCacheControl) -> Filling {
     let conditional = request.headers.contains_key(IF_MATCH) || request.headers.contains_key(IF_UNMODIFIED_SINCE);
     if asked.no_store || asked.only_if_cached || conditional {
         Filling::Never
@@ -273,7 +288,7 @@ fn filling(request: &RequestHeader, asked: &RequestCacheControl) -> Filling {
 
 /// Whether `If-Match` and `If-Unmodified-Since` hold for what is stored. Where they do not, the origin may have a newer
 /// version for which they do.
-fn holds_here(request: &RequestHeader, meta: &CacheMeta, modified: SystemTime) -> bool {
+pub(super) fn holds_here(request: &RequestHeader, meta: &CacheMeta, modified: SystemTime) -> bool {
     let etag = meta.headers().get(ETAG).and_then(|value| value.to_str().ok());
     let validators = Validators { etag, last_modified: Some(modified) };
     precondition::evaluate(&request.method, &request.headers, validators) != Outcome::Failed
@@ -284,7 +299,7 @@ fn date(headers: &HeaderMap, name: &str) -> Option<SystemTime> {
 }
 
 /// To the nearest second; negative once it has passed.
-fn seconds_until(time: SystemTime, now: SystemTime) -> i64 {
+pub(super) fn seconds_until(time: SystemTime, now: SystemTime) -> i64 {
     match time.duration_since(now) {
         Ok(ahead) => ahead.as_secs_f64().round() as i64,
         Err(behind) => -(behind.duration().as_secs_f64().round() as i64),

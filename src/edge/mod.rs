@@ -10,6 +10,7 @@ mod compression;
 mod context;
 mod failure;
 mod fetch;
+mod follow;
 mod generation;
 mod keep;
 mod limiter;
@@ -18,10 +19,12 @@ mod lookup;
 mod purge;
 mod refresh;
 mod respond;
+mod slices;
 
 pub use coders::on_the_way;
 pub use generation::Generation;
 pub use refresh::Refreshes;
+pub use slices::SlicedObjects;
 
 use crate::cache::MemoryStore;
 use crate::http::loop_detection::LoopId;
@@ -56,6 +59,7 @@ pub struct Edge {
     /// None: switched off.
     pub access_log: Arc<ArcSwapOption<AccessLog>>,
     pub refreshes: Refreshes,
+    pub slices: SlicedObjects,
     /// Room for answers that are coded on their way.
     pub on_the_way: Arc<Semaphore>,
     /// Who we are in `CDN-Loop`.
@@ -95,11 +99,18 @@ impl ProxyHttp for Edge {
     }
 
     async fn request_filter(&self, session: &mut Session, ctx: &mut Context) -> Result<bool> {
-        self.admit(session, ctx).await
+        let answered = self.admit(session, ctx).await?;
+        if answered {
+            return Ok(true);
+        }
+        self.settle_range_coding(session, ctx)?;
+        if self.open_slices(session, ctx).await? {
+            return Ok(true);
+        }
+        self.follow(session, ctx).await
     }
 
     fn request_cache_filter(&self, session: &mut Session, ctx: &mut Context) -> Result<()> {
-        self.settle_range_coding(session, ctx)?;
         self.open_cache(session, ctx);
         Ok(())
     }
@@ -158,11 +169,12 @@ impl ProxyHttp for Edge {
         response: &mut ResponseHeader,
         ctx: &mut Context,
     ) -> RangeType {
-        if self.range_counts(session, response) && !self.is_coded_whole(session, response, ctx) {
-            range_header_filter(session.req_header(), response, Some(RANGES_MAX))
-        } else {
-            RangeType::None
-        }
+        let asked = match self.range_counts(session, response) && !self.is_coded_whole(session, response, ctx) {
+            true => range_header_filter(session.req_header(), response, Some(RANGES_MAX)),
+            false => RangeType::None,
+        };
+        self.note_ranges(&asked, ctx);
+        asked
     }
 
     fn should_serve_stale(&self, session: &mut Session, ctx: &mut Context, error: Option<&Error>) -> bool {
@@ -170,7 +182,7 @@ impl ProxyHttp for Edge {
     }
 
     fn allow_spawning_subrequest(&self, _session: &Session, ctx: &Context) -> bool {
-        ctx.refresh.is_none()
+        ctx.refresh.is_none() && ctx.part.is_none()
     }
 
     async fn upstream_peer(&self, session: &mut Session, ctx: &mut Context) -> Result<Box<HttpPeer>> {

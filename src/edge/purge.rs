@@ -35,12 +35,12 @@ impl Edge {
     }
 }
 
-fn has_aliases(ctx: &Context) -> bool {
+pub(super) fn has_aliases(ctx: &Context) -> bool {
     ctx.site.as_ref().is_some_and(|site| !site.rewrites.is_empty())
 }
 
 /// A content key but for the site's rewrites. None: too long to be one.
-fn url_as_asked(ctx: &Context) -> Option<String> {
+pub(super) fn url_as_asked(ctx: &Context) -> Option<String> {
     let site = ctx.site.as_ref()?;
     let host = ctx.host.as_deref().filter(|_| site.host_in_key);
     let target = key::normalise_path_and_query(&ctx.target).ok()?;

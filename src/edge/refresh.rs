@@ -91,7 +91,7 @@ impl Edge {
             Begun::TooMany => return self.metrics.limits_reached.with_label_values(&["refreshes"]).inc(),
         };
         let Some(spawner) = session.subrequest_spawner.take() else { return };
-        let head = head(&ctx.target, authority, &session.req_header().headers);
+        let head = head(&ctx.target, authority, &session.req_header().headers, &[]);
         tokio::spawn(async move {
             let mut template = ServerSession::new_http1(Box::new(Cursor::new(head)));
             if !matches!(template.read_request().await, Ok(true)) {
@@ -111,18 +111,24 @@ pub(super) fn of(session: &mut Session) -> Option<Refresh> {
     given.downcast_mut::<Option<Refresh>>()?.take()
 }
 
-/// What the client asked for, as if a cache had asked.
-fn head(target: &str, authority: &str, headers: &HeaderMap) -> Vec<u8> {
+/// What the client asked for, as if a cache had asked, with fields of our own.
+pub(super) fn head(target: &str, authority: &str, headers: &HeaderMap, own: &[(HeaderName, &str)]) -> Vec<u8> {
     let mut head = format!("GET {target} HTTP/1.1\r\nHost: {authority}\r\n").into_bytes();
     for (name, value) in headers {
-        if OF_THE_CLIENT.contains(name) {
+        if OF_THE_CLIENT.contains(name) || own.iter().any(|(own, _)| own == name) {
             continue;
         }
-        head.extend_from_slice(name.as_str().as_bytes());
-        head.extend_from_slice(b": ");
-        head.extend_from_slice(value.as_bytes());
-        head.extend_from_slice(b"\r\n");
+        append(&mut head, name, value.as_bytes());
+    }
+    for (name, value) in own {
+        append(&mut head, name, value.as_bytes());
     }
     head.extend_from_slice(b"\r\n");
     head
+}
+
+fn append(head: &mut Vec<u8>, name: &HeaderName, value: &[u8]) {
+    for part in [name.as_str().as_bytes(), b": ", value, b"\r\n"] {
+        head.extend_from_slice(part);
+    }
 }

@@ -80,7 +80,12 @@ impl Edge {
         if response.status.is_informational() {
             return Ok(());
         }
+        if let Some(part) = &ctx.part {
+            part.answered(ctx);
+            return Ok(());
+        }
         ctx.first_byte = Some(ctx.started.elapsed());
+        self.note_missing(session, response, ctx);
         self.encode(session, response, ctx)?;
         // RFC 9112 §6.1: HTTP/1.0 knows no chunks; there the end of the connection ends the body.
         if session.req_header().version < Version::HTTP_11 && response.headers.contains_key(TRANSFER_ENCODING) {
@@ -92,6 +97,10 @@ impl Edge {
             ctx.class = class::classify(session.req_header().uri.path(), content_type);
         }
         self.complete(session, response, ctx)?;
+        if let Some(follow) = &ctx.follow {
+            let collapsed = ctx.cache.collapsed || session.cache.lock_duration().is_some();
+            follow.says(super::log::cache_label(session, ctx), ctx, collapsed);
+        }
         let status = self.cache_status(session, ctx);
         response.append_header(CACHE_STATUS, status.to_string())?;
         self.allow_origins(session, response, ctx)?;
@@ -157,6 +166,12 @@ impl Edge {
             ..CacheStatus::default()
         };
         match session.cache.phase() {
+            CachePhase::Hit if ctx.slices.fwd.is_some() => {
+                status.fwd = ctx.slices.fwd;
+                status.fwd_status = ctx.slices.fwd_status;
+                status.stored = true;
+                status.ttl = ctx.cache.ttl_s;
+            }
             CachePhase::Hit => {
                 status.hit = true;
                 status.ttl = ctx.cache.ttl_s;

@@ -24,6 +24,7 @@ pub mod redact;
 pub mod reuse;
 pub mod route;
 pub mod rules;
+pub mod slicing;
 pub mod tags;
 pub mod targeted;
 pub mod traceparent;
