@@ -237,12 +237,6 @@ impl Drop for Http3 {
 /// An answer's stream; dropping it gives up the rest.
 struct Http3Stream(h3::client::RequestStream<h3_quinn::BidiStream<Bytes>, Bytes>);
 
-impl Drop for Http3Stream {
-    fn drop(&mut self) {
-        self.0.stop_sending(h3::error::Code::H3_REQUEST_CANCELLED);
-    }
-}
-
 impl Http3 {
     async fn open(address: SocketAddr) -> Result<(Self, AbortHandle), String> {
         let text = |e: &dyn std::fmt::Display| e.to_string();
