@@ -149,7 +149,15 @@ fn random_streams_leave_the_edge_answering() {
         thrown += streams.len();
     }
     assert!(thrown > 50, "{thrown} only");
-    assert_eq!(origin.garbage(), Vec::<String>::new(), "an origin got what is no request");
+    // The scripted origin takes letters only for a method; any token is one.
+    let is_request = |head: &String| {
+        let mut words = head.lines().next().unwrap_or_default().split(' ');
+        let method = words.next().is_some_and(|word| http::Method::from_bytes(word.as_bytes()).is_ok());
+        let target = words.next().is_some_and(|word| word.starts_with('/') || word == "*");
+        method && target && words.eq(["HTTP/1.1"])
+    };
+    let garbage: Vec<String> = origin.garbage().into_iter().filter(|head| !is_request(head)).collect();
+    assert_eq!(garbage, Vec::<String>::new(), "an origin got what is no request");
     runtime().block_on(async {
         let mut player = Player::open(Speech::Http3, edge.https(), None).await.expect("a connection");
         assert_eq!(player.get("/after").await.expect("an answer").status, 200);
