@@ -3,8 +3,8 @@
 use std::sync::Arc;
 use std::time::SystemTime;
 
-use pingora_cache::CacheMeta;
 use pingora_cache::key::{CacheHashKey, CompactCacheKey};
+use pingora_cache::{CacheKey, CacheMeta};
 
 use super::bans::{Stamp, Verdict};
 use super::head;
@@ -41,6 +41,12 @@ pub struct ObjectInfo {
 }
 
 impl MemoryStore {
+    /// Whether memory holds an object under this very key, fresh or not.
+    pub fn holds_whole(&self, key: &CacheKey) -> bool {
+        let key = u128::from_be_bytes(key.combined_bin());
+        self.shard(key).read().get(&key).is_some_and(|slot| slot.object.is_some())
+    }
+
     /// How much is held of a key: complete, or filling and this far. Cheaper than [`Self::contains`].
     pub fn held(&self, key: &CompactCacheKey) -> Option<Held> {
         let key = u128::from_be_bytes(key.combined_bin());

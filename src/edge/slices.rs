@@ -95,11 +95,20 @@ impl Edge {
         if !settings.enabled || !site.cache.enabled || !reads || ctx.long_lived || ctx.is_ours() {
             return Ok(false);
         }
-        // Parts are never coded.
-        if !session.is_body_empty() || !Accepts::of(&session.req_header().headers).allows_identity() {
+        if !session.is_body_empty() {
             return Ok(false);
         }
         let Ok(key) = self.cache_key(session, ctx) else { return Ok(false) };
+        // What most requests are for, and the way of most of them: it is kept whole.
+        if self.store.holds_whole(&key) {
+            ctx.cache.key = Some(key);
+            return Ok(false);
+        }
+        // Parts are never coded.
+        if !Accepts::of(&session.req_header().headers).allows_identity() {
+            ctx.cache.key = Some(key);
+            return Ok(false);
+        }
         let request = session.req_header();
         if site.cache.honor_request_directives {
             ctx.cache.asked = reuse::request_directives(&request.headers);

@@ -4,8 +4,8 @@
 //! is needed is in ordinary fields, so whatever keeps entries keeps heads. The version (*generation*) is a hash of length and
 //! validator: a head that was lost finds its granules again, and an object that changes back finds its old ones.
 
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, LazyLock};
 use std::time::{Duration, SystemTime};
 
 use http::StatusCode;
@@ -80,7 +80,7 @@ impl Title {
     }
 
     pub(super) fn head_key(&self) -> CacheKey {
-        variant(self.primary, hash_key("slices head"))
+        variant(self.primary, *HEAD_VARIANCE)
     }
 
     pub(super) fn granule_key(&self, index: u64) -> CacheKey {
@@ -113,9 +113,12 @@ fn variant(primary: HashBinary, variance: HashBinary) -> CacheKey {
     key
 }
 
+/// What tells the head from the granules.
+static HEAD_VARIANCE: LazyLock<HashBinary> = LazyLock::new(|| hash_key("slices head"));
+
 /// Where the head of a sliced object is kept, by the key of the object.
 pub fn head_key(key: &CacheKey) -> CacheKey {
-    let mut head_key = variant(key.primary_bin(), hash_key("slices head"));
+    let mut head_key = variant(key.primary_bin(), *HEAD_VARIANCE);
     head_key.extensions = key.extensions.clone();
     head_key
 }
