@@ -5,7 +5,7 @@
 
 use super::world::{World, body, claimed, expect_bytes, path, version_of};
 use super::{edge_with, kill, purge, recovered, stop};
-use crate::support::{Connection, Edge, EdgeBuilder, Request};
+use crate::support::{Connection, Edge, EdgeBuilder, Request, Response};
 use serde_json::json;
 
 #[derive(Debug, Clone, Copy, PartialEq)]
@@ -42,7 +42,17 @@ impl Model {
     }
 
     fn one(&mut self) -> usize {
-        self.random.usize(..self.known.len())
+        let at = self.random.usize(..self.known.len());
+        if let Some(step) = self.log.last_mut() {
+            *step += &format!(" of {at}");
+        }
+        at
+    }
+
+    fn note(&mut self, answer: &Response) {
+        if let Some(step) = self.log.last_mut() {
+            *step += &format!(": {} {:?}", answer.status, answer.cache_status());
+        }
     }
 
     fn bytes(known: &Known) -> usize {
@@ -50,6 +60,7 @@ impl Model {
     }
 
     /// After a whole answer: what the model expects now.
+    #[track_caller]
     fn answered(&mut self, at: usize, version: u64, hit: bool) {
         let current = self.world.version(&self.known[at].path);
         let known = &mut self.known[at];
@@ -72,6 +83,7 @@ impl Model {
         let at = self.one();
         let path = self.known[at].path.clone();
         let answer = self.edge().get(&path);
+        self.note(&answer);
         let version = version_of(&path, &answer);
         self.answered(at, version, answer.is_hit());
     }
@@ -103,6 +115,7 @@ impl Model {
         let mut connection = Connection::open(self.edge().http());
         connection.send(Request::get(&known.path).to_bytes());
         let head = connection.head().expect("a head");
+        self.note(&head);
         let version = claimed(&head);
         assert!(version >= known.floor, "v{version}: {known:?}");
         let wanted = self.random.usize(..=Self::bytes(&known));
@@ -122,7 +135,8 @@ impl Model {
         let first = self.random.usize(..bytes);
         let last = self.random.usize(first..bytes);
         let answer = self.edge().send(&Request::get(&known.path).header("Range", &format!("bytes={first}-{last}")));
-        assert!(answer.complete, "{answer:?}");
+        self.note(&answer);
+        assert!(answer.complete, "{:?}", answer.headers);
         let version = claimed(&answer);
         assert!(version >= known.floor, "v{version}: {known:?}");
         match answer.status {
@@ -175,7 +189,21 @@ impl Model {
         self.known[at].kept = Kept::No;
     }
 
+    /// Where a disk that is slow refused something, what it has is not known.
+    fn forgive_refusals(&mut self) {
+        if self.edge().metrics().value("reelgate_disk_refused_total", &[]) > 0.5 {
+            self.forget();
+        }
+    }
+
+    fn forget(&mut self) {
+        for known in self.known.iter_mut().filter(|known| known.kept != Kept::No) {
+            known.kept = Kept::Perhaps;
+        }
+    }
+
     fn restart(&mut self, ends: fn(&Edge)) {
+        self.forgive_refusals();
         ends(self.edge());
         self.edge = None;
         let running = self.builder.clone().run();
@@ -195,9 +223,7 @@ impl Model {
             60..62 => ("restart", |model| model.restart(stop)),
             _ => ("crash", |model| {
                 model.restart(kill);
-                for known in model.known.iter_mut().filter(|known| known.kept != Kept::No) {
-                    known.kept = Kept::Perhaps;
-                }
+                model.forget();
             }),
         };
         self.log.push(format!("{before} {name}"));
@@ -208,7 +234,7 @@ impl Model {
 impl Drop for Model {
     fn drop(&mut self) {
         if std::thread::panicking() {
-            eprintln!("{:#?}\nlast steps: {:?}", self.known, &self.log[self.log.len().saturating_sub(12)..]);
+            eprintln!("{:#?}\nlast steps: {:#?}", self.known, &self.log[self.log.len().saturating_sub(40)..]);
         }
     }
 }
