@@ -45,7 +45,7 @@ impl LogSettings {
             name: index.to_string(),
             size_bytes: disk.size_bytes,
             queue_bytes_max: 64 << 20,
-            reads_max: 32,
+            reads_max: 16,
             sync_interval: Duration::from_secs(1),
             admission: match disk.admit {
                 config::DiskAdmission::All => Admission::All,
