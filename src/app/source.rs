@@ -78,8 +78,8 @@ impl Source for AppSource {
         }
         if let Some(disks) = self.store.disks() {
             checks.extend(disks.logs().map(|log| disk_check(&log.stats())));
-            let away = disks.failures().map(|failure| Check {
-                name: "disk".to_owned(),
+            let away = disks.failures().map(|(disk, failure)| Check {
+                name: format!("disk:{disk}"),
                 health: Health::Degraded,
                 detail: failure.to_owned(),
             });

@@ -16,11 +16,14 @@ use super::state::Shared;
 use super::{Found, LogSettings, LogState, LogStats, OpenError, ReadError, Record, Refusal, Ticket, admit, writer};
 use crate::observe::Metrics;
 
-const SEGMENT_BYTES_MAX: u64 = 64 << 20;
+/// An object of 64 MiB, what is kept at most by default, fits with its head.
+const SEGMENT_BYTES_MAX: u64 = 66 << 20;
 const SEGMENTS_MIN: u64 = 16;
 /// Each has a file open; on large disks segments are larger.
 const SEGMENTS_MAX: u64 = 512;
 const SIZE_BYTES_MIN: u64 = 1 << 20;
+/// A queue filled up to this part of it waits for nobody.
+const NEARLY_EMPTY: u64 = 4;
 
 /// A log of objects in one folder. Dropped without [`Log::close`], it ends as if the process had been killed.
 #[derive(Debug)]
@@ -81,6 +84,17 @@ impl Log {
     /// As [`Self::find`], without leaving a trace.
     pub fn peek(&self, key: u128) -> Option<Found> {
         self.shared.index.get(key).map(|located| found(key, located))
+    }
+
+    /// Whether nothing of `key` is found, and the queue is nearly empty: something offered now is written soon.
+    pub fn lacks_with_room(&self, key: u128) -> bool {
+        self.shared.index.get(key).is_none()
+            && self.shared.queue.filled().0 <= self.shared.settings.queue_bytes_max / NEARLY_EMPTY
+    }
+
+    /// Memory of the index, and of what estimates how often a key was asked for.
+    pub fn index_bytes(&self) -> u64 {
+        self.shared.index_bytes()
     }
 
     /// The key was asked for and [`Self::find`] was not called, because RAM had it: it is told for the sake of admission.
