@@ -2,13 +2,18 @@
 
 use super::context::Context;
 use super::{Edge, failure};
+use crate::http::tags;
 use crate::observe::{AccessRecord, Answer, AnswerLabels, OriginExchange};
 use http::header::{REFERER, USER_AGENT};
 use http::{HeaderMap, Version};
 use pingora_cache::CachePhase;
+use pingora_cache::key::CacheHashKey;
 use pingora_error::Error;
 use pingora_proxy::Session;
 use std::time::SystemTime;
+
+/// Of an object with more tags, these are counted.
+const TAGS_COUNTED_MAX: usize = 8;
 
 impl Edge {
     pub(super) fn log(&self, session: &mut Session, error: Option<&Error>, ctx: &mut Context) {
@@ -37,6 +42,8 @@ impl Edge {
         if let (Some(site), true) = (&ctx.site, ctx.origin.body_bytes > 0) {
             m.origin_body_bytes.with_label_values(&[&site.origin.name]).inc_by(ctx.origin.body_bytes);
         }
+
+        self.count_what_is_asked_for(session, ctx, sent);
 
         let access_log = self.access_log.load();
         let Some(access_log) = &*access_log else { return };
@@ -73,6 +80,23 @@ impl Edge {
             referer: field(&request.headers, REFERER.as_str()),
             error: ctx.error.map(str::to_owned),
         });
+    }
+}
+
+impl Edge {
+    /// For those who ask what is asked for most: what has a key, by its key, and the tags of what was found or stored.
+    fn count_what_is_asked_for(&self, session: &Session, ctx: &Context, sent: u64) {
+        let Some(key) = &ctx.cache.key else { return };
+        if ctx.refresh.is_some() {
+            return;
+        }
+        let top = &self.metrics.top;
+        let key = u128::from_be_bytes(key.combined_bin());
+        top.count_object(key, sent, || format!("{}{}", ctx.authority.as_deref().unwrap_or_default(), ctx.target));
+        if let Some(meta) = session.cache.maybe_cache_meta() {
+            let tags = tags::of(meta.headers());
+            tags.list.iter().take(TAGS_COUNTED_MAX).for_each(|tag| top.count_tag(tag, sent));
+        }
     }
 }
 

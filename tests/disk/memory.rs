@@ -32,5 +32,7 @@ fn resident_memory_stays_within_the_bound_under_load() {
     eprintln!("resident: {highest} MiB of {bound} MiB");
     assert!(highest <= bound, "{highest} MiB of {bound} MiB");
     let metrics = edge.metrics();
+    let index = metrics.value("reelgate_disk_index_bytes", &[]);
+    assert!(index > 0.0 && metrics.value("reelgate_cache_bytes", &[("tier", "memory")]) > index, "it is paid for");
     assert!(metrics.value("reelgate_cache_bytes", &[("tier", "memory")]) <= (MEMORY * MIB) as f64);
 }

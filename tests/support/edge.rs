@@ -314,7 +314,10 @@ impl EdgeBuilder {
     fn start(&self, config: Value) -> Edge {
         let file = self.folder.path().join("reelgate.yaml");
         write_config(&file, &to_yaml(&config));
-        let mut command = self.wrapper.iter().map(String::as_str).chain([env!("CARGO_BIN_EXE_reelgate")]);
+        // Another build of the edge, to measure it.
+        let binary =
+            std::env::var("REELGATE_TEST_BINARY").unwrap_or_else(|_| env!("CARGO_BIN_EXE_reelgate").to_owned());
+        let mut command = self.wrapper.iter().chain([&binary]);
         let mut child = Command::new(command.next().expect("the binary is there"))
             .args(command)
             .args(["serve", "-c"])
