@@ -84,19 +84,17 @@ impl Edge {
 }
 
 impl Edge {
-    /// For those who ask what is asked for most: what has a key, by its key, and the tags of what was found or stored.
+    /// For those who ask what is asked for most: what was found or stored, by its key (all variants as one), and its tags.
     fn count_what_is_asked_for(&self, session: &Session, ctx: &Context, sent: u64) {
-        let Some(key) = &ctx.cache.key else { return };
+        let Some(meta) = session.cache.maybe_cache_meta() else { return };
         if ctx.refresh.is_some() {
             return;
         }
         let top = &self.metrics.top;
-        let key = u128::from_be_bytes(key.combined_bin());
+        let key = u128::from_be_bytes(session.cache.cache_key().primary_bin());
         top.count_object(key, sent, || format!("{}{}", ctx.authority.as_deref().unwrap_or_default(), ctx.target));
-        if let Some(meta) = session.cache.maybe_cache_meta() {
-            let tags = tags::of(meta.headers());
-            tags.list.iter().take(TAGS_COUNTED_MAX).for_each(|tag| top.count_tag(tag, sent));
-        }
+        let tags = tags::of(meta.headers());
+        tags.list.iter().take(TAGS_COUNTED_MAX).for_each(|tag| top.count_tag(tag, sent));
     }
 }
 

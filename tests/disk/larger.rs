@@ -121,3 +121,22 @@ fn a_larger_disk_keeps_all_and_a_smaller_one_what_fits() {
     let bytes: u64 = files.filter_map(|file| file.ok()?.metadata().ok()).map(|file| file.len()).sum();
     assert!(bytes <= 33 << 20, "{bytes}");
 }
+
+#[test]
+fn what_was_asked_for_and_leaves_ram_is_offered_again_to_a_disk_that_lacks_it() {
+    let world = World::new();
+    let edge = edge_with(&world, "16MiB", "8MiB").run();
+    let hot = paths(24, 400_000);
+    for path in &hot {
+        // In RAM, while the disk has it.
+        assert_eq!(get_all(&edge, &[path.clone(), path.clone()], 1), 1);
+    }
+    // The first of them were reclaimed by then; what is asked for once drives them from RAM.
+    let once: Vec<String> = (0..60).map(|at| path(format!("once-{at}"), 400_000)).collect();
+    get_all(&edge, &once, 1);
+    let metrics = edge.metrics();
+    let offered =
+        metrics.value("reelgate_disk_accepted_total", &[]) + metrics.value("reelgate_disk_refused_total", &[]);
+    let filled = metrics.value("reelgate_cache_fills_total", &[("outcome", "complete")]);
+    assert!(offered > filled, "{offered} offered, {filled} filled");
+}
