@@ -13,6 +13,7 @@ mod chaos;
 mod cli;
 mod compression;
 mod conformance;
+mod disk;
 mod downgrade;
 mod durable;
 mod faults;

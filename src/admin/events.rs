@@ -76,7 +76,7 @@ impl Subscriber {
 }
 
 fn snapshot(source: &dyn Source) -> Arc<str> {
-    let stats = Stats::snapshot(source.metrics(), source.lifecycle());
+    let stats = Stats::snapshot(source.metrics(), source.lifecycle(), source.disks());
     serde_json::to_string(&stats).expect("maps with string keys and numbers").into()
 }
 

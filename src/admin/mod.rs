@@ -20,7 +20,7 @@ mod tests;
 pub use purge::{Purge, PurgeFailure, PurgeSelector, Purged};
 pub use server::serve;
 
-use crate::observe::{Lifecycle, Metrics};
+use crate::observe::{Lifecycle, Metrics, status};
 
 /// What the application tells the operators. Implemented once, by `app`.
 #[async_trait::async_trait]
@@ -31,6 +31,9 @@ pub trait Source: Send + Sync + 'static {
 
     /// The state of what the process depends on. Called for every probe and scrape: cheap, and never blocking.
     fn readiness(&self) -> Readiness;
+
+    /// The disks of the store, also those that could not be opened. Called as often as [`Self::readiness`].
+    fn disks(&self) -> Vec<status::Disk>;
 
     /// The configuration in force, defaults filled in and secrets masked, as YAML.
     fn config_yaml(&self) -> String;

@@ -116,7 +116,7 @@ fn is_ready(source: &dyn Source, readiness: &Readiness) -> bool {
 }
 
 async fn stats(State(shared): Context) -> Json<Stats> {
-    Json(Stats::snapshot(shared.source.metrics(), shared.source.lifecycle()))
+    Json(Stats::snapshot(shared.source.metrics(), shared.source.lifecycle(), shared.source.disks()))
 }
 
 async fn config(State(shared): Context) -> Response {

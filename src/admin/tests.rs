@@ -36,6 +36,10 @@ impl Source for Fake {
         self.readiness.clone()
     }
 
+    fn disks(&self) -> Vec<crate::observe::status::Disk> {
+        Vec::new()
+    }
+
     fn config_yaml(&self) -> String {
         "cache:\n  memory: 512MiB\n".to_owned()
     }
@@ -409,7 +413,8 @@ fn the_description_names_every_route_and_no_other() {
     let routed: BTreeSet<_> = routes::table().iter().map(|(path, _)| *path).collect();
     assert_eq!(described, routed);
     let stats =
-        serde_json::to_value(crate::observe::Stats::snapshot(&Metrics::new(), &Lifecycle::default())).expect("JSON");
+        serde_json::to_value(crate::observe::Stats::snapshot(&Metrics::new(), &Lifecycle::default(), Vec::new()))
+            .expect("JSON");
     let fields: BTreeSet<_> = stats.as_object().expect("an object").keys().cloned().collect();
     let schema = &description["components"]["schemas"]["Stats"]["properties"];
     assert_eq!(schema.as_object().expect("properties").keys().cloned().collect::<BTreeSet<_>>(), fields);

@@ -26,6 +26,8 @@ const ORIGIN_CONNECTIONS_KEPT_MAX: usize = 512;
 /// What waits for a disk lies in memory: at most this part of it, 1/4.
 const DISK_QUEUE_SHARE: u64 = 4;
 const DISK_QUEUE_BYTES_MAX: u64 = 256 << 20;
+/// The indexes of all disks are paid from memory too: at most this part of it, 1/4.
+const DISK_INDEX_SHARE: u64 = 4;
 
 /// Everything that runs.
 pub(super) struct Running {
@@ -75,6 +77,7 @@ pub(super) async fn start(loaded: Loaded) -> Result<Running, Box<dyn Error>> {
     }
     let store = store.leak();
     tokio::spawn(store.keep_sweeping());
+    tokio::spawn(store.keep_indexes_paid());
     let access_log =
         AccessLog::start(&config.log.access, metrics.clone()).map_err(|error| format!("log.access: {error}"))?;
     let access_log = Arc::new(ArcSwapOption::from(access_log.map(Arc::new)));
@@ -163,7 +166,9 @@ async fn disks(config: &Arc<Config>, metrics: &Arc<Metrics>) -> Result<Option<Ar
     }
     let queue_bytes_max = (config.cache.memory_bytes / DISK_QUEUE_SHARE).clamp(1 << 20, DISK_QUEUE_BYTES_MAX);
     let settings = config.cache.disks.iter().enumerate();
-    let settings = settings.map(|(index, disk)| LogSettings { queue_bytes_max, ..LogSettings::new(disk, index) });
+    let index_bytes_max = config.cache.memory_bytes / DISK_INDEX_SHARE / config.cache.disks.len() as u64;
+    let settings =
+        settings.map(|(index, disk)| LogSettings { queue_bytes_max, index_bytes_max, ..LogSettings::new(disk, index) });
     let (settings, metrics) = (settings.collect(), metrics.clone());
     let opened = tokio::task::spawn_blocking(move || Disks::open(settings, &metrics)).await?;
     Ok(Some(Arc::new(opened)))

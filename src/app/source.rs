@@ -6,7 +6,7 @@ use crate::admin::{Check, Health, Purge, PurgeFailure, PurgeSelector, Purged, Re
 use crate::cache::disk::{LogState, LogStats};
 use crate::cache::{BanLog, MemoryStore, NotLogged};
 use crate::edge::Generation;
-use crate::observe::{Lifecycle, Metrics};
+use crate::observe::{Lifecycle, Metrics, status};
 use arc_swap::ArcSwap;
 use std::sync::Arc;
 use std::time::SystemTime;
@@ -78,14 +78,27 @@ impl Source for AppSource {
         }
         if let Some(disks) = self.store.disks() {
             checks.extend(disks.logs().map(|log| disk_check(&log.stats())));
-            let away = disks.failures().map(|failure| Check {
-                name: "disk".to_owned(),
+            let away = disks.failures().map(|(disk, failure)| Check {
+                name: format!("disk:{disk}"),
                 health: Health::Degraded,
                 detail: failure.to_owned(),
             });
             checks.extend(away);
         }
         Readiness { checks }
+    }
+
+    fn disks(&self) -> Vec<status::Disk> {
+        let Some(disks) = self.store.disks() else { return Vec::new() };
+        let away = disks.failures().map(|(disk, reason)| status::Disk {
+            disk: disk.to_owned(),
+            state: "degraded",
+            reason: reason.to_owned(),
+            ..status::Disk::default()
+        });
+        let mut all: Vec<_> = disks.stats().into_iter().map(disk_status).chain(away).collect();
+        all.sort_by_key(|disk| disk.disk.parse::<u64>().unwrap_or(u64::MAX));
+        all
     }
 
     fn config_yaml(&self) -> String {
@@ -122,6 +135,31 @@ impl Source for AppSource {
         tracing::info!(id, selector, soft, durable = self.ban_log.is_some() && logged.is_ok(), "purged");
         logged.map_err(|failure| PurgeFailure::NotDurable(failure.to_string()))?;
         Ok(Purged { id, at })
+    }
+}
+
+fn disk_status(log: LogStats) -> status::Disk {
+    status::Disk {
+        state: log.state.label(),
+        reason: match log.state {
+            LogState::Degraded { reason, .. } => reason,
+            LogState::Recovering | LogState::Ok | LogState::Closed => String::new(),
+        },
+        disk: log.disk,
+        objects: log.objects,
+        bytes: log.bytes,
+        capacity_bytes: log.bytes_max,
+        index_bytes: log.index_bytes,
+        queue_bytes: log.queue_bytes,
+        queue_capacity_bytes: log.queue_bytes_max,
+        accepted: log.accepted,
+        refused: log.refused.into_iter().collect(),
+        lost: log.lost,
+        written_bytes: log.written_bytes + log.reinserted_bytes,
+        read_bytes: log.read_bytes,
+        errors: log.read_errors + log.write_errors + log.damaged_segments,
+        write_bytes_per_second_max: log.write_bytes_per_second_max,
+        write_bytes_per_day_max: log.write_bytes_per_day_max,
     }
 }
 

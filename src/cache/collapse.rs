@@ -25,7 +25,7 @@ use super::bans::Begun;
 use super::store::MemoryStore;
 
 /// How often a reader joins another writer after one has failed, before it asks the origin itself.
-pub const LOCK_RETRIES_MAX: usize = 2;
+pub const LOCK_RETRIES_MAX: usize = 6;
 
 /// The process's lock; call it once, it lives as long as the process. Its takeover time is fixed then, whatever a later
 /// configuration says; how long a reader waits follows the request's configuration ([`overrides`]).

@@ -18,26 +18,35 @@ const PROMOTION_VISITS: u8 = 1;
 const VISITS_MAX: u8 = 3;
 const GHOSTS_MIN: usize = 128;
 
-/// How often an entry was asked for lately, up to three. Counted without a lock: a visit lost to a race does no harm.
+/// How often an entry was asked for lately, up to three, and whether it ever was. Counted without a lock: a visit lost to a race does
+/// no harm.
 #[derive(Debug, Default)]
 pub(super) struct Visits(AtomicU8);
 
+const EVER: u8 = 0x80;
+
 impl Visits {
-    /// True: the first.
+    /// True: the first, as far as is known.
     pub(super) fn count(&self) -> bool {
-        let visits = self.0.load(Ordering::Relaxed);
+        let visits = self.get();
         if visits < VISITS_MAX {
-            self.0.store(visits + 1, Ordering::Relaxed);
+            self.set(visits + 1);
         }
         visits == 0
     }
 
+    /// Whether it was asked for since it was stored.
+    pub(super) fn ever(&self) -> bool {
+        self.0.load(Ordering::Relaxed) & EVER != 0
+    }
+
     fn get(&self) -> u8 {
-        self.0.load(Ordering::Relaxed)
+        self.0.load(Ordering::Relaxed) & !EVER
     }
 
     fn set(&self, visits: u8) {
-        self.0.store(visits, Ordering::Relaxed);
+        // Set only for what was asked for, or is being read.
+        self.0.store(visits | EVER, Ordering::Relaxed);
     }
 }
 

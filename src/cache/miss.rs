@@ -153,10 +153,11 @@ impl HandleMiss for StoreMiss {
             return self.fail(Failure::WrongLength, Outcome::Truncated);
         }
         let body = self.fill.complete(&mut self.charge);
+        let offering = self.store.offering(self.fill.key, self.fill.version);
         let object = self.store.commit(&self.fill, body);
         self.settle(if object.is_some() { Outcome::Complete } else { Outcome::Discarded });
         if let Some(object) = object {
-            self.store.send_down(&object).await;
+            self.store.send_down(&object, offering).await;
         }
         Ok(MissFinishType::Created(usize::try_from(written).unwrap_or(usize::MAX)))
     }

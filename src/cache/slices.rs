@@ -30,6 +30,7 @@ use pingora_cache::{CacheKey, CacheMeta, HitHandler, MissHandler, PurgeOutcome, 
 use pingora_error::{Error, ErrorType, Result};
 
 use super::bans::{AskedFor, Begun};
+use super::disk::Ticket;
 use super::inspect::Held;
 use super::meta;
 use super::store::MemoryStore;
@@ -122,8 +123,8 @@ impl Slices {
     }
 
     /// Forgets the head; its granules are found again should the origin still have that version.
-    pub fn forget(&self, key: &CacheKey) {
-        self.store.remove(&title::head_key(key).to_compact());
+    pub fn forget(&self, key: &CacheKey) -> Option<Ticket> {
+        self.store.remove(&title::head_key(key).to_compact())
     }
 
     /// The origin has another version: this one is dropped, and who reads it gets no more than is there.

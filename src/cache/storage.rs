@@ -16,6 +16,7 @@ use pingora_cache::{
 use pingora_error::{Error, ErrorType, Result};
 
 use super::bans::{AskedFor, Begun, Restored, Stamp, Verdict};
+use super::disk::Ticket;
 use super::fill::{Fill, Head};
 use super::hit::StoreHit;
 use super::meta::{self, Version};
@@ -178,9 +179,19 @@ impl Storage for MemoryStore {
 
 impl MemoryStore {
     /// Removes what is kept under `key` (every variant, where it is the key without one: variants of what is gone are never
-    /// found again) and hides its running fills.
-    pub fn remove(&self, key: &CompactCacheKey) {
-        self.purge_now(PurgeTarget::Active(key));
+    /// found again) and hides its running fills. It is in force at once; where a disk may hold the object, it survives the process
+    /// once the ticket resolves.
+    pub fn remove(&self, key: &CompactCacheKey) -> Option<Ticket> {
+        self.purge_everywhere(key).1
+    }
+
+    fn purge_everywhere(&self, target: &CompactCacheKey) -> (Option<u64>, Option<Ticket>) {
+        let key = u128::from_be_bytes(target.combined_bin());
+        // First below, so that nothing comes up behind the look at what is here …
+        drop(self.remove_below(key));
+        let purged = self.purge_here(key, PurgeTarget::Active(target));
+        // … and again for what went down before it. In the disk's queue this is behind the first.
+        (purged, self.remove_below(key))
     }
 
     /// Whether what is whole in RAM has to be validated before it is given, whatever a request says.
@@ -193,13 +204,18 @@ impl MemoryStore {
     }
 
     fn purge_now(&self, target: PurgeTarget<'_>) -> PurgeOutcome {
-        let key = u128::from_be_bytes(target.key().combined_bin());
+        let purged = match target {
+            PurgeTarget::Active(key) => self.purge_everywhere(key).0,
+            PurgeTarget::Exact(_) => self.purge_here(u128::from_be_bytes(target.key().combined_bin()), target),
+        };
+        purged.map_or(PurgeOutcome::NotFound, |version| PurgeOutcome::Purged(Some(CacheEntryId::new(version))))
+    }
+
+    /// In RAM: the latest version that was purged.
+    fn purge_here(&self, key: u128, target: PurgeTarget<'_>) -> Option<u64> {
         self.forget_too_large(key);
-        if matches!(target, PurgeTarget::Active(_)) {
-            self.remove_below(key);
-        }
         let mut shard = self.shard(key).write();
-        let Some(slot) = shard.get_mut(&key) else { return PurgeOutcome::NotFound };
+        let slot = shard.get_mut(&key)?;
         let mut purged = None;
         for fill in matching_fills(slot, target) {
             fill.hidden.store(true, Ordering::Release);
@@ -213,8 +229,7 @@ impl MemoryStore {
         if slot.fills.is_empty() && slot.object.is_none() {
             shard.remove(&key);
         }
-        drop(shard);
-        purged.map_or(PurgeOutcome::NotFound, |version| PurgeOutcome::Purged(Some(CacheEntryId::new(version))))
+        purged
     }
 }
 

@@ -292,7 +292,7 @@ impl MemoryStore {
                 victim
             };
             self.evictions.inc();
-            self.forget_object(victim.key, victim.version);
+            self.evict(&victim);
         }
     }
 
@@ -397,14 +397,26 @@ impl MemoryStore {
 
     /// Removes the object if it is still this version.
     pub(super) fn forget_object(&self, key: u128, version: u64) {
+        // Frees the bytes outside the lock.
+        drop(self.take_object(key, version));
+    }
+
+    /// Takes the object out if it is still this version.
+    pub(super) fn take_object(&self, key: u128, version: u64) -> Option<Object> {
         let mut shard = self.shard(key).write();
-        let Some(slot) = shard.get_mut(&key) else { return };
+        let slot = shard.get_mut(&key)?;
         let object = slot.object.take_if(|object| object.body.version == version);
         if slot.fills.is_empty() && slot.object.is_none() {
             shard.remove(&key);
         }
-        drop(shard);
-        drop(object); // frees the bytes outside the lock
+        object
+    }
+
+    /// Whether this version is there, whole.
+    pub(super) fn holds(&self, key: u128, version: u64) -> bool {
+        let shard = self.shard(key).read();
+        let object = shard.get(&key).and_then(|slot| slot.object.as_ref());
+        object.is_some_and(|object| object.body.version == version)
     }
 }
 

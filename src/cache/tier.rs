@@ -1,12 +1,15 @@
 //! RAM above, disks below: what goes down, and what comes up again.
 //!
-//! Down: an object is offered to its disk when its fill has ended (or, where a disk takes only what is asked for again, at its
-//! first hit); a full queue holds fills back a little, and a disk that is stuck holds nobody back. Up: a lookup that RAM cannot
+//! Down: an object is offered to its disk when its fill has ended, and where the disk lacks it then, again at its first hit and when
+//! it leaves RAM; a full queue holds fills back a little, and a disk that is stuck holds nobody back. Up: a lookup that RAM cannot
 //! answer asks the disk's index, and runs an ordinary fill from there. So followers, bounds, purges and truncation have one rule,
 //! whichever tier the bytes come from. Heads after a 304 and removals go down too.
 //!
 //! Invariants: an object keeps its version and its stamp on the way down and up; what cannot be read, or was purged, is a miss and
-//! leaves the disk; the first bytes of a body are verified before anyone is told of a hit.
+//! leaves the disk; the first bytes of a body are verified before anyone is told of a hit; what is removed while it goes down or
+//! comes up is removed ([`offers`]); the memory of the disks' indexes is paid from the same budget as the objects.
+
+mod offers;
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -18,16 +21,22 @@ use tokio::time::Instant;
 
 use super::bans::{Begun, Restored, Stamp, Verdict};
 use super::budget::Charge;
-use super::disk::{BODY_CHUNK_BYTES, Disks, Found as OnDisk, Record, Refusal};
-use super::fill::{Fill, Head};
+use super::disk::{BODY_CHUNK_BYTES, Disks, Found as OnDisk, Record, Refusal, Ticket};
+use super::fill::{Body, Fill, Head};
 use super::flow::{Failure, Room};
 use super::store::{MemoryStore, Object};
 use super::{head, meta};
+pub(super) use offers::Offering;
+use offers::Offers;
 
 /// How long the end of a fill waits for room in a disk's queue.
 const QUEUE_WAIT: Duration = Duration::from_millis(500);
 /// After waiting in vain: nobody waits for as long.
 const QUEUE_WAIT_PAUSE: Duration = Duration::from_secs(10);
+
+/// The indexes' memory is paid in such steps, and looked at so often.
+const INDEX_STEP_BYTES: u64 = 1 << 20;
+const INDEX_PAUSE: Duration = Duration::from_secs(1);
 
 /// The disks under a [`MemoryStore`].
 #[derive(Debug)]
@@ -37,11 +46,12 @@ pub(super) struct Tier {
     waits_again_ms: AtomicU64,
     started: Instant,
     hits: IntCounter,
+    offers: Offers,
 }
 
 impl Tier {
     pub(super) fn new(disks: Arc<Disks>, hits: IntCounter) -> Self {
-        Self { disks, waits_again_ms: AtomicU64::new(0), started: Instant::now(), hits }
+        Self { disks, waits_again_ms: AtomicU64::new(0), started: Instant::now(), hits, offers: Offers::default() }
     }
 
     pub(super) fn disks(&self) -> &Arc<Disks> {
@@ -76,8 +86,13 @@ impl MemoryStore {
         })
     }
 
+    /// To be held from before an object can be removed from RAM until it was offered.
+    pub(super) fn offering(&self, key: u128, version: u64) -> Option<Offering> {
+        self.tier().map(|tier| tier.offers.begin(&tier.disks, key, version))
+    }
+
     /// A fill has ended: its object goes down too.
-    pub(super) async fn send_down(&self, object: &Object) {
+    pub(super) async fn send_down(&self, object: &Object, _offering: Option<Offering>) {
         if let Some(tier) = self.tier()
             && let Some(record) = self.record(object)
         {
@@ -85,12 +100,32 @@ impl MemoryStore {
         }
     }
 
-    /// An object in RAM is asked for again: a disk that wanted that takes it now.
+    /// An object in RAM is asked for again: a disk that wanted that, or had no room for it, takes it now.
     pub(super) fn asked_again(&self, object: &Object) {
         let Some(tier) = self.tier() else { return };
-        tier.disks.asked_for(object.body.key);
-        if tier.disks.peek(object.body.key).is_none()
+        let (key, version) = (object.body.key, object.body.version);
+        tier.disks.asked_for(key);
+        if tier.disks.peek(key).is_some() {
+            return;
+        }
+        let _offering = tier.offers.begin(&tier.disks, key, version);
+        if self.holds(key, version)
             && let Some(record) = self.record(object)
+        {
+            let _ = tier.disks.offer(record);
+        }
+    }
+
+    /// Room is needed: the object leaves RAM. One that was asked for and that its disk lacks (it was refused, or reclaimed) is
+    /// offered once more, where that waits for nobody; until it is written it takes its room, so the queue must be nearly empty.
+    pub(super) fn evict(&self, victim: &Body) {
+        let (key, version) = (victim.key, victim.version);
+        let tier = self.tier().filter(|tier| victim.visits.ever() && tier.disks.lacks_with_room(key));
+        let _offering = tier.map(|tier| tier.offers.begin(&tier.disks, key, version));
+        if let Some(object) = self.take_object(key, version)
+            && let Some(tier) = tier
+            && self.bans().verdict(&object.stamp) != Verdict::Gone
+            && let Some(record) = self.record(&object)
         {
             let _ = tier.disks.offer(record);
         }
@@ -104,11 +139,12 @@ impl MemoryStore {
         }
     }
 
-    /// Whatever a disk holds of this key is not found again.
-    pub(super) fn remove_below(&self, key: u128) {
-        let Some(tier) = self.tier() else { return };
-        // Also what waits to be written.
-        let _ = tier.disks.remove(key, self.latest_version());
+    /// Whatever a disk holds of this key, or waits to be written or is being offered, is not found again; durably when the ticket
+    /// resolves.
+    pub(super) fn remove_below(&self, key: u128) -> Option<Ticket> {
+        let tier = self.tier()?;
+        tier.offers.remove(key);
+        tier.disks.remove(key, self.latest_version()).ok()
     }
 
     pub(super) fn remove_below_up_to(&self, key: u128, version: u64) {
@@ -157,6 +193,12 @@ impl MemoryStore {
         if !self.begin_again(&fill) {
             return true; // it is here already
         }
+        // A removal may have come since it was found: from now on one sees the fill, until now it was seen below.
+        if tier.disks.peek(key).is_none_or(|now| now.version != found.version) {
+            fill.fail(Failure::Cancelled);
+            self.end_fill(&fill);
+            return false;
+        }
         tier.hits.inc();
         let mut up = Up { store: self, found, fill, charge, _restored: restored };
         if up.append(first) < found.body_bytes {
@@ -165,6 +207,26 @@ impl MemoryStore {
             up.end();
         }
         true
+    }
+
+    /// Pays for the memory of the disks' indexes, for as long as it is polled: objects make room for it. Where they cannot, it is tried
+    /// again; the indexes have a bound of their own.
+    pub async fn keep_indexes_paid(&self) {
+        let Some(tier) = self.tier() else { return };
+        let Some(mut paid) = self.reserve(0) else { return };
+        loop {
+            let steps = tier.disks.index_bytes().div_ceil(INDEX_STEP_BYTES);
+            let due = steps * INDEX_STEP_BYTES;
+            if due > paid.bytes() {
+                // The next step is paid before it is taken.
+                if let Some(more) = self.reserve(due + INDEX_STEP_BYTES - paid.bytes()) {
+                    paid.merge(more);
+                }
+            } else if paid.bytes() > due + 2 * INDEX_STEP_BYTES {
+                drop(paid.split(paid.bytes() - due - INDEX_STEP_BYTES));
+            }
+            tokio::time::sleep(INDEX_PAUSE).await;
+        }
     }
 
     /// The chunk at `position`; nothing at the end of the body.

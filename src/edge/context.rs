@@ -6,6 +6,7 @@ use super::keep::Validation;
 use super::refresh::Refresh;
 use super::slices::{Part, SliceNotes};
 use crate::cache::FillTime;
+use crate::cache::disk::Ticket;
 use crate::config::Site;
 use crate::http::cache_control::RequestCacheControl;
 use crate::http::cache_status::Fwd;
@@ -91,6 +92,8 @@ pub struct CacheNotes {
     pub validation: Option<Validation>,
     /// A range was asked for, and the bytes it is one of are refused (`Accept-Encoding: identity;q=0`).
     pub refuses_identity: bool,
+    /// What an unsafe request made untrue is noted on the disks when these resolve.
+    pub removals: Vec<Ticket>,
     /// Fields left out of what is stored; this client gets them.
     pub withheld: Vec<(HeaderName, HeaderValue)>,
 }

@@ -4,6 +4,7 @@
 use super::Edge;
 use super::admit::target_of;
 use super::context::Context;
+use crate::cache::disk::Ticket;
 use crate::http::freshness::{self, Storable};
 use crate::http::{answer, invalidation, key, reuse, rules, update};
 use http::header::{
@@ -18,6 +19,9 @@ use pingora_http::ResponseHeader;
 use pingora_proxy::Session;
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};
+
+/// How long an answer waits until what it made untrue is noted on the disks.
+const REMOVAL_WAIT: Duration = Duration::from_secs(1);
 
 /// What was decided when this answer was stored.
 pub(super) fn kept(meta: &CacheMeta) -> Option<Arc<Storable>> {
@@ -138,7 +142,7 @@ impl Edge {
     }
 
     /// After an unsafe request that did something (RFC 9111 §4.4), what it changed is thrown away.
-    pub(super) fn invalidate(&self, session: &Session, response: &ResponseHeader, ctx: &Context) {
+    pub(super) fn invalidate(&self, session: &Session, response: &ResponseHeader, ctx: &mut Context) {
         let Some(authority) = &ctx.authority else { return };
         let target = invalidation::Target { secure: ctx.client.secure, authority, path_and_query: &ctx.target };
         let changed = invalidation::changed(&session.req_header().method, response.status, &response.headers, target);
@@ -146,8 +150,8 @@ impl Edge {
             return;
         }
         if let Ok(key) = self.cache_key(session, ctx) {
-            self.store.remove(&key.to_compact());
-            self.slices.forget(&key);
+            ctx.cache.removals.extend(self.store.remove(&key.to_compact()));
+            ctx.cache.removals.extend(self.slices.forget(&key));
         }
         for path in &changed {
             let Some(index) = ctx.generation.route(ctx.host.as_deref(), path.split('?').next().unwrap_or("/")) else {
@@ -159,9 +163,20 @@ impl Edge {
             let host = ctx.host.as_deref().filter(|_| site.host_in_key);
             if let Ok(key) = key::content_key(&site.name, host, &kept_as) {
                 let key = CacheKey::new(key, "");
-                self.store.remove(&key.to_compact());
-                self.slices.forget(&key);
+                ctx.cache.removals.extend(self.store.remove(&key.to_compact()));
+                ctx.cache.removals.extend(self.slices.forget(&key));
             }
+        }
+    }
+}
+
+impl Edge {
+    /// Before a client hears that its request did something, what that made untrue is noted where it would survive us. A disk that fails
+    /// or is slow holds nobody back for long.
+    pub(super) async fn note_removals(&self, ctx: &mut Context) {
+        let written = ctx.cache.removals.drain(..).map(Ticket::written);
+        if tokio::time::timeout(REMOVAL_WAIT, futures_util::future::join_all(written)).await.is_err() {
+            tracing::warn!("what a request made untrue is not noted on the disk yet");
         }
     }
 }

@@ -3,13 +3,18 @@
 use super::context::Context;
 use super::{Edge, failure};
 use crate::http::cache_status::Fwd;
+use crate::http::tags;
 use crate::observe::{AccessRecord, Answer, AnswerLabels, OriginExchange};
 use http::header::{REFERER, USER_AGENT};
 use http::{HeaderMap, Version};
 use pingora_cache::CachePhase;
+use pingora_cache::key::CacheHashKey;
 use pingora_error::Error;
 use pingora_proxy::Session;
 use std::time::SystemTime;
+
+/// Of an object with more tags, these are counted.
+const TAGS_COUNTED_MAX: usize = 8;
 
 impl Edge {
     pub(super) fn log(&self, session: &mut Session, error: Option<&Error>, ctx: &mut Context) {
@@ -39,6 +44,8 @@ impl Edge {
         if session.cache.lock_duration().is_some() || ctx.cache.collapsed {
             m.cache_collapsed.with_label_values(&[site]).inc();
         }
+
+        self.count_what_is_asked_for(session, ctx, sent);
 
         let access_log = self.access_log.load();
         let Some(access_log) = &*access_log else { return };
@@ -75,6 +82,21 @@ impl Edge {
             referer: field(&request.headers, REFERER.as_str()),
             error: ctx.error.map(str::to_owned),
         });
+    }
+}
+
+impl Edge {
+    /// For those who ask what is asked for most: what was found or stored, by its key (all variants as one), and its tags.
+    fn count_what_is_asked_for(&self, session: &Session, ctx: &Context, sent: u64) {
+        let Some(meta) = session.cache.maybe_cache_meta() else { return };
+        if ctx.refresh.is_some() {
+            return;
+        }
+        let top = &self.metrics.top;
+        let key = u128::from_be_bytes(session.cache.cache_key().primary_bin());
+        top.count_object(key, sent, || format!("{}{}", ctx.authority.as_deref().unwrap_or_default(), ctx.target));
+        let tags = tags::of(meta.headers());
+        tags.list.iter().take(TAGS_COUNTED_MAX).for_each(|tag| top.count_tag(tag, sent));
     }
 }
 

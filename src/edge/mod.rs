@@ -217,7 +217,11 @@ impl ProxyHttp for Edge {
         response: &mut ResponseHeader,
         ctx: &mut Context,
     ) -> Result<()> {
-        self.receive_response(session, response, ctx)
+        self.receive_response(session, response, ctx)?;
+        if !ctx.cache.removals.is_empty() {
+            self.note_removals(ctx).await;
+        }
+        Ok(())
     }
 
     fn upstream_response_body_filter(

@@ -1,6 +1,7 @@
 //! Every metric of Reelgate: a flat table, registered once, in base units, with bounded label sets. Labels come from the
 //! configuration (site, origin, server) or from fixed lists; never from a request.
 
+use super::Top;
 use parking_lot::Mutex;
 use prometheus::{
     Gauge, GaugeVec, HistogramOpts, HistogramVec, IntCounter, IntCounterVec, IntGauge, IntGaugeVec, Opts, Registry,
@@ -32,6 +33,8 @@ struct Table {
 pub struct Metrics {
     table: Table,
     started: Instant,
+    /// No metric: its names come from requests.
+    pub top: Top,
     pub requests: IntCounterVec,
     pub request_body_bytes: IntCounterVec,
     pub response_body_bytes: IntCounterVec,
@@ -330,6 +333,7 @@ impl Metrics {
                 "When the process started (Unix time).",
             ),
             table: r,
+            top: Top::default(),
             started: Instant::now(),
         };
         metrics.build_info.with_label_values(&[env!("CARGO_PKG_VERSION")]).set(1);

@@ -8,9 +8,11 @@ mod lifecycle;
 pub mod logging;
 mod metrics;
 pub mod status;
+mod top;
 
 pub use access_log::{AccessLog, AccessRecord, OriginExchange};
 pub use answers::{Answer, AnswerLabels, Answers};
 pub use lifecycle::{InFlight, Lifecycle, Phase};
 pub use metrics::{Family, Metrics, status_label};
 pub use status::Stats;
+pub use top::{Counted, Top, TopStats};

@@ -1,12 +1,13 @@
 //! Live statistics as JSON for `/api/v1/stats`, `/api/v1/events` and the dashboard: the metrics, summed up into what a person
 //! asks first.
 //!
-//! Invariants: every number comes from [`Metrics`], so the dashboard and Prometheus never disagree; counters are totals
-//! since the start (a reader takes differences); it holds no addresses of clients and no targets.
+//! Invariants: but for the disks' and what is asked for most, every number comes from [`Metrics`], so the dashboard and Prometheus
+//! never disagree; counters are totals since the start (a reader takes differences); it holds no addresses of clients, and targets
+//! only redacted ([`TopStats`]).
 
 mod families;
 
-use super::{Lifecycle, Metrics, Phase};
+use super::{Lifecycle, Metrics, Phase, TopStats};
 use families::Families;
 use serde::Serialize;
 use std::collections::BTreeMap;
@@ -34,6 +35,9 @@ pub struct Stats {
     pub first_byte: Latency,
     /// By tier.
     pub cache: BTreeMap<String, Tier>,
+    pub disks: Vec<Disk>,
+    /// What is asked for most.
+    pub top: TopStats,
     pub origins: BTreeMap<String, Origin>,
     pub reload: Reload,
     pub access_log_dropped: u64,
@@ -80,6 +84,39 @@ pub struct Tier {
     pub capacity_bytes: u64,
     pub objects: u64,
     pub evictions: u64,
+    /// Lookups it answered.
+    pub hits: u64,
+}
+
+/// One disk of the store.
+#[derive(Debug, Clone, Default, Serialize)]
+pub struct Disk {
+    /// As in the metrics: its place in `cache.disk`.
+    pub disk: String,
+    /// `ok`, `recovering`, `degraded` or `closed`
+    pub state: &'static str,
+    /// Why it is degraded; else empty.
+    pub reason: String,
+    pub objects: u64,
+    /// Heads and bodies of what can be found.
+    pub bytes: u64,
+    pub capacity_bytes: u64,
+    /// Of `cache.memory`.
+    pub index_bytes: u64,
+    pub queue_bytes: u64,
+    pub queue_capacity_bytes: u64,
+    pub accepted: u64,
+    /// By reason.
+    pub refused: BTreeMap<&'static str, u64>,
+    /// Accepted, and then not written.
+    pub lost: u64,
+    /// What is kept when its place is reclaimed included.
+    pub written_bytes: u64,
+    pub read_bytes: u64,
+    pub errors: u64,
+    /// The write budget; null: none.
+    pub write_bytes_per_second_max: Option<u64>,
+    pub write_bytes_per_day_max: Option<u64>,
 }
 
 #[derive(Debug, Clone, Default, Serialize)]
@@ -103,7 +140,7 @@ pub struct Reload {
 
 impl Stats {
     /// Reads all metrics once.
-    pub fn snapshot(metrics: &Metrics, lifecycle: &Lifecycle) -> Self {
+    pub fn snapshot(metrics: &Metrics, lifecycle: &Lifecycle, disks: Vec<Disk>) -> Self {
         let families = Families::gather(metrics);
         let requests = Requests {
             total: families.total("reelgate_requests_total"),
@@ -137,6 +174,8 @@ impl Stats {
             duration: families.latency("reelgate_request_duration_seconds"),
             first_byte: families.latency("reelgate_first_byte_seconds"),
             cache: tiers(&families),
+            disks,
+            top: metrics.top.stats(),
             origins: origins(&families),
             reload: Reload {
                 success: families.total("reelgate_config_reload_success") == 1,
@@ -162,6 +201,7 @@ fn tiers(families: &Families) -> BTreeMap<String, Tier> {
         .each("reelgate_cache_capacity_bytes", "tier", |tier, n| tiers.entry(tier).or_default().capacity_bytes += n);
     families.each("reelgate_cache_objects", "tier", |tier, n| tiers.entry(tier).or_default().objects += n);
     families.each("reelgate_cache_evictions_total", "tier", |tier, n| tiers.entry(tier).or_default().evictions += n);
+    families.each("reelgate_cache_tier_hits_total", "tier", |tier, n| tiers.entry(tier).or_default().hits += n);
     tiers
 }
 
@@ -184,7 +224,7 @@ mod tests {
 
     #[test]
     fn an_idle_process_has_no_ratios_and_no_quantiles() {
-        let stats = Stats::snapshot(&Metrics::new(), &Lifecycle::default());
+        let stats = Stats::snapshot(&Metrics::new(), &Lifecycle::default(), Vec::new());
         assert_eq!((stats.phase, stats.requests.total), ("starting", 0));
         assert_eq!((stats.requests.hit_ratio, stats.bytes.offload_ratio, stats.duration.p99_s), (None, None, None));
     }
@@ -204,7 +244,7 @@ mod tests {
         metrics.origin_breaker_open.with_label_values(&["o"]).set(1);
         metrics.cache_bytes.with_label_values(&["memory"]).set(7);
         metrics.cache_capacity_bytes.with_label_values(&["memory"]).set(70);
-        let stats = Stats::snapshot(&metrics, &Lifecycle::default());
+        let stats = Stats::snapshot(&metrics, &Lifecycle::default(), Vec::new());
         assert_eq!(stats.requests.total, 17);
         assert_eq!(stats.requests.class["segment"], 8);
         assert_eq!(stats.requests.status["5xx"], 9);
@@ -221,7 +261,7 @@ mod tests {
         for (class, seconds, times) in [("a", 0.002, 90), ("b", 0.3, 9), ("b", 120.0, 1)] {
             (0..times).for_each(|_| metrics.request_seconds.with_label_values(&[class, "hit"]).observe(seconds));
         }
-        let latency = Stats::snapshot(&metrics, &Lifecycle::default()).duration;
+        let latency = Stats::snapshot(&metrics, &Lifecycle::default(), Vec::new()).duration;
         assert_eq!(latency.count, 100);
         let (p50, p99) = (latency.p50_s.expect("p50"), latency.p99_s.expect("p99"));
         assert!((0.001..=0.0025).contains(&p50), "{p50}");

@@ -166,6 +166,15 @@ impl Connection {
         Self { reader: BufReader::new(Socket::Tcp(stream)) }
     }
 
+    /// Where the peer may be gone: none, if it does not listen.
+    pub fn try_open(address: SocketAddr) -> Option<Self> {
+        let stream = TcpStream::connect_timeout(&address, patience()).ok()?;
+        stream.set_nodelay(true).ok()?;
+        stream.set_read_timeout(Some(patience())).ok()?;
+        stream.set_write_timeout(Some(patience())).ok()?;
+        Some(Self { reader: BufReader::new(Socket::Tcp(stream)) })
+    }
+
     /// HTTP/1.1 over TLS; certificates are not verified.
     #[track_caller]
     pub fn open_tls(address: SocketAddr) -> Self {

@@ -16,6 +16,7 @@ use std::time::Instant;
 pub struct EdgeBuilder {
     config: Value,
     environment: Vec<(String, String)>,
+    wrapper: Vec<String>,
     folder: Arc<tempfile::TempDir>,
 }
 
@@ -73,7 +74,7 @@ impl Edge {
             "shutdown": {"notice": "0s"},
         });
         let folder = Arc::new(tempfile::tempdir().expect("a temporary folder"));
-        EdgeBuilder { config, environment: Vec::new(), folder }
+        EdgeBuilder { config, environment: Vec::new(), wrapper: Vec::new(), folder }
     }
 
     fn at(&self, pointer: &str) -> Option<String> {
@@ -269,6 +270,12 @@ impl EdgeBuilder {
         self
     }
 
+    /// Started by this command, which gets the edge's own as further arguments and must become it (`exec`).
+    pub fn wrapped(mut self, command: &[&str]) -> Self {
+        self.wrapper = command.iter().map(|&word| word.to_owned()).collect();
+        self
+    }
+
     /// Where the configuration will lie; certificates and the like may be put there first.
     pub fn folder(&self) -> &Path {
         self.folder.path()
@@ -307,7 +314,12 @@ impl EdgeBuilder {
     fn start(&self, config: Value) -> Edge {
         let file = self.folder.path().join("reelgate.yaml");
         write_config(&file, &to_yaml(&config));
-        let mut child = Command::new(env!("CARGO_BIN_EXE_reelgate"))
+        // Another build of the edge, to measure it.
+        let binary =
+            std::env::var("REELGATE_TEST_BINARY").unwrap_or_else(|_| env!("CARGO_BIN_EXE_reelgate").to_owned());
+        let mut command = self.wrapper.iter().chain([&binary]);
+        let mut child = Command::new(command.next().expect("the binary is there"))
+            .args(command)
             .args(["serve", "-c"])
             .arg(&file)
             .env_remove("REELGATE_TOKEN")

@@ -22,6 +22,12 @@ impl Samples {
         self.0.iter().filter(|s| s.name == name).filter(carries).map(|s| s.value).sum()
     }
 
+    /// Every sample of `name`: the value of its label `by`, and its own.
+    pub fn by(&self, name: &str, by: &str) -> Vec<(String, f64)> {
+        let label = |s: &Sample| s.labels.iter().find(|(name, _)| name == by).map(|(_, value)| value.clone());
+        self.0.iter().filter(|s| s.name == name).filter_map(|s| Some((label(s)?, s.value))).collect()
+    }
+
     pub fn has(&self, name: &str) -> bool {
         self.0.iter().any(|s| s.name == name)
     }

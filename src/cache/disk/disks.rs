@@ -12,6 +12,7 @@ use crate::observe::Metrics;
 
 #[derive(Debug)]
 struct Disk {
+    name: String,
     /// Why it could not be opened: its share is refused, and missed.
     log: Result<Log, String>,
     path_hash: u64,
@@ -36,7 +37,7 @@ impl Disks {
                 metrics.disk_state.with_label_values(&[disk.as_str(), "degraded"]).set(1);
                 error.to_string()
             });
-            Disk { log, path_hash, weight }
+            Disk { name: disk, log, path_hash, weight }
         };
         Self { disks: settings.into_iter().map(open).collect() }
     }
@@ -57,9 +58,9 @@ impl Disks {
         self.disks.iter().filter_map(|disk| disk.log.as_ref().ok())
     }
 
-    /// Why disks could not be opened.
-    pub fn failures(&self) -> impl Iterator<Item = &str> {
-        self.disks.iter().filter_map(|disk| disk.log.as_ref().err().map(String::as_str))
+    /// Which disks could not be opened, and why.
+    pub fn failures(&self) -> impl Iterator<Item = (&str, &str)> {
+        self.disks.iter().filter_map(|disk| Some((disk.name.as_str(), disk.log.as_ref().err()?.as_str())))
     }
 
     /// [`Log::epoch`], the largest of all. A disk that was away may have a smaller one: it has older versions only.
@@ -75,6 +76,16 @@ impl Disks {
     /// [`Log::peek`]
     pub fn peek(&self, key: u128) -> Option<Found> {
         self.of(key).ok()?.peek(key)
+    }
+
+    /// [`Log::lacks_with_room`]
+    pub fn lacks_with_room(&self, key: u128) -> bool {
+        self.of(key).is_ok_and(|log| log.lacks_with_room(key))
+    }
+
+    /// Memory of the indexes.
+    pub fn index_bytes(&self) -> u64 {
+        self.logs().map(Log::index_bytes).sum()
     }
 
     /// [`Log::asked_for`]

@@ -11,16 +11,19 @@ use tokio::time::Instant;
 use super::device::{Files, Folder, Lock};
 use super::format::{BLOCK_BYTES, SegmentHeader};
 use super::index::Located;
-use super::segment::Segment;
+use super::segment::{Segment, buffer_for_body};
 use super::state::Shared;
 use super::{Found, LogSettings, LogState, LogStats, OpenError, ReadError, Record, Refusal, Ticket, admit, writer};
 use crate::observe::Metrics;
 
-const SEGMENT_BYTES_MAX: u64 = 64 << 20;
+/// An object of 64 MiB, what is kept at most by default, fits with its head.
+const SEGMENT_BYTES_MAX: u64 = 66 << 20;
 const SEGMENTS_MIN: u64 = 16;
 /// Each has a file open; on large disks segments are larger.
 const SEGMENTS_MAX: u64 = 512;
 const SIZE_BYTES_MIN: u64 = 1 << 20;
+/// A queue filled up to this part of it waits for nobody.
+const NEARLY_EMPTY: u64 = 4;
 
 /// A log of objects in one folder. Dropped without [`Log::close`], it ends as if the process had been killed.
 #[derive(Debug)]
@@ -83,6 +86,17 @@ impl Log {
         self.shared.index.get(key).map(|located| found(key, located))
     }
 
+    /// Whether nothing of `key` is found, and the queue is nearly empty: something offered now is written soon.
+    pub fn lacks_with_room(&self, key: u128) -> bool {
+        self.shared.index.get(key).is_none()
+            && self.shared.queue.filled().0 <= self.shared.settings.queue_bytes_max / NEARLY_EMPTY
+    }
+
+    /// Memory of the index, and of what estimates how often a key was asked for.
+    pub fn index_bytes(&self) -> u64 {
+        self.shared.index_bytes()
+    }
+
     /// The key was asked for and [`Self::find`] was not called, because RAM had it: it is told for the sake of admission.
     pub fn asked_for(&self, key: u128) {
         self.shared.sketch.add(key);
@@ -94,7 +108,7 @@ impl Log {
     /// It was reclaimed, or is damaged: then it is not found any more.
     pub async fn read_head(&self, found: &Found) -> Result<Vec<u8>, ReadError> {
         let Found { key, version, .. } = *found;
-        self.reading(found, Vec::len, move |shared, located, _| {
+        self.reading(found, Vec::len, Vec::new, move |shared, located, _, _| {
             let segment = shared.segment(located.head.segment);
             segment.map(|segment| segment.read_head(key, version, located.head))
         })
@@ -110,9 +124,10 @@ impl Log {
         if offset >= found.body_bytes || bytes_max == 0 {
             return Ok(Bytes::new());
         }
-        let key = found.key;
-        self.reading(found, Bytes::len, move |_, located, segment| {
-            Some(segment.read_body(key, &located, offset, bytes_max))
+        let (key, body_bytes) = (found.key, found.body_bytes);
+        let buffer = || buffer_for_body(body_bytes, offset);
+        self.reading(found, Bytes::len, buffer, move |_, located, segment, buffer| {
+            Some(segment.read_body(buffer, key, &located, offset, bytes_max))
         })
         .await
     }
@@ -121,7 +136,8 @@ impl Log {
         &self,
         found: &Found,
         bytes: fn(&T) -> usize,
-        read: impl FnOnce(&Shared, Located, &Segment) -> Option<io::Result<T>> + Send + 'static,
+        buffer: impl FnOnce() -> Vec<u8>,
+        read: impl FnOnce(&Shared, Located, &Segment, Vec<u8>) -> Option<io::Result<T>> + Send + 'static,
     ) -> Result<T, ReadError> {
         let reads = Arc::clone(&self.shared.reads);
         let permit = match Arc::clone(&reads).try_acquire_owned() {
@@ -131,11 +147,13 @@ impl Log {
                 reads.acquire_owned().await.map_err(|_| ReadError::Gone)?
             }
         };
+        // Only now, so that the permits bound these too.
+        let buffer = buffer();
         let (shared, found) = (Arc::clone(&self.shared), *found);
         let reading = tokio::task::spawn_blocking(move || {
             let _permit = permit;
             let (segment, located) = locate(&shared, &found).ok_or(ReadError::Gone)?;
-            let result = read(&shared, located, &segment).ok_or(ReadError::Gone)?;
+            let result = read(&shared, located, &segment, buffer).ok_or(ReadError::Gone)?;
             result.inspect(|value| shared.counters.read(bytes(value) as u64)).map_err(|error| {
                 tracing::warn!(disk = shared.settings.name, %error, "an object cannot be read and is dropped");
                 shared.drop_damaged(found.key, &located);

@@ -67,19 +67,42 @@ impl Segment {
 
     /// Frame `index` of the body, header and data, verified.
     pub(super) fn read_frame(&self, key: u128, object: &Located, index: u64) -> io::Result<Vec<u8>> {
-        let (offset, data_bytes) = frame_place(object.record_head_bytes, object.body_bytes, index);
-        let mut frame = vec![0; FRAME_HEADER_BYTES + data_bytes];
-        self.device.read_at(&mut frame, u64::from(object.record.block) * BLOCK_BYTES + offset)?;
-        if is_frame(&frame, key, object.version, index as u32) { Ok(frame) } else { Err(damaged("a piece of a body")) }
+        let mut frame = buffer_for_frame(object.body_bytes, index);
+        self.read_frame_into(&mut frame, key, object, index).map(|()| frame)
     }
 
-    /// The body from `offset` on, to the end of its chunk, at most `bytes_max` bytes.
-    pub(super) fn read_body(&self, key: u128, object: &Located, offset: u64, bytes_max: usize) -> io::Result<Bytes> {
-        let frame = Bytes::from(self.read_frame(key, object, offset / BODY_CHUNK_BYTES)?);
+    fn read_frame_into(&self, frame: &mut Vec<u8>, key: u128, object: &Located, index: u64) -> io::Result<()> {
+        let (offset, data_bytes) = frame_place(object.record_head_bytes, object.body_bytes, index);
+        frame.resize(FRAME_HEADER_BYTES + data_bytes, 0);
+        self.device.read_at(frame, u64::from(object.record.block) * BLOCK_BYTES + offset)?;
+        if is_frame(frame, key, object.version, index as u32) { Ok(()) } else { Err(damaged("a piece of a body")) }
+    }
+
+    /// The body from `offset` on, to the end of its chunk, at most `bytes_max` bytes. `frame`: [`buffer_for_body`].
+    pub(super) fn read_body(
+        &self,
+        mut frame: Vec<u8>,
+        key: u128,
+        object: &Located,
+        offset: u64,
+        bytes_max: usize,
+    ) -> io::Result<Bytes> {
+        self.read_frame_into(&mut frame, key, object, offset / BODY_CHUNK_BYTES)?;
+        let frame = Bytes::from(frame);
         let start = FRAME_HEADER_BYTES + (offset % BODY_CHUNK_BYTES) as usize;
         let end = frame.len().min(start.saturating_add(bytes_max));
         Ok(frame.slice(start..end))
     }
+}
+
+fn buffer_for_frame(body_bytes: u64, index: u64) -> Vec<u8> {
+    vec![0; FRAME_HEADER_BYTES + frame_place(0, body_bytes, index).1]
+}
+
+/// For [`Segment::read_body`]. Made by whoever will drop it: each of the many threads that read would keep for itself what it
+/// allocated and another thread freed, and their sum has no bound.
+pub(super) fn buffer_for_body(body_bytes: u64, offset: u64) -> Vec<u8> {
+    buffer_for_frame(body_bytes, offset / BODY_CHUNK_BYTES)
 }
 
 /// What an object's or a head's record says of it.

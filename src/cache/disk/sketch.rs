@@ -32,6 +32,10 @@ impl Sketch {
         (0..ROWS).map(move |row| &self.counters[row * self.width + mixed(row) % self.width])
     }
 
+    pub(super) fn memory_bytes(&self) -> u64 {
+        self.counters.len() as u64
+    }
+
     pub(super) fn add(&self, key: u128) {
         let estimate = self.estimate(key);
         for counter in self.counters_of(key) {

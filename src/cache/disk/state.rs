@@ -24,6 +24,8 @@ use crate::observe::Metrics;
 
 const TIER: &str = "disk";
 const STATES: [&str; 4] = ["ok", "recovering", "degraded", "closed"];
+/// A slot of 80 bytes, in tables that double.
+const INDEX_BYTES_PER_OBJECT: u64 = 192;
 const KEY_BYTES_TYPICAL: u64 = 256 << 10;
 
 #[derive(Debug)]
@@ -172,6 +174,16 @@ impl Shared {
         *current = state;
     }
 
+    /// More objects than the index has memory for.
+    pub(super) fn index_is_full(&self) -> bool {
+        self.index.objects() * INDEX_BYTES_PER_OBJECT > self.settings.index_bytes_max
+    }
+
+    /// With what estimates how often a key was asked for.
+    pub(super) fn index_bytes(&self) -> u64 {
+        self.index.memory_bytes() + self.sketch.memory_bytes()
+    }
+
     pub(super) fn recovering(&self) -> bool {
         self.recovering.load(Ordering::Acquire)
     }
@@ -206,7 +218,7 @@ impl Shared {
         counters.queue_bytes(self.queue.filled().0);
         let (bytes, objects) = (self.index.bytes() as i64, self.index.objects() as i64);
         self.set_contents(bytes, objects);
-        let index_bytes = self.index.memory_bytes() as i64;
+        let index_bytes = self.index_bytes() as i64;
         counters.metrics.disk_index_bytes.with_label_values(&[&counters.disk]).set(index_bytes);
     }
 
@@ -234,7 +246,7 @@ impl Shared {
             bytes: self.index.bytes(),
             file_bytes: self.file_bytes(),
             bytes_max: self.settings.size_bytes,
-            index_bytes: self.index.memory_bytes(),
+            index_bytes: self.index_bytes(),
             queue_bytes,
             queue_bytes_max: self.settings.queue_bytes_max,
             queue_entries,

@@ -23,6 +23,7 @@ fn settings(path: &Path, size_bytes: u64) -> LogSettings {
         name: "0".to_owned(),
         size_bytes,
         queue_bytes_max: 16 * MIB,
+        index_bytes_max: 16 * MIB,
         reads_max: 4,
         sync_interval: Duration::from_millis(50),
         admission: Admission::All,

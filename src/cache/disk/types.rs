@@ -28,6 +28,8 @@ pub struct LogSettings {
     pub size_bytes: u64,
     /// What waits to be written, at most: bodies and heads. An object larger than this is refused.
     pub queue_bytes_max: u64,
+    /// Memory of the index, at most (and as much more as the objects of one segment take): beyond it the oldest are let go.
+    pub index_bytes_max: u64,
     /// How many reads run at once.
     pub reads_max: usize,
     /// What was written is synced at the latest after this long.
@@ -45,7 +47,8 @@ impl LogSettings {
             name: index.to_string(),
             size_bytes: disk.size_bytes,
             queue_bytes_max: 64 << 20,
-            reads_max: 32,
+            index_bytes_max: 256 << 20,
+            reads_max: 16,
             sync_interval: Duration::from_secs(1),
             admission: match disk.admit {
                 config::DiskAdmission::All => Admission::All,

@@ -269,9 +269,12 @@ impl Writer {
         self.make_room()
     }
 
-    /// Room for one more segment within the size.
+    /// Room for one more segment within the size, and for its objects in the index.
     fn make_room(&mut self) -> io::Result<()> {
-        while self.shared.file_bytes() + self.shared.segment_bytes > self.shared.settings.size_bytes {
+        let is_full = |shared: &Shared| {
+            shared.file_bytes() + shared.segment_bytes > shared.settings.size_bytes || shared.index_is_full()
+        };
+        while is_full(&self.shared) {
             let oldest = self.shared.segments.read().first_key_value().map(|(_, segment)| Arc::clone(segment));
             let in_use = |segment: &Arc<Segment>| {
                 self.open.as_ref().is_some_and(|open| open.segment.sequence == segment.sequence)

@@ -273,7 +273,7 @@ impl Probe {
         let head = keep::merged(old, &answer.header.headers).ok().and_then(|header| self.meta_of(header, answer));
         let Some(meta) = head.filter(|meta| kept(meta).is_some_and(|kept| kept.vary.is_empty())) else {
             // It was validated, so this answer may be given; what comes later asks again.
-            self.order.slices.forget(&self.key);
+            drop(self.order.slices.forget(&self.key));
             return Probed::Sliced { head: known.clone(), validated: true };
         };
         let head = self.order.slices.keep_head(&self.key, &meta).await.unwrap_or_else(|| known.clone());

@@ -338,3 +338,24 @@ async fn a_ticket_of_a_dropped_log_says_that_it_was_lost() {
         assert!(holds(&log, key(n), 1, 300_000).await, "{n} was said to be written");
     }
 }
+
+#[tokio::test]
+async fn where_objects_are_many_and_small_the_index_bounds_them() {
+    let folder = tempfile::tempdir().unwrap();
+    let bytes_max = MIB / 8;
+    let few = LogSettings { index_bytes_max: bytes_max, ..settings(folder.path(), 64 * MIB) };
+    let log = open_with(few).await;
+    for n in 0..6000 {
+        let deadline = Instant::now() + Duration::from_secs(60);
+        log.offer_waiting(record(key(n), n + 1, 100), deadline)
+            .await
+            .expect("accepted")
+            .written()
+            .await
+            .expect("written");
+    }
+    // A segment of 4 MiB holds less than 1024 of these.
+    let most = bytes_max / 192 + 1024;
+    assert!(log.stats().objects <= most, "{} of {most}", log.stats().objects);
+    assert!(log.find(key(5999)).is_some() && log.find(key(0)).is_none(), "the oldest are let go");
+}
