@@ -46,7 +46,7 @@ pub struct Config {
 pub struct Cache {
     /// Bound of the RAM store in bytes: bodies, headers and bookkeeping.
     pub memory_bytes: u64,
-    /// Disks of the hybrid store. Accepted with a warning until that store is built.
+    /// Disks of the store, below its RAM.
     pub disks: Vec<Disk>,
     /// An object larger than this is passed on but not kept.
     pub object_bytes_max: u64,
@@ -66,7 +66,7 @@ pub struct Slices {
 }
 
 /// One entry of `cache.disk`.
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Disk {
     pub path: PathBuf,
     pub size_bytes: u64,

@@ -71,7 +71,7 @@ pub struct RawConfig {
 pub struct RawCache {
     /// Bound of the RAM store: bodies, headers and bookkeeping.
     pub memory: ByteSize,
-    /// Disks of the store, one or a list. Accepted with a warning: not built yet.
+    /// Disks of the store, below its RAM, one or a list; what is on them survives a restart.
     pub disk: OneOrMany<RawDisk>,
     /// An object larger than this is passed on but not kept; never more than `memory`.
     pub object_max: ByteSize,
