@@ -281,6 +281,8 @@ fn ranges_are_cut_from_a_hit() {
     }
     let beyond = edge.send(&Request::get("/a").header("Range", "bytes=100000-")).expect_status(416);
     assert_eq!(beyond.header("content-range"), Some("bytes */100000"));
+    let nothing = edge.send(&Request::get("/a").header("Range", "bytes=-0")).expect_status(416);
+    assert_eq!((nothing.header("content-range"), nothing.body.len()), (Some("bytes */100000"), 0));
     let whole = edge.send(&Request::get("/a").header("Range", "bytes=0-9").header("If-Range", "\"other\""));
     assert_eq!((whole.status, whole.body.len()), (200, 100_000), "If-Range that does not match: the whole");
     let nonsense = edge.send(&Request::get("/a").header("Range", "chapters=1-2"));

@@ -1,6 +1,6 @@
 //! Cache poisoning: what is no part of the key must not change the answer that is kept under it.
 
-use crate::support::{Connection, Edge, Origin, Reply, Request};
+use crate::support::{Connection, Curl, Edge, Origin, Reply, Request, Response, eventually};
 use serde_json::json;
 
 /// An origin that obeys everything a client may say, and lets it be kept.
@@ -230,4 +230,32 @@ fn cookies_split_over_fields_reach_the_origin_as_one() {
     edge.send(&Request::get("/a").header("Cookie", "a=1").header("Cookie", "b=2"));
     assert_eq!(origin.last("/a").head.to_lowercase().matches("cookie: a=1; b=2\r\n").count(), 1);
     assert_eq!(origin.last("/a").head.to_lowercase().matches("cookie").count(), 1);
+}
+
+/// A trusted proxy beside us does not make trusted what our own requests (on behalf of others) carry.
+#[test]
+fn what_is_fetched_for_a_client_is_fetched_for_the_host_it_asked_for() {
+    let (ours, other) = (Origin::start(), Origin::start());
+    let film = |letter: &str| Reply::cacheable(letter.repeat(100)).header("ETag", "\"1\"");
+    let brief =
+        |letter: &str| Reply::ok(letter.repeat(100)).header("Cache-Control", "max-age=0, stale-while-revalidate=600");
+    for (origin, letter) in [(&ours, "o"), (&other, "x")] {
+        origin.set_route("/page", Reply::cacheable(letter.repeat(100)));
+        origin.set_route("/film.mp4", film(letter));
+        origin.set_route("/brief", brief(letter));
+    }
+    let edge = Edge::of(&ours)
+        .origin("other", &other.url())
+        .set("trusted_proxies", json!(["127.0.0.1"]))
+        .set("sites", json!([{"origin": "main", "hosts": ["127.0.0.1"]}, {"origin": "other", "hosts": ["other"]}]))
+        .run();
+    let stranger =
+        |path| Curl::http(edge.http(), path).arg("--interface").arg("127.0.0.2").header("X-Forwarded-Host: other");
+    let is_ours = |answer: Response| assert_eq!(answer.text(), "o".repeat(100));
+    is_ours(stranger("/page").http2().send());
+    is_ours(stranger("/film.mp4").send());
+    is_ours(stranger("/brief").http1().send());
+    is_ours(stranger("/brief").http1().send());
+    eventually("the refresh is asked for", || ours.count("/brief") >= 2);
+    assert_eq!(other.count("*"), 0);
 }

@@ -61,24 +61,24 @@ impl Edge {
             return Err(refusal(ctx, status.as_u16(), detail));
         }
         self.identify(session.req_header(), ctx);
-        if let Some(refresh) = &ctx.refresh {
-            ctx.client = refresh.client.clone();
-        }
-        if let Some(part) = &ctx.part {
-            (ctx.client, ctx.connection) = (part.client.clone(), part.connection.clone());
-        }
-        if let Some(follow) = &ctx.follow {
-            (ctx.client, ctx.connection) = (follow.client.clone(), follow.connection.clone());
-        }
         normalise_target(session.req_header_mut(), ctx)
     }
 
-    /// Who asks, and for which host: from trusted proxies also through what they forward.
+    /// Who asks, and for which host: from trusted proxies also through what they forward. A request of our own asks for a client
+    /// that has been identified, and its Host is what was found then: its fields are the client's, so nothing is believed again.
     fn identify(&self, request: &RequestHeader, ctx: &mut Context) {
-        let connection = ctx.connection.as_deref();
-        let peer = connection.and_then(|connection| connection.client).map_or(UNIX_CLIENT, |client| client.ip());
-        let tls = connection.is_some_and(|connection| connection.tls);
-        ctx.client = forwarded::resolve(peer, tls, &ctx.generation.config.trusted_proxies, &request.headers);
+        if let Some(refresh) = &ctx.refresh {
+            ctx.client = refresh.client.clone();
+        } else if let Some(part) = &ctx.part {
+            (ctx.client, ctx.connection) = (part.client.clone(), part.connection.clone());
+        } else if let Some(follow) = &ctx.follow {
+            (ctx.client, ctx.connection) = (follow.client.clone(), follow.connection.clone());
+        } else {
+            let connection = ctx.connection.as_deref();
+            let peer = connection.and_then(|connection| connection.client).map_or(UNIX_CLIENT, |client| client.ip());
+            let tls = connection.is_some_and(|connection| connection.tls);
+            ctx.client = forwarded::resolve(peer, tls, &ctx.generation.config.trusted_proxies, &request.headers);
+        }
         let authority = request.uri.authority().map(|authority| authority.as_str());
         let authority = authority.or_else(|| header_str(&request.headers, HOST.as_str()));
         ctx.authority = ctx.client.host.clone().or_else(|| authority.map(str::to_owned));

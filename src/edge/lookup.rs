@@ -12,18 +12,24 @@ use crate::http::cache_status::Fwd;
 use crate::http::precondition::{self, Outcome, Validators};
 use crate::http::reuse::{self, Reuse, Stored, Trouble};
 use crate::http::{key, variant};
-use http::header::{ETAG, IF_MATCH, IF_NONE_MATCH, IF_RANGE, IF_UNMODIFIED_SINCE, LAST_MODIFIED, RANGE};
+use http::header::{
+    CONTENT_ENCODING, CONTENT_LENGTH, CONTENT_RANGE, CONTENT_TYPE, ETAG, IF_MATCH, IF_NONE_MATCH, IF_RANGE,
+    IF_UNMODIFIED_SINCE, LAST_MODIFIED, RANGE, TRANSFER_ENCODING,
+};
 use http::{HeaderMap, Method, StatusCode};
 use pingora_cache::key::{CacheHashKey, CompactCacheKey, HashBinary};
 use pingora_cache::{CacheKey, CacheMeta, ForcedFreshness, HitHandler, NoCacheReason, VarianceBuilder};
 use pingora_error::{Error, ErrorSource, ErrorType, OrErr, Result};
 use pingora_http::{RequestHeader, ResponseHeader};
-use pingora_proxy::Session;
+use pingora_proxy::{RangeType, Session, range_header_filter};
 use std::time::SystemTime;
 
 /// A range that begins this far beyond what a running fill has is fetched by itself: about what arrives while a connection
 /// to the origin would be made.
 const FILL_AHEAD_BYTES: u64 = 1 << 20;
+
+/// Ranges of one request, at most; more are no ranges (RFC 9110 §14.2 lets a server ignore them).
+const RANGES_MAX: usize = 200;
 
 impl Edge {
     /// Decides whether the cache is asked at all.
@@ -292,6 +298,26 @@ pub(super) fn holds_here(request: &RequestHeader, meta: &CacheMeta, modified: Sy
     let etag = meta.headers().get(ETAG).and_then(|value| value.to_str().ok());
     let validators = Validators { etag, last_modified: Some(modified) };
     precondition::evaluate(&request.method, &request.headers, validators) != Outcome::Failed
+}
+
+/// Makes an answer that of the ranges asked for, as Pingora does; but it takes the last no bytes (`bytes=-0`) for a range, which
+/// cannot be satisfied (RFC 9110 §14.1.2), and fails where there are none to count from.
+pub(super) fn cut(request: &RequestHeader, response: &mut ResponseHeader) -> RangeType {
+    if response.headers.get(CONTENT_LENGTH).is_some_and(|length| length == "0") {
+        return RangeType::None;
+    }
+    match range_header_filter(request, response, Some(RANGES_MAX)) {
+        RangeType::Single(range) if range.is_empty() => {
+            let _ = response.set_status(StatusCode::RANGE_NOT_SATISFIABLE);
+            for name in [CONTENT_TYPE, CONTENT_ENCODING, TRANSFER_ENCODING] {
+                response.remove_header(&name);
+            }
+            let _ = response.insert_header(CONTENT_LENGTH, 0);
+            let _ = response.insert_header(CONTENT_RANGE, format!("bytes */{}", range.start));
+            RangeType::Invalid
+        }
+        asked => asked,
+    }
 }
 
 fn date(headers: &HeaderMap, name: &str) -> Option<SystemTime> {

@@ -41,14 +41,11 @@ use pingora_core::protocols::Digest;
 use pingora_core::upstreams::peer::HttpPeer;
 use pingora_error::{Error, Result};
 use pingora_http::{RequestHeader, ResponseHeader};
+use pingora_proxy::RangeType;
 use pingora_proxy::{FailToProxy, ProxyHttp, Session};
-use pingora_proxy::{RangeType, range_header_filter};
 use std::sync::Arc;
 use std::time::Duration;
 use tokio::sync::Semaphore;
-
-/// Ranges of one request, at most; more are no ranges (RFC 9110 §14.2 lets a server ignore them).
-const RANGES_MAX: usize = 200;
 
 /// The proxy: shared parts and the generation in force.
 pub struct Edge {
@@ -170,7 +167,7 @@ impl ProxyHttp for Edge {
         ctx: &mut Context,
     ) -> RangeType {
         let asked = match self.range_counts(session, response) && !self.is_coded_whole(session, response, ctx) {
-            true => range_header_filter(session.req_header(), response, Some(RANGES_MAX)),
+            true => lookup::cut(session.req_header(), response),
             false => RangeType::None,
         };
         self.note_ranges(&asked, ctx);

@@ -15,6 +15,8 @@ use std::time::Duration;
 
 /// Part of the stored keys: another size would find none of what is stored.
 pub const GRANULE_BYTES: u64 = 64 << 10;
+/// A longer object is a lie, and would not leave room to count its granules.
+const COMPLETE_MAX: u64 = i64::MAX as u64;
 /// The first run for a reader whose end is not known: about what a player reads to find its index.
 const FIRST_WINDOW_BYTES: u64 = 512 << 10;
 /// The bounds of a run.
@@ -33,11 +35,11 @@ pub enum ContentRange {
 }
 
 impl ContentRange {
-    /// None: another unit, malformed, out of bounds, or of unknown complete length.
+    /// None: another unit, malformed, out of bounds, or of unknown complete length, or one that no file has ([`COMPLETE_MAX`]).
     pub fn parse(value: &[u8]) -> Option<Self> {
         let (unit, rest) = std::str::from_utf8(value).ok()?.trim().split_once(' ')?;
         let (range, complete) = rest.trim().split_once('/')?;
-        let complete = number(complete)?;
+        let complete = number(complete).filter(|complete| *complete <= COMPLETE_MAX)?;
         if !unit.eq_ignore_ascii_case("bytes") {
             return None;
         }
