@@ -156,15 +156,22 @@ impl Storage for MemoryStore {
             self.resized(object);
             let object = object.clone();
             drop(shard);
-            self.send_head_down(&object);
+            self.send_head_down(key, version, &object.meta, &object.stamp);
             return Ok(true);
         }
         let Some(fill) = slot.fills.iter().find(|fill| fill.version == version && !fill.is_hidden()) else {
             return Ok(false);
         };
+        let from_disk = fill.from_disk;
         let mut head = fill.head.lock();
         let stamp = Arc::new(stamp.revalidated(&head.stamp));
-        *head = Head { meta, meta_charge, stamp, expired_at: None };
+        *head = Head { meta: Arc::clone(&meta), meta_charge, stamp: Arc::clone(&stamp), expired_at: None };
+        drop(head);
+        drop(shard);
+        if from_disk {
+            // It lies there already, with the head it had; every other fill goes down with its latest.
+            self.send_head_down(key, version, &meta, &stamp);
+        }
         Ok(true)
     }
 

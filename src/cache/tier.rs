@@ -16,6 +16,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use bytes::Bytes;
+use pingora_cache::CacheMeta;
 use prometheus::IntCounter;
 use tokio::time::Instant;
 
@@ -131,11 +132,11 @@ impl MemoryStore {
         }
     }
 
-    /// An object's head is another one now.
-    pub(super) fn send_head_down(&self, object: &Object) {
+    /// The head of this version is another one now.
+    pub(super) fn send_head_down(&self, key: u128, version: u64, meta: &CacheMeta, stamp: &Stamp) {
         let Some(tier) = self.tier() else { return };
-        if let Some(head) = head::to_bytes(&object.meta, &object.stamp.to_bytes(self.bans())) {
-            let _ = tier.disks.replace_head(object.body.key, object.body.version, object.stamp.oldest(), head);
+        if let Some(head) = head::to_bytes(meta, &stamp.to_bytes(self.bans())) {
+            let _ = tier.disks.replace_head(key, version, stamp.oldest(), head);
         }
     }
 

@@ -2,8 +2,8 @@
 //!
 //! Space-Saving (Metwally, Agrawal, El Abbadi: "Efficient computation of frequent and top-k elements in data streams", ICDT '05):
 //! a fixed number of counters; what has none takes the smallest one's place and its count, which is then the most its own may be
-//! too high by. So what is asked for more often than any counter could hide is always among them. Spread over shards by key; where
-//! one is busy a request goes uncounted, so nobody waits.
+//! too high by. So what is asked for more often than any counter could hide is always among them. Spread over shards by key, each
+//! locked for a look-up and an addition where the key is known.
 //!
 //! Invariants: bounded memory; a name is redacted and cut before it is kept; counts are since the start.
 
@@ -64,12 +64,10 @@ impl Top {
 }
 
 fn count(shards: &[Mutex<SpaceSaving>; SHARDS], key: u128, bytes: u64, name: impl FnOnce() -> String) {
-    if let Some(mut shard) = shards[key as usize % SHARDS].try_lock() {
-        shard.count(key, bytes, || {
-            let name = name();
-            redact_target(&name).chars().take(NAME_CHARACTERS_MAX).collect()
-        });
-    }
+    shards[key as usize % SHARDS].lock().count(key, bytes, || {
+        let name = name();
+        redact_target(&name).chars().take(NAME_CHARACTERS_MAX).collect()
+    });
 }
 
 fn most(shards: &[Mutex<SpaceSaving>; SHARDS]) -> Vec<Counted> {
