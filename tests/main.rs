@@ -32,4 +32,5 @@ mod rfc9111;
 mod smuggling;
 mod stalls;
 mod stopping;
+mod streams;
 mod upstream;

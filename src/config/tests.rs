@@ -113,9 +113,10 @@ fn a_library_and_what_a_site_may_say() {
 fn keys_that_need_a_restart_are_named() {
     let old = read(SAMPLE).unwrap().config;
     assert!(restart_differences(&old, &read(SAMPLE).unwrap().config).is_empty());
-    let new = SAMPLE.replace("8080", "8081").replace("512MiB", "1GiB").replace("9090", "9091") + "workers: 77\n";
+    let new = SAMPLE.replace("8080", "8081").replace("512MiB", "1GiB").replace("9090", "9091")
+        + "workers: 77\ntranscode: {jobs: 7}\n";
     let new = read(&new).unwrap().config;
-    assert_eq!(restart_differences(&old, &new), ["listen", "cache.memory", "admin.address", "workers"]);
+    assert_eq!(restart_differences(&old, &new), ["listen", "cache.memory", "admin.address", "transcode", "workers"]);
 }
 
 #[test]
