@@ -134,7 +134,7 @@ fn segments_made_in_any_order_meet_without_a_gap() {
     let open = ["-bf", "3", "-x264-params", "open-gop=1:keyint=75:bframes=3:b-adapt=0", "-output_ts_offset", "0.023"];
     film(&in_films("Open groups.mkv"), "30000/1001", "9", &open);
     film(&in_films("Wild.mp4"), "30", "9", &["-vf", "select='not(eq(mod(n\\,4)\\,1))'", "-vsync", "vfr"]);
-    film(&in_films("Silent.ts"), "25", "5", &["-an"]);
+    film(&in_films("Silent.mkv"), "25", "5", &["-an", "-output_ts_offset", "100"]);
     let edge = library(films.path()).run();
     wait_until_ready(&edge);
 
@@ -239,12 +239,13 @@ fn hostile_files_are_listed_and_harmless() {
     let secret = written(films.path(), "secret.txt", b"a secret");
     put("Playlist.mp4", format!("#EXTM3U\n#EXT-X-TARGETDURATION:9\n#EXTINF:9,\n{secret}\n#EXT-X-ENDLIST\n").as_bytes());
     put("Concat.mkv", format!("ffconcat version 1.0\nfile {secret}\n").as_bytes());
+    film(&films.path().join("Stream.ts"), "25", "1", &[]);
     put("Text.mp4", b"only text");
     put("Empty.mp4", b"");
     put("Head.mp4", &whole[..200]);
     let edge = library(films.path()).run();
     wait_until_ready(&edge);
-    for name in ["Playlist", "Concat", "Text", "Empty", "Head"] {
+    for name in ["Playlist", "Concat", "Stream", "Text", "Empty", "Head"] {
         let title = title(&edge, name);
         expect_reason(&edge.get(&format!("{title}/master.m3u8")), 404, films.path());
         edge.get(&format!("{title}/file")).expect_status(200);

@@ -11,8 +11,9 @@ use crate::media::ladder::{Rung, SIDE_MAX};
 use crate::media::playlist::AUDIO_BITS_PER_S;
 use std::ops::Range;
 
-/// Demuxers that may read a film, by ffmpeg's names.
-const DEMUXERS: &str = "mov,mp4,m4a,3gp,3g2,mj2,matroska,webm,mpegts";
+/// Demuxers that may read a film, by ffmpeg's names: those that seek to keyframes. (MPEG-TS does not: what comes before the next
+/// keyframe would be missing from a segment.)
+const DEMUXERS: &str = "mov,mp4,m4a,3gp,3g2,mj2,matroska,webm";
 /// Standard input as a file one can seek in; `pipe:` could not.
 const INPUT: &str = "file:/proc/self/fd/0";
 /// AAC frames encoded before the first one kept: the encoder's state has to settle, or each boundary clicks.
@@ -75,7 +76,7 @@ pub fn video(film: &Film, rung: &Rung, frames: &Range<u64>, encoder: &Encoder) -
     let mut arguments = words(&["-nostdin", "-hide_banner", "-v", "error"]);
     arguments.extend(input());
     arguments.extend(words(&["-threads", "2"]));
-    arguments.extend(seek(frames.start > 0, start.as_f64() + film.start.as_f64() - 1.0));
+    arguments.extend(seek(film, frames.start > 0, start.as_f64() - 1.0));
     let stream = format!("0:{}", film.video_stream);
     arguments.extend(words(&["-copyts", "-i", INPUT, "-map", &stream, "-an", "-sn", "-dn"]));
     arguments.extend(words(&["-map_metadata", "-1", "-map_chapters", "-1", "-vf", &filter, "-frames:v", &count]));
@@ -105,18 +106,20 @@ pub fn audio(film: &Film, audio: &Audio, frames: &Range<u64>) -> Vec<String> {
          atrim=end_sample={length},aformat=sample_fmts=fltp:channel_layouts=stereo",
         film.start,
     );
-    let from = Fraction::new(first, AUDIO_RATE).map_or(0.0, Fraction::as_f64) + film.start.as_f64() - 0.5;
+    let from = Fraction::new(first, AUDIO_RATE).map_or(0.0, Fraction::as_f64) - 0.5;
     let mut arguments = words(&["-nostdin", "-hide_banner", "-v", "error"]);
     arguments.extend(input());
     arguments.extend(words(&["-threads", "1"]));
-    arguments.extend(seek(first > 0, from));
+    arguments.extend(seek(film, first > 0, from));
     let stream = format!("0:{}", audio.stream);
     arguments.extend(words(&["-copyts", "-i", INPUT, "-map", &stream, "-vn", "-sn", "-dn", "-af", &filter]));
     arguments.extend(words(&["-c:a", "aac", "-b:a", &AUDIO_BITS_PER_S.to_string(), "-f", "adts", "pipe:1"]));
     arguments
 }
 
-fn seek(wanted: bool, seconds: f64) -> Vec<String> {
+/// To a time of the title, before the frames wanted. `-ss` counts from the file's start, which may be any time.
+fn seek(film: &Film, wanted: bool, seconds: f64) -> Vec<String> {
+    let seconds = seconds + film.start.as_f64() - film.file_start.as_f64();
     if wanted && seconds > 0.0 { words(&["-ss", &format!("{seconds:.6}")]) } else { Vec::new() }
 }
 
@@ -136,6 +139,7 @@ mod tests {
             width: 640,
             height: 360,
             start: Fraction::parse("23/1000").unwrap(),
+            file_start: Fraction::parse("3/1000").unwrap(),
             grid: Grid { frame_rate: Fraction::parse("30000/1001").unwrap(), frames: 1000 },
             audio: Some(Audio { stream: 2, language: "eng".into() }),
             encoder: "libx264".into(),
@@ -144,7 +148,7 @@ mod tests {
     }
 
     const FENCES: &str =
-        "-protocol_whitelist file -format_whitelist mov,mp4,m4a,3gp,3g2,mj2,matroska,webm,mpegts -max_pixels 67108864";
+        "-protocol_whitelist file -format_whitelist mov,mp4,m4a,3gp,3g2,mj2,matroska,webm -max_pixels 67108864";
 
     #[test]
     fn video_golden() {
@@ -164,7 +168,7 @@ mod tests {
             )
         };
         assert_eq!(line(0), expected("", "0.000000000", 120));
-        assert_eq!(line(8), expected("-ss 31.055000 ", "32.032000000", 40));
+        assert_eq!(line(8), expected("-ss 31.052000 ", "32.032000000", 40));
     }
 
     #[test]
@@ -180,7 +184,7 @@ mod tests {
             )
         };
         assert_eq!(line(0), expected("", -4096, 198_656));
-        assert_eq!(line(1), expected("-ss 3.448333 ", 188_416, 198_656));
+        assert_eq!(line(1), expected("-ss 3.445333 ", 188_416, 198_656));
     }
 
     #[test]

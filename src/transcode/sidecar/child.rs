@@ -176,6 +176,9 @@ fn read_said(from: impl Read) -> String {
 
 /// The last line said, without the addresses ffmpeg puts into it.
 fn reason(said: &str) -> String {
+    if said.contains("not on whitelist") {
+        return "its container is none of MP4, QuickTime, Matroska and WebM".to_owned();
+    }
     let last = said.lines().rev().map(str::trim).find(|line| !line.is_empty());
     let Some(last) = last else { return "the program failed and said nothing".to_owned() };
     let plain: String = last.chars().filter(|c| !c.is_control()).take(200).collect();

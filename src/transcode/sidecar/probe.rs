@@ -92,7 +92,8 @@ pub fn probe(tools: &Tools, open: impl Fn() -> std::io::Result<File>, kill: &Kil
     let time_base = time_base.ok_or_else(|| refused("its video has no clock"))?;
 
     let seconds = |text: &Option<String>| text.as_deref().and_then(|text| text.parse::<f64>().ok());
-    let ends_s = seconds(&said.format.duration).unwrap_or(0.0) + seconds(&said.format.start_time).unwrap_or(0.0);
+    let starts_s = seconds(&said.format.start_time).filter(|start| start.abs() < 1e9).unwrap_or(0.0);
+    let ends_s = seconds(&said.format.duration).unwrap_or(0.0) + starts_s;
     let mut packets = read_packets(program, video.index, ends_s - TAIL_S, open()?, kill)?;
     if packets.end.is_none() {
         // Shorter than it says, or it cannot be searched: from the start.
@@ -102,6 +103,7 @@ pub fn probe(tools: &Tools, open: impl Fn() -> std::io::Result<File>, kill: &Kil
     let end = packets.end.ok_or_else(|| refused("its video has no frames"))?;
     let frames = frames_between(start, end, time_base, frame_rate);
     let start = Fraction::new(start, 1).and_then(|start| start.times(time_base));
+    let file_start = Fraction::new((starts_s * 1e6).round() as i64, 1_000_000);
     let grid = Grid { frame_rate, frames: frames.ok_or_else(|| refused("its video has no frames, or too many"))? };
     let sounds = said.streams.iter().filter(|stream| stream.codec_type.as_deref() == Some("audio"));
     let sounds = sounds.filter(|stream| stream.codec_name.is_some());
@@ -115,6 +117,7 @@ pub fn probe(tools: &Tools, open: impl Fn() -> std::io::Result<File>, kill: &Kil
         width,
         height,
         start: start.ok_or_else(|| refused("its video starts at no time"))?,
+        file_start: file_start.ok_or_else(|| refused("it starts at no time"))?,
         grid,
         audio,
         encoder: ENCODERS[0].name.into(),
