@@ -29,6 +29,7 @@ mod purge;
 mod reload;
 mod replay;
 mod rfc9111;
+mod sidecar;
 mod smuggling;
 mod stalls;
 mod stopping;
