@@ -4,12 +4,13 @@
 //!
 //! | rank | rooms |
 //! |---|---|
-//! | 6 | [`cli`]: arguments → configuration → app |
-//! | 5 | [`app`]: the only place that knows everyone |
-//! | 4 | [`edge`], [`admin`], [`replay`] |
-//! | 3 | [`cache`], [`origin`], [`transport`] |
+//! | 7 | [`cli`]: arguments → configuration → app |
+//! | 6 | [`app`]: the only place that knows everyone |
+//! | 5 | [`edge`], [`admin`], [`replay`] |
+//! | 4 | [`cache`], [`origin`], [`transport`] |
+//! | 3 | [`transcode`]: the sidecar, and the edge's side of it |
 //! | 2 | [`observe`] |
-//! | 1 | [`config`], [`coding`] |
+//! | 1 | [`config`], [`coding`], [`source`] |
 //! | 0 | [`http`], [`media`] (pure: no tokio, no IO) |
 #![forbid(unsafe_code)]
 
@@ -25,4 +26,6 @@ pub mod media;
 pub mod observe;
 pub mod origin;
 pub mod replay;
+pub mod source;
+pub mod transcode;
 pub mod transport;

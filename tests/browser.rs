@@ -76,3 +76,34 @@ fn a_ladder_of_a_library_plays_through_the_edge() {
     let id = ladder["id"].as_str().expect("an id");
     play(&format!("http://{}/t/{id}/master.m3u8", edge.http()));
 }
+
+#[test]
+fn a_film_made_into_streams_on_demand_plays_through_the_edge() {
+    let films = tempfile::tempdir().expect("a temporary folder");
+    let made = Command::new("ffmpeg")
+        .args(["-nostdin", "-v", "error", "-f", "lavfi", "-i", "testsrc2=s=640x360:r=30000/1001:d=12"])
+        .args([
+            "-f",
+            "lavfi",
+            "-i",
+            "sine=f=440:r=44100:d=12",
+            "-threads",
+            "1",
+            "-c:v",
+            "libx264",
+            "-preset",
+            "ultrafast",
+        ])
+        .args(["-bf", "2", "-g", "250", "-c:a", "aac"])
+        .arg(films.path().join("Film.mp4"))
+        .status();
+    assert!(made.is_ok_and(|status| status.success()), "ffmpeg (tests/run installs it)");
+    let edge = Edge::of(&Origin::start())
+        .set("origins.main", json!({"kind": "library", "folders": [films.path().display().to_string()]}))
+        .set("sites.0.cors", json!({"origins": ["*"]}))
+        .run();
+    edge.expect_metric("reelgate_transcoder_up", &[], 1.0);
+    let titles = edge.get("/titles.json").expect_status(200).json();
+    let id = titles["titles"][0]["id"].as_str().expect("an id").to_owned();
+    play(&format!("http://{}/t/{id}/master.m3u8", edge.http()));
+}

@@ -5,16 +5,18 @@ use super::source::AppSource;
 use crate::admin;
 use crate::cache::disk::{Disks, LogSettings};
 use crate::cache::{BanLog, Bans, MemoryStore, Slices, StoreSettings, collapse};
-use crate::config::{Config, Loaded};
+use crate::config::{Config, Loaded, OriginKind};
 use crate::edge::{self, Edge, Generation, Refreshes, SlicedObjects};
 use crate::http::loop_detection::LoopId;
 use crate::observe::{AccessLog, Lifecycle, Metrics};
-use crate::origin::Origins;
+use crate::origin::{Embedded, Origins};
+use crate::transcode::{self, Supervisor};
 use crate::transport::{Listener, Shared, Workers};
 use arc_swap::{ArcSwap, ArcSwapOption};
 use pingora_core::server::configuration::ServerConf;
 use pingora_proxy::http_proxy;
 use std::error::Error;
+use std::path::Path;
 use std::sync::Arc;
 use tempfile::TempDir;
 use tokio::net::TcpListener;
@@ -81,7 +83,9 @@ pub(super) async fn start(loaded: Loaded) -> Result<Running, Box<dyn Error>> {
     let access_log =
         AccessLog::start(&config.log.access, metrics.clone()).map_err(|error| format!("log.access: {error}"))?;
     let access_log = Arc::new(ArcSwapOption::from(access_log.map(Arc::new)));
-    let origins = Arc::new(Origins::build(&config.origins, None, &metrics, runtime_folder.path())?);
+    let transcoder = transcoder(&config, runtime_folder.path(), &metrics, &all_ends);
+    let embedded = Embedded { folder: runtime_folder.path().to_owned(), transcoder };
+    let origins = Arc::new(Origins::build(&config.origins, None, &metrics, &embedded)?);
     origins.start(None, &all_ends);
     let generation = Arc::new(ArcSwap::from_pointee(Generation::new(config.clone(), origins, &metrics)));
     let shared = Shared::new(
@@ -124,7 +128,7 @@ pub(super) async fn start(loaded: Loaded) -> Result<Running, Box<dyn Error>> {
         shared,
         metrics.clone(),
         access_log.clone(),
-        runtime_folder.path().to_owned(),
+        embedded,
         all_ends.clone(),
     ));
     for listener in listeners {
@@ -149,6 +153,23 @@ pub(super) async fn start(loaded: Loaded) -> Result<Running, Box<dyn Error>> {
         stop_all,
         _runtime_folder: runtime_folder,
     })
+}
+
+/// The sidecar, where a library wants one. Without it films are served as they are: no reason not to start.
+fn transcoder(
+    config: &Config,
+    folder: &Path,
+    metrics: &Arc<Metrics>,
+    ends: &watch::Receiver<bool>,
+) -> Option<Arc<transcode::Client>> {
+    let settings = config.transcode.as_ref()?;
+    config.origins.iter().find(|origin| matches!(origin.kind, OriginKind::Library(_)))?;
+    if let Some(missing) = ["ffmpeg", "ffprobe"].into_iter().find(|name| transcode::find_program(name).is_none()) {
+        tracing::warn!("{missing} is not in PATH: films are served as they are, without streams; install ffmpeg");
+        return None;
+    }
+    let started = Supervisor::start(settings, folder, metrics.clone(), ends.clone());
+    started.inspect_err(|error| tracing::error!("films are served without streams: {error}")).ok()
 }
 
 /// Purges survive where objects do: on the first disk.

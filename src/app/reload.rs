@@ -3,7 +3,7 @@
 use crate::config::{self, Config, Loaded};
 use crate::edge::Generation;
 use crate::observe::{AccessLog, Metrics};
-use crate::origin::Origins;
+use crate::origin::{Embedded, Origins};
 use crate::transport::Shared;
 use arc_swap::{ArcSwap, ArcSwapOption};
 use notify::{RecommendedWatcher, RecursiveMode, Watcher as _};
@@ -27,7 +27,7 @@ pub(super) struct Reloader {
     shared: Arc<Shared>,
     metrics: Arc<Metrics>,
     access_log: Arc<ArcSwapOption<AccessLog>>,
-    runtime_folder: PathBuf,
+    embedded: Embedded,
     all_ends: watch::Receiver<bool>,
 }
 
@@ -38,23 +38,13 @@ impl Reloader {
         shared: Arc<Shared>,
         metrics: Arc<Metrics>,
         access_log: Arc<ArcSwapOption<AccessLog>>,
-        runtime_folder: PathBuf,
+        embedded: Embedded,
         all_ends: watch::Receiver<bool>,
     ) -> Self {
         note_time(&metrics);
         let path = loaded.config.file.clone();
         let started = loaded.config.clone();
-        Self {
-            path,
-            started,
-            loaded: Mutex::new(loaded),
-            generation,
-            shared,
-            metrics,
-            access_log,
-            runtime_folder,
-            all_ends,
-        }
+        Self { path, started, loaded: Mutex::new(loaded), generation, shared, metrics, access_log, embedded, all_ends }
     }
 
     /// The configuration in force as YAML, secrets masked.
@@ -98,7 +88,7 @@ impl Reloader {
     fn try_reload(&self) -> Result<Vec<&'static str>, Vec<String>> {
         let new = config::load(&self.path).map_err(|errors| summaries(&errors))?;
         let old = self.generation.load_full();
-        let origins = Origins::build(&new.config.origins, Some(&old.origins), &self.metrics, &self.runtime_folder)
+        let origins = Origins::build(&new.config.origins, Some(&old.origins), &self.metrics, &self.embedded)
             .map_err(|error| vec![error.to_string()])?;
         let access_log = self.build_access_log(&old.config.log.access, &new.config.log.access)?;
 

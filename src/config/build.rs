@@ -65,6 +65,7 @@ impl Builder<'_> {
             admin,
             log: self.log(),
             shutdown: Shutdown { drain_timeout: self.raw.shutdown.drain_timeout.0, notice: self.raw.shutdown.notice.0 },
+            transcode: self.transcode(),
             worker_threads: self.raw.workers.unwrap_or(1),
         })
     }
@@ -188,14 +189,18 @@ impl Builder<'_> {
         }
     }
 
+    fn transcode(&self) -> Option<Transcode> {
+        let raw = &self.raw.transcode;
+        raw.enabled.then(|| Transcode {
+            jobs: raw.jobs.unwrap_or(1),
+            queue: raw.queue,
+            program: raw.program.as_ref().map(PathBuf::from),
+        })
+    }
+
     fn not_built_yet(&mut self) {
-        for (key, given, what) in [
-            ("prefetch", self.raw.prefetch.is_some(), "nothing is fetched ahead"),
-            ("transcode", self.raw.transcode.is_some(), "no renditions are made"),
-        ] {
-            if given {
-                self.warning(key, format!("`{key}` is not built yet: {what}"), None);
-            }
+        if self.raw.prefetch.is_some() {
+            self.warning("prefetch", "`prefetch` is not built yet: nothing is fetched ahead", None);
         }
     }
 

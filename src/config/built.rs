@@ -37,6 +37,8 @@ pub struct Config {
     pub admin: Option<Admin>,
     pub log: Log,
     pub shutdown: Shutdown,
+    /// None: no streams are made.
+    pub transcode: Option<Transcode>,
     /// Worker threads of the runtime; default: one per core.
     pub worker_threads: usize,
 }
@@ -100,6 +102,17 @@ pub struct Shutdown {
     pub drain_timeout: Duration,
     /// How long `/readyz` already fails while connections are still accepted, for load balancers to notice.
     pub notice: Duration,
+}
+
+/// `transcode`: the sidecar.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Transcode {
+    /// Segments made at once, ≥ 1.
+    pub jobs: u16,
+    /// Segments that may wait for that.
+    pub queue: u16,
+    /// None: `reelgate-transcoder`, beside this program or in PATH.
+    pub program: Option<PathBuf>,
 }
 
 /// A value that must never be printed. `Debug` shows `***`; there is no `Display`.

@@ -131,6 +131,7 @@ pub fn restart_differences(old: &Config, new: &Config) -> Vec<&'static str> {
         ("admin.address", address(old) != address(new)),
         ("admin.token", token(old) != token(new)),
         ("log.level", old.log.level != new.log.level),
+        ("transcode", old.transcode != new.transcode),
         ("workers", old.worker_threads != new.worker_threads),
     ]
     .into_iter()

@@ -60,9 +60,8 @@ pub struct RawConfig {
     /// Fetching what will be watched next. Accepted with a warning: not built yet.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub prefetch: Option<serde_json::Value>,
-    /// Making renditions the origin lacks. Accepted with a warning: not built yet.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub transcode: Option<serde_json::Value>,
+    /// Adaptive streams of a library's films, made on demand by a second process.
+    pub transcode: RawTranscode,
 }
 
 /// `cache`
@@ -178,6 +177,31 @@ pub struct RawShutdown {
 impl Default for RawShutdown {
     fn default() -> Self {
         Self { drain_timeout: TimeSpan::secs(30), notice: TimeSpan::secs(0) }
+    }
+}
+
+/// `transcode`
+#[derive(Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(default, deny_unknown_fields)]
+pub struct RawTranscode {
+    /// Whether streams are made. Without a library, or without `ffmpeg` and `ffprobe` in PATH, none are.
+    pub enabled: bool,
+    /// Segments made at once; default: one for each two cores.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schemars(range(min = 1, max = 256))]
+    pub jobs: Option<u16>,
+    /// Segments that may wait for that; beyond it the answer is 503.
+    #[schemars(range(max = 10_000))]
+    pub queue: u16,
+    /// The program `reelgate-transcoder`; default: beside `reelgate`, else from PATH.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schemars(extend("format" = "non-empty"))]
+    pub program: Option<String>,
+}
+
+impl Default for RawTranscode {
+    fn default() -> Self {
+        Self { enabled: true, jobs: None, queue: 32, program: None }
     }
 }
 

@@ -115,9 +115,12 @@ fn keys_that_need_a_restart_are_named() {
     assert!(restart_differences(&old, &read(SAMPLE).unwrap().config).is_empty());
     let new =
         SAMPLE.replace("8080", "8081").replace("512MiB", "1GiB").replace("20GiB", "30GiB").replace("9090", "9091");
-    let new = new + "workers: 77\n";
+    let new = new + "workers: 77\ntranscode: {jobs: 7}\n";
     let new = read(&new).unwrap().config;
-    assert_eq!(restart_differences(&old, &new), ["listen", "cache.memory", "cache.disk", "admin.address", "workers"]);
+    assert_eq!(
+        restart_differences(&old, &new),
+        ["listen", "cache.memory", "cache.disk", "admin.address", "transcode", "workers"]
+    );
 }
 
 #[test]

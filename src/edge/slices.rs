@@ -20,6 +20,7 @@ use super::admit::refusal;
 use super::context::{Context, Filling};
 use super::keep::kept;
 use super::lookup::{filling, holds_here, seconds_until};
+use crate::cache::disk::Ticket;
 use crate::cache::{Head, Verdict, View};
 use crate::http::byte_range::ByteRange;
 use crate::http::cache_status::Fwd;
@@ -56,8 +57,8 @@ impl SlicedObjects {
         Self { store, known: Arc::default(), probes: Arc::default() }
     }
 
-    pub(super) fn forget(&self, key: &CacheKey) {
-        self.store.forget(key);
+    pub(super) fn forget(&self, key: &CacheKey) -> Option<Ticket> {
+        self.store.forget(key)
     }
 }
 

@@ -1,13 +1,23 @@
-//! What Reelgate knows about media: what kind of object a request is for, media types, durations.
+//! What Reelgate knows about media: what kind of object a request is for, media types, durations, and how a film becomes
+//! adaptive streams.
 //!
 //! - [`class`]: playlist, segment, film …; a metric label.
+//! - [`fraction`], [`grid`], [`ladder`]: exact times, segments on a frame grid, renditions.
+//! - [`playlist`]: HLS playlists written from them.
+//! - [`fragment`], [`aac`]: fMP4 split and checked; AAC put into it.
 //! - [`content_type`]: the media type of a file, by its name.
 //! - [`hls`]: what is read of an HLS playlist.
 //! - [`mp4`]: what is read of an MP4 file.
 //!
 //! Invariant: pure. Nothing here opens a file or a socket or asks the time; bytes come in, answers go out.
 
+pub mod aac;
 pub mod class;
 pub mod content_type;
+pub mod fraction;
+pub mod fragment;
+pub mod grid;
 pub mod hls;
+pub mod ladder;
 pub mod mp4;
+pub mod playlist;

@@ -90,6 +90,9 @@ pub struct Metrics {
     pub access_log_dropped: IntCounter,
     pub ready: IntGauge,
     pub library_titles: IntGaugeVec,
+    pub transcoder_up: IntGauge,
+    pub transcoder_starts: IntCounter,
+    pub transcode_answers: IntCounterVec,
     pub build_info: IntGaugeVec,
     pub start_timestamp_seconds: Gauge,
 }
@@ -326,6 +329,14 @@ impl Metrics {
             ),
             ready: gauge(&r, "ready", "1: /readyz answers 200."),
             library_titles: gauges(&r, "library_titles", "Titles found by a library origin.", &["origin"]),
+            transcoder_up: gauge(&r, "transcoder_up", "1: the transcoder runs and answers."),
+            transcoder_starts: counter(&r, "transcoder_starts_total", "Times the transcoder was started."),
+            transcode_answers: counters(
+                &r,
+                "transcode_answers_total",
+                "Answers a library asked of the transcoder, by kind and outcome.",
+                &["origin", "kind", "outcome"],
+            ),
             build_info: gauges(&r, "build_info", "1, with the version as a label.", &["version"]),
             start_timestamp_seconds: float_gauge(
                 &r,

@@ -35,7 +35,7 @@ mod status;
 
 pub use error::{PoolError, Unavailable};
 pub use failure::Failure;
-pub use origins::Origins;
+pub use origins::{Embedded, Origins};
 pub use peer::Exchange;
 pub use pick::{Pick, Tried};
 pub use pool::Pool;

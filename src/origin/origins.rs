@@ -2,7 +2,7 @@
 //! their health, counts and kept connections live on.
 
 use std::collections::HashMap;
-use std::path::Path;
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering};
 
@@ -12,11 +12,21 @@ use super::library::Library;
 use super::{Pool, PoolError, PoolStatus};
 use crate::config::{Origin, OriginKind};
 use crate::observe::Metrics;
+use crate::transcode::Client;
 
 /// The origins of one configuration. Immutable; a request keeps the set it began with.
 #[derive(Debug, Default)]
 pub struct Origins {
     by_name: HashMap<String, Entry>,
+}
+
+/// What origins that live in this process need.
+#[derive(Debug, Clone, Default)]
+pub struct Embedded {
+    /// For their sockets: must exist, and keep others out (mode 0700).
+    pub folder: PathBuf,
+    /// Makes streams of films; None: nobody does.
+    pub transcoder: Option<Arc<Client>>,
 }
 
 /// An origin and what it was built from.
@@ -31,18 +41,18 @@ struct Entry {
 impl Origins {
     /// Builds all `origins` of a configuration, sharing those of `previous` whose settings are the same. Changes nothing about
     /// `previous`: a configuration that fails later can be dropped. [`Self::start`] puts it in force. Libraries listen on
-    /// sockets in `folder` (mode 0700) from here on, so this needs a runtime.
+    /// sockets in `embedded.folder` from here on, so this needs a runtime.
     pub fn build(
         origins: &[Arc<Origin>],
         previous: Option<&Self>,
         metrics: &Arc<Metrics>,
-        folder: &Path,
+        embedded: &Embedded,
     ) -> Result<Self, PoolError> {
         let mut by_name = HashMap::with_capacity(origins.len());
         for origin in origins {
             let entry = match previous.and_then(|previous| previous.unchanged(origin)) {
                 Some(entry) => entry.clone(),
-                None => entry(origin, metrics, folder)?,
+                None => entry(origin, metrics, embedded)?,
             };
             by_name.insert(origin.name.clone(), entry);
         }
@@ -79,14 +89,15 @@ impl Origins {
 }
 
 /// What stands behind an origin, by kind: the one place that knows all kinds.
-fn entry(origin: &Arc<Origin>, metrics: &Arc<Metrics>, folder: &Path) -> Result<Entry, PoolError> {
+fn entry(origin: &Arc<Origin>, metrics: &Arc<Metrics>, embedded: &Embedded) -> Result<Entry, PoolError> {
     let (pool, library) = match &origin.kind {
         OriginKind::Http(settings) => (Pool::new(&origin.name, settings, Arc::clone(metrics))?, None),
         OriginKind::Library(settings) => {
             // A reload may run the old library beside the new one: each has a socket of its own.
             static NEXT: AtomicU32 = AtomicU32::new(0);
-            let socket = folder.join(format!("library-{}.sock", NEXT.fetch_add(1, Ordering::Relaxed)));
-            let library = Library::start(&origin.name, settings, Arc::clone(metrics), socket.clone())
+            let socket = embedded.folder.join(format!("library-{}.sock", NEXT.fetch_add(1, Ordering::Relaxed)));
+            let transcoder = embedded.transcoder.clone();
+            let library = Library::start(&origin.name, settings, Arc::clone(metrics), socket.clone(), transcoder)
                 .map_err(|error| PoolError::Library { origin: origin.name.clone(), error: error.to_string() })?;
             (Pool::for_socket(&origin.name, socket, Arc::clone(metrics))?, Some(library))
         }

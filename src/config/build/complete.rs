@@ -40,7 +40,10 @@ pub fn complete(raw: &mut RawConfig, folder: &Path) {
     }
     raw.cache.disk.0.iter_mut().for_each(|disk| absolute(&mut disk.path));
     raw.log.access.file.iter_mut().for_each(absolute);
-    raw.workers.get_or_insert_with(|| std::thread::available_parallelism().map_or(1, usize::from));
+    raw.transcode.program.iter_mut().for_each(absolute);
+    let cores = std::thread::available_parallelism().map_or(1, usize::from);
+    raw.workers.get_or_insert(cores);
+    raw.transcode.jobs.get_or_insert(u16::try_from(cores / 2).unwrap_or(u16::MAX).clamp(1, 256));
     for site in &mut raw.sites {
         let name = derived_name(site);
         site.name.get_or_insert(name);

@@ -115,7 +115,8 @@ fn shown(text: &str) -> String {
 /// Keys whose change takes effect only after a restart, as `restart_differences` has them.
 fn needs_restart(key: &str) -> bool {
     let alone = ["cache.memory", "cache.object_max", "admin.address", "admin.token", "log.level", "workers"];
-    key.starts_with("listen") || key.starts_with("cache.disk") || alone.contains(&key)
+    let blocks = ["listen", "cache.disk", "transcode"];
+    blocks.iter().any(|block| key.starts_with(block)) || alone.contains(&key)
 }
 
 fn rows() -> Vec<String> {

@@ -58,6 +58,6 @@ pub fn insert(fields: &mut HeaderMap, name: header::HeaderName, value: &str) {
     }
 }
 
-fn full(text: String) -> Body {
-    Full::new(Bytes::from(text)).map_err(|never| match never {}).boxed_unsync()
+pub fn full(bytes: impl Into<Bytes>) -> Body {
+    Full::new(bytes.into()).map_err(|never| match never {}).boxed_unsync()
 }

@@ -1,7 +1,6 @@
 //! What a scan found: titles, by id and by name. Immutable; a new scan makes a new one.
 
-use super::file::Stamp;
-use super::folder::Folder;
+use crate::source::{Folder, Stamp};
 use sha2::{Digest, Sha256};
 use std::collections::HashMap;
 use std::os::unix::ffi::OsStrExt;

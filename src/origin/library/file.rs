@@ -7,6 +7,7 @@ use super::answer::{self, Answer, problem};
 use super::catalog::hex;
 use crate::http::byte_range::{ByteRange, Selection, select, unsatisfied_content_range};
 use crate::http::precondition::{Outcome, Validators, evaluate};
+use crate::source::Stamp;
 use ::http::{HeaderMap, HeaderValue, Method, Response, StatusCode, header};
 use bytes::Bytes;
 use http_body_util::{BodyExt, Empty, StreamBody};
@@ -14,52 +15,22 @@ use hyper::body::Frame;
 use sha2::{Digest, Sha256};
 use std::fs::File;
 use std::io;
-use std::os::unix::fs::{FileExt, MetadataExt};
+use std::os::unix::fs::FileExt;
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
 /// Read at a time, off the async threads; one chunk per response waits for its reader.
 const CHUNK_BYTES: u64 = 128 * 1024;
 
-/// What tells a version of a file from another.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Stamp {
-    pub inode: u64,
-    pub modified_s: i64,
-    pub modified_ns: i64,
-    pub bytes: u64,
+/// A strong entity-tag (RFC 9110 §8.8.3) of a version.
+fn etag(stamp: &Stamp) -> String {
+    format!("\"{}\"", hex(&Sha256::digest(stamp.to_bytes())[..16]))
 }
 
-impl Stamp {
-    pub fn of(file: &File) -> io::Result<Self> {
-        let metadata = file.metadata()?;
-        Ok(Self {
-            inode: metadata.ino(),
-            modified_s: metadata.mtime(),
-            modified_ns: metadata.mtime_nsec(),
-            bytes: metadata.size(),
-        })
-    }
-
-    /// A strong entity-tag (RFC 9110 §8.8.3); hashed, because an inode number is nobody's business.
-    fn etag(&self) -> String {
-        let mut hash = Sha256::new();
-        for part in [self.inode, self.modified_s.cast_unsigned(), self.modified_ns.cast_unsigned(), self.bytes] {
-            hash.update(part.to_be_bytes());
-        }
-        format!("\"{}\"", hex(&hash.finalize()[..16]))
-    }
-
-    /// For `Last-Modified`: None where the clock says it is still to come (§8.8.2.1).
-    fn modified(&self, now: SystemTime) -> Option<SystemTime> {
-        let since = Duration::new(u64::try_from(self.modified_s).ok()?, u32::try_from(self.modified_ns).ok()?);
-        SystemTime::UNIX_EPOCH.checked_add(since).filter(|modified| *modified <= now)
-    }
-
-    /// How long it has been as it is.
-    pub fn age(&self, now: SystemTime) -> Duration {
-        self.modified(now).and_then(|modified| now.duration_since(modified).ok()).unwrap_or_default()
-    }
+/// For `Last-Modified`: None where the clock says it is still to come (§8.8.2.1).
+fn modified(stamp: &Stamp, now: SystemTime) -> Option<SystemTime> {
+    let since = Duration::new(u64::try_from(stamp.modified_s).ok()?, u32::try_from(stamp.modified_ns).ok()?);
+    SystemTime::UNIX_EPOCH.checked_add(since).filter(|modified| *modified <= now)
 }
 
 #[derive(Debug)]
@@ -72,6 +43,11 @@ impl OpenFile {
     pub fn new(file: File) -> io::Result<Self> {
         let stamp = Stamp::of(&file)?;
         Ok(Self { file, stamp })
+    }
+
+    /// How long it has been as it is.
+    pub fn age(&self, now: SystemTime) -> Duration {
+        modified(&self.stamp, now).and_then(|modified| now.duration_since(modified).ok()).unwrap_or_default()
     }
 
     /// Exactly these bytes of the version that was opened, or an error. Blocking.
@@ -97,8 +73,8 @@ pub fn answer(
 ) -> Answer {
     let now = SystemTime::now();
     let length = file.stamp.bytes;
-    let etag = file.stamp.etag();
-    let last_modified = file.stamp.modified(now);
+    let etag = etag(&file.stamp);
+    let last_modified = modified(&file.stamp, now);
     let validators = Validators { etag: Some(&etag), last_modified };
 
     let mut response = Response::new(Empty::new().map_err(|never| match never {}).boxed_unsync());

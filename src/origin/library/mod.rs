@@ -1,11 +1,11 @@
 //! The embedded origin (`kind: library`): folders of films, served as plain HTTP/1.1 on a private unix socket, so that the edge
 //! treats it like any other origin: the same pool, cache and metrics, no second way to answer a request.
 //!
-//! - `folder`: opens files strictly beneath a folder.
 //! - `scan`, `catalog`: folders → titles, and what is known of them.
 //! - `rescan`: keeps the catalog true, by time and by file events.
 //! - `server`, `respond`: connections, and requests → answers.
 //! - `file`, `answer`, `page`: the kinds of answer.
+//! - `streams`: adaptive streams of a film, made by the sidecar.
 //!
 //! Invariants: no file outside the folders is ever opened, whatever a path or a symbolic link says; a promised length is kept or
 //! the connection is aborted; nothing is written to the folders. It knows no sites, no clients and no credentials: those
@@ -14,23 +14,25 @@
 mod answer;
 mod catalog;
 mod file;
-mod folder;
 mod page;
 mod rescan;
 mod respond;
 mod scan;
 mod server;
+mod streams;
 #[cfg(test)]
 mod tests;
 
 use crate::config::LibraryOrigin;
 use crate::observe::Metrics;
+use crate::source::Folder;
+use crate::transcode::Client;
 use catalog::Catalog;
-use folder::Folder;
 use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
+use streams::Streams;
 use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 
@@ -54,6 +56,8 @@ struct State {
     /// None until the first scan is done.
     catalog: watch::Sender<Option<Arc<Catalog>>>,
     metrics: Arc<Metrics>,
+    /// None: films are served as they are only.
+    streams: Option<Streams>,
 }
 
 impl Library {
@@ -65,6 +69,7 @@ impl Library {
         settings: &LibraryOrigin,
         metrics: Arc<Metrics>,
         socket: PathBuf,
+        transcoder: Option<Arc<Client>>,
     ) -> io::Result<Arc<Self>> {
         tokio::runtime::Handle::try_current().map_err(io::Error::other)?;
         let (listener, socket) = server::Socket::bind(socket)?;
@@ -72,6 +77,7 @@ impl Library {
             name: name.to_owned(),
             folders: settings.folders.iter().map(|path| Arc::new(Folder::new(path))).collect(),
             catalog: watch::Sender::new(None),
+            streams: transcoder.map(|client| Streams::new(client, name, Arc::clone(&metrics))),
             metrics,
         });
         let stop = CancellationToken::new();

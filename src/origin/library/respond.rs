@@ -6,6 +6,7 @@
 //! | `/titles.json`, `?q=` | titles by name | 5 s |
 //! | `/t/{id}/file` | the film file | 1 h |
 //! | `/t/{id}/poster.jpg` | the picture beside it | 1 h |
+//! | `/t/{id}/master.m3u8` … of a film | see `streams` | |
 //! | `/t/{id}/…` of an HLS title | its files | playlists 60 s, or 1 s within a minute of a change; others 1 h |
 //!
 //! Freshness is explicit, so that the edge keeps the answers; validators are strong, so that checking again costs nothing. Errors
@@ -14,12 +15,13 @@
 use super::answer::{Answer, problem, text};
 use super::catalog::{Catalog, Kind, Title};
 use super::file::{self, OpenFile};
-use super::folder::Folder;
-use super::scan::{MASTER, is_hidden};
+use super::scan::is_hidden;
+use super::streams::Streams;
 use super::{FIRST_SCAN_WAIT, State, page};
 use crate::http::path::SafePath;
 use crate::media::class::{Class, classify};
 use crate::media::content_type;
+use crate::source::Folder;
 use ::http::request::Parts;
 use ::http::{HeaderValue, Method, Request, StatusCode, header};
 use std::ffi::OsStr;
@@ -64,7 +66,7 @@ pub async fn respond<B>(state: &State, request: Request<B>) -> Answer {
             None => no_title(),
         },
         ["t", id, rest @ ..] => match catalog.get(id) {
-            Some(title) => of_title(&request, title, rest).await,
+            Some(title) => of_title(state, &request, title, rest).await,
             None => no_title(),
         },
         _ => problem(StatusCode::NOT_FOUND, "a library has nothing here: see / and /titles.json"),
@@ -96,15 +98,18 @@ fn titles(request: &Parts, catalog: &Catalog, query: Option<&str>) -> Answer {
 }
 
 /// What lies under `/t/{id}/`.
-async fn of_title(request: &Parts, title: &Arc<Title>, rest: &[&str]) -> Answer {
+async fn of_title(state: &State, request: &Parts, title: &Arc<Title>, rest: &[&str]) -> Answer {
     let candidates = match (title.kind, rest) {
         (_, ["poster.jpg"]) => posters(title),
         (Kind::File, ["file"]) => vec![title.path.clone()],
-        (Kind::File, [MASTER | "manifest.mpd"]) => {
-            return problem(
-                StatusCode::NOT_FOUND,
-                "this title is one film file, and renditions are not made from it yet: play its `file`",
-            );
+        (Kind::File, rest) if Streams::are_at(rest) => {
+            return match &state.streams {
+                Some(streams) => streams.answer(request, title, rest).await,
+                None => problem(
+                    StatusCode::NOT_FOUND,
+                    "no renditions are made of films here (`transcode` is off, or ffmpeg is missing): play its `file`",
+                ),
+            };
         }
         (Kind::Hls, ["file"]) => {
             return problem(StatusCode::NOT_FOUND, "this title has no single file: play its `master.m3u8`");
@@ -159,7 +164,7 @@ fn first_of(folder: &Folder, candidates: &[PathBuf]) -> io::Result<(PathBuf, Ope
 
 fn cache_control(name: &str, file: &OpenFile) -> &'static str {
     match classify(name, None) {
-        Class::Playlist if file.stamp.age(SystemTime::now()) < GROWING => FRESH_GROWING_PLAYLIST,
+        Class::Playlist if file.age(SystemTime::now()) < GROWING => FRESH_GROWING_PLAYLIST,
         Class::Playlist => FRESH_PLAYLIST,
         _ => FRESH_FILE,
     }

@@ -5,11 +5,10 @@
 //! a scan cut short by a limit finds nearly the same titles each time.
 
 use super::catalog::{Catalog, Kind, Title, title_id};
-use super::file::Stamp;
-use super::folder::Folder;
 use crate::http::path::SafePath;
 use crate::media::class::{Class, classify};
 use crate::media::{hls, mp4};
+use crate::source::{Folder, Stamp};
 use std::ffi::{OsStr, OsString};
 use std::fs::{self, File};
 use std::io::{self, Read};

@@ -298,7 +298,7 @@ async fn a_folder_mounted_later_is_found_by_the_interval() {
     let socket = directory.path().join("library.sock");
     let metrics = Arc::new(Metrics::new());
     let settings = settings(vec![films.clone()], Duration::from_millis(50));
-    let started = Library::start("films", &settings, Arc::clone(&metrics), socket).unwrap();
+    let started = Library::start("films", &settings, Arc::clone(&metrics), socket, None).unwrap();
     timeout(PATIENCE, started.scanned()).await.unwrap();
     let library = Fixture { directory, metrics, library: started };
     assert!(library.titles("").await.is_empty());
@@ -318,7 +318,7 @@ async fn ids_survive_restart_and_another_order_of_folders() {
     let mut seen = Vec::new();
     for (run, folders) in [vec![a.clone(), b.clone()], vec![b, a]].into_iter().enumerate() {
         let socket = directory.path().join(format!("{run}.sock"));
-        let library = Library::start("films", &settings(folders, HOUR), Arc::default(), socket).unwrap();
+        let library = Library::start("films", &settings(folders, HOUR), Arc::default(), socket, None).unwrap();
         let catalog = timeout(PATIENCE, library.state.catalog()).await.unwrap();
         let mut ids: Vec<_> = catalog.search(None).iter().map(|title| title.id.clone()).collect();
         ids.sort();
@@ -362,7 +362,7 @@ async fn connections_are_kept_until_it_stops() {
 async fn only_a_stale_socket_is_replaced() {
     let directory = tempfile::tempdir().unwrap();
     let socket = directory.path().join("library.sock");
-    let start = || Library::start("films", &settings(vec![], HOUR), Arc::default(), socket.clone());
+    let start = || Library::start("films", &settings(vec![], HOUR), Arc::default(), socket.clone(), None);
 
     drop(std::os::unix::net::UnixListener::bind(&socket).unwrap());
     let first = start().unwrap();

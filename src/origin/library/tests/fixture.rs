@@ -51,7 +51,7 @@ pub async fn library(fill: impl FnOnce(&Path)) -> Fixture {
     fill(&films);
     let metrics = Arc::new(Metrics::new());
     let socket = directory.path().join("library.sock");
-    let library = Library::start("films", &settings(vec![films], HOUR), Arc::clone(&metrics), socket).unwrap();
+    let library = Library::start("films", &settings(vec![films], HOUR), Arc::clone(&metrics), socket, None).unwrap();
     timeout(PATIENCE, library.scanned()).await.unwrap();
     Fixture { directory, metrics, library }
 }

@@ -2,6 +2,7 @@
 
 use super::*;
 use crate::config::{LibraryOrigin, Origin, OriginKind};
+use crate::origin::Embedded;
 
 fn named(name: &str, settings: HttpOrigin) -> Arc<Origin> {
     Arc::new(Origin { name: name.to_owned(), kind: OriginKind::Http(Box::new(settings)) })
@@ -13,11 +14,12 @@ async fn only_pools_whose_settings_changed_are_built_anew() {
     let one = settings(vec![server("127.0.0.1:1".parse().unwrap())]);
     let two = settings(vec![server("127.0.0.1:2".parse().unwrap())]);
     let (_stop, shutdown) = watch::channel(false);
-    let first = Origins::build(&[named("kept", one.clone()), named("changed", one.clone())], None, &metrics, nowhere())
-        .unwrap();
+    let first =
+        Origins::build(&[named("kept", one.clone()), named("changed", one.clone())], None, &metrics, &nowhere())
+            .unwrap();
     first.start(None, &shutdown);
     let second =
-        Origins::build(&[named("kept", one), named("changed", two)], Some(&first), &metrics, nowhere()).unwrap();
+        Origins::build(&[named("kept", one), named("changed", two)], Some(&first), &metrics, &nowhere()).unwrap();
     assert!(Arc::ptr_eq(first.get("kept").unwrap(), second.get("kept").unwrap()), "an equal setting, another Arc");
     assert!(!Arc::ptr_eq(first.get("changed").unwrap(), second.get("changed").unwrap()));
     second.start(Some(&first), &shutdown);
@@ -41,11 +43,11 @@ fn other_authorities_in_the_same_file_are_a_change() {
     let mut settings = settings(vec![server("127.0.0.1:1".parse().unwrap())]);
     settings.tls.ca = Some(ca.clone());
     let metrics = Arc::new(Metrics::new());
-    let first = Origins::build(&[origin(settings.clone())], None, &metrics, nowhere()).unwrap();
-    let same = Origins::build(&[origin(settings.clone())], Some(&first), &metrics, nowhere()).unwrap();
+    let first = Origins::build(&[origin(settings.clone())], None, &metrics, &nowhere()).unwrap();
+    let same = Origins::build(&[origin(settings.clone())], Some(&first), &metrics, &nowhere()).unwrap();
     assert!(Arc::ptr_eq(first.get("media").unwrap(), same.get("media").unwrap()));
     write();
-    let other = Origins::build(&[origin(settings)], Some(&first), &metrics, nowhere()).unwrap();
+    let other = Origins::build(&[origin(settings)], Some(&first), &metrics, &nowhere()).unwrap();
     assert!(!Arc::ptr_eq(first.get("media").unwrap(), other.get("media").unwrap()));
 }
 
@@ -53,7 +55,7 @@ fn other_authorities_in_the_same_file_are_a_change() {
 async fn a_library_that_cannot_listen_is_an_error_that_names_it() {
     let kind = OriginKind::Library(LibraryOrigin { folders: Vec::new(), rescan_interval: Duration::from_secs(60) });
     let origin = Arc::new(Origin { name: "films".to_owned(), kind });
-    let error = Origins::build(&[origin], None, &Arc::new(Metrics::new()), nowhere()).unwrap_err().to_string();
+    let error = Origins::build(&[origin], None, &Arc::new(Metrics::new()), &nowhere()).unwrap_err().to_string();
     assert!(error.contains("films") && error.contains("library"), "{error}");
 }
 
@@ -66,10 +68,10 @@ async fn a_library_whose_settings_stay_keeps_its_socket_and_a_changed_one_gets_a
         Arc::new(Origin { name: "films".to_owned(), kind })
     };
     let metrics = Arc::new(Metrics::new());
-    let first = Origins::build(&[library(60)], None, &metrics, sockets.path()).unwrap();
-    let same = Origins::build(&[library(60)], Some(&first), &metrics, sockets.path()).unwrap();
+    let first = Origins::build(&[library(60)], None, &metrics, &embedded(sockets.path())).unwrap();
+    let same = Origins::build(&[library(60)], Some(&first), &metrics, &embedded(sockets.path())).unwrap();
     assert!(Arc::ptr_eq(first.get("films").unwrap(), same.get("films").unwrap()));
-    let other = Origins::build(&[library(61)], Some(&first), &metrics, sockets.path()).unwrap();
+    let other = Origins::build(&[library(61)], Some(&first), &metrics, &embedded(sockets.path())).unwrap();
     assert!(!Arc::ptr_eq(first.get("films").unwrap(), other.get("films").unwrap()));
     let count = || std::fs::read_dir(sockets.path()).unwrap().count();
     assert_eq!(count(), 2, "both serve while requests of either are in flight");
@@ -78,8 +80,12 @@ async fn a_library_whose_settings_stay_keeps_its_socket_and_a_changed_one_gets_a
 }
 
 /// Where no library can put a socket.
-fn nowhere() -> &'static std::path::Path {
-    std::path::Path::new("/nonexistent/reelgate")
+fn nowhere() -> Embedded {
+    embedded(std::path::Path::new("/nonexistent/reelgate"))
+}
+
+fn embedded(folder: &std::path::Path) -> Embedded {
+    Embedded { folder: folder.to_owned(), transcoder: None }
 }
 
 fn origin(settings: HttpOrigin) -> Arc<Origin> {

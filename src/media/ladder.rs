@@ -1,0 +1,145 @@
+//! Which renditions a source is offered in: 240p to 2160p, each fitting a 16:9 box, never above the source.
+//!
+//! Invariants: at least one rung; sizes are even and at least 2; bit rates and H.264 levels are fixed by the rung and the rate, so
+//! that a playlist can be written before anything is encoded.
+
+use super::grid::Grid;
+
+/// Longer or wider pictures are refused: they would take gigabytes to decode.
+pub const SIDE_MAX: u32 = 8192;
+
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Rung {
+    /// `360p`: the height of its box; part of URLs.
+    pub name: &'static str,
+    pub width: u32,
+    pub height: u32,
+    pub bits_per_s: u32,
+    /// Of H.264 (Annex A): ten times its number.
+    pub level: u8,
+}
+
+/// Name, box, bits a second at up to 30 frames a second.
+const BOXES: [(&str, u32, u32, u32); 7] = [
+    ("240p", 426, 240, 300_000),
+    ("360p", 640, 360, 800_000),
+    ("480p", 854, 480, 1_400_000),
+    ("720p", 1280, 720, 2_800_000),
+    ("1080p", 1920, 1080, 5_000_000),
+    ("1440p", 2560, 1440, 9_000_000),
+    ("2160p", 3840, 2160, 16_000_000),
+];
+
+/// ITU-T H.264 table A-1: level, macroblocks a second and in a frame, kilobits a second of the High profile.
+const LEVELS: [(u8, u64, u64, u64); 10] = [
+    (21, 19_800, 792, 5_000),
+    (30, 40_500, 1_620, 12_500),
+    (31, 108_000, 3_600, 17_500),
+    (32, 216_000, 5_120, 25_000),
+    (40, 245_760, 8_192, 25_000),
+    (41, 245_760, 8_192, 62_500),
+    (42, 522_240, 8_704, 62_500),
+    (50, 589_824, 22_080, 168_750),
+    (51, 983_040, 36_864, 300_000),
+    (52, 2_073_600, 36_864, 300_000),
+];
+
+/// From the lowest; `width` and `height` as shown: turned, and with square pixels.
+pub fn ladder(width: u32, height: u32, grid: &Grid) -> Vec<Rung> {
+    let rungs = BOXES.iter().enumerate().filter_map(|(index, (name, box_width, box_height, bits_per_s))| {
+        // An upright picture fits an upright box.
+        let (across, down) = if width >= height { (*box_width, *box_height) } else { (*box_height, *box_width) };
+        let scale = f64::min(f64::from(across) / f64::from(width), f64::from(down) / f64::from(height));
+        // A pixel or two short of a box is that box. The lowest rung is there for every source.
+        if scale > 1.01 && index > 0 {
+            return None;
+        }
+        let scale = scale.min(1.0);
+        let (width, height) = (even(f64::from(width) * scale), even(f64::from(height) * scale));
+        let fast = grid.frame_rate.as_f64() > 31.0;
+        let bits_per_s = if fast { bits_per_s / 2 * 3 } else { *bits_per_s };
+        let level = level(width, height, grid.frame_rate.as_f64(), bits_per_s);
+        Some(Rung { name, width, height, bits_per_s, level })
+    });
+    rungs.collect()
+}
+
+impl Rung {
+    /// Bits a second the encoder may not pass for longer than its buffer lasts.
+    pub fn bits_per_s_max(&self) -> u32 {
+        self.bits_per_s / 5 * 6
+    }
+
+    /// Bits of the encoder's buffer (VBV).
+    pub fn buffer_bits(&self) -> u32 {
+        self.bits_per_s * 2
+    }
+
+    /// Bits a second of the largest segment there can be: the highest rate and a whole buffer in four seconds.
+    pub fn peak_bits_per_s(&self) -> u32 {
+        self.bits_per_s_max() + self.buffer_bits() / 4
+    }
+
+    /// RFC 6381 (ISO/IEC 14496-15 annex E): High profile, no constraints, the level.
+    pub fn codec(&self) -> String {
+        format!("avc1.6400{:02X}", self.level)
+    }
+}
+
+fn even(side: f64) -> u32 {
+    ((side / 2.0).round() as u32 * 2).max(2)
+}
+
+fn level(width: u32, height: u32, frame_rate: f64, bits_per_s: u32) -> u8 {
+    let blocks = u64::from(width.div_ceil(16)) * u64::from(height.div_ceil(16));
+    let blocks_per_s = (blocks as f64 * frame_rate).ceil() as u64;
+    let fits = |(_, per_s, per_frame, kbits): &&(u8, u64, u64, u64)| {
+        blocks_per_s <= *per_s && blocks <= *per_frame && u64::from(bits_per_s) * 6 / 5 <= *kbits * 1000
+    };
+    LEVELS.iter().find(fits).map_or(52, |(level, ..)| *level)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::media::fraction::Fraction;
+    use proptest::prelude::*;
+
+    fn shown(width: u32, height: u32, rate: &str) -> Vec<String> {
+        let grid = Grid { frame_rate: Fraction::parse(rate).unwrap(), frames: 1 };
+        let rungs = ladder(width, height, &grid);
+        rungs.iter().map(|r| format!("{} {}x{} {} {}", r.name, r.width, r.height, r.bits_per_s, r.level)).collect()
+    }
+
+    #[test]
+    fn a_ladder_ends_at_its_source() {
+        assert_eq!(
+            shown(1920, 1080, "25"),
+            [
+                "240p 426x240 300000 21",
+                "360p 640x360 800000 30",
+                "480p 854x480 1400000 30",
+                "720p 1280x720 2800000 31",
+                "1080p 1920x1080 5000000 40",
+            ]
+        );
+        assert_eq!(shown(3840, 2160, "60").last().unwrap(), "2160p 3840x2160 24000000 52");
+        assert_eq!(shown(160, 90, "25"), ["240p 160x90 300000 21"], "smaller than all: as it is");
+        assert_eq!(shown(1920, 800, "24").last().unwrap(), "1080p 1920x800 5000000 40", "wider than 16:9");
+        assert_eq!(shown(720, 1280, "30").last().unwrap(), "720p 720x1280 2800000 31", "upright");
+        assert_eq!(shown(638, 358, "25").last().unwrap(), "360p 638x358 800000 30", "nearly a box");
+    }
+
+    proptest! {
+        #[test]
+        fn no_rung_is_above_the_source_or_odd(width in 1_u32..=SIDE_MAX, height in 1_u32..=SIDE_MAX) {
+            let grid = Grid { frame_rate: Fraction::parse("25").unwrap(), frames: 1 };
+            let rungs = ladder(width, height, &grid);
+            prop_assert!(!rungs.is_empty());
+            for rung in rungs {
+                prop_assert!(rung.width <= width + 1 && rung.height <= height + 1);
+                prop_assert!(rung.width % 2 == 0 && rung.height % 2 == 0 && rung.width > 0 && rung.height > 0);
+            }
+        }
+    }
+}

@@ -1,0 +1,36 @@
+//! What tells a version of a file from another: enough to notice a file that was replaced, appended to or edited.
+
+use serde::{Deserialize, Serialize};
+use std::fs::File;
+use std::io;
+use std::os::unix::fs::MetadataExt;
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
+pub struct Stamp {
+    pub inode: u64,
+    pub modified_s: i64,
+    pub modified_ns: i64,
+    pub bytes: u64,
+}
+
+impl Stamp {
+    pub fn of(file: &File) -> io::Result<Self> {
+        let metadata = file.metadata()?;
+        Ok(Self {
+            inode: metadata.ino(),
+            modified_s: metadata.mtime(),
+            modified_ns: metadata.mtime_nsec(),
+            bytes: metadata.size(),
+        })
+    }
+
+    /// All of it, for hashing: an inode number is nobody's business.
+    pub fn to_bytes(&self) -> [u8; 32] {
+        let parts = [self.inode, self.modified_s.cast_unsigned(), self.modified_ns.cast_unsigned(), self.bytes];
+        let mut bytes = [0; 32];
+        for (place, part) in bytes.chunks_exact_mut(8).zip(parts) {
+            place.copy_from_slice(&part.to_be_bytes());
+        }
+        bytes
+    }
+}

@@ -1,0 +1,123 @@
+//! What the edge and the sidecar say to each other. Requests are JSON:
+//!
+//! | request | answer |
+//! |---|---|
+//! | `GET /health` | 204 |
+//! | `POST /probe`, a [`Source`] | 200, a [`Film`] |
+//! | `POST /segment`, a [`Job`] | 200, fMP4 bytes as they are made |
+//!
+//! Everything else is an error: 503 with `Retry-After` (busy), 409 (the file is another version), 422 (it cannot be streamed,
+//! and never will be), 500 (it failed this time), each with its reason as text. A body that is cut off is a failure too.
+//!
+//! Invariant: no reason names a path.
+
+use crate::media::fraction::Fraction;
+use crate::media::grid::Grid;
+use crate::source::Stamp;
+use serde::{Deserialize, Serialize};
+use std::path::PathBuf;
+
+pub const HEALTH: &str = "/health";
+pub const PROBE: &str = "/probe";
+pub const SEGMENT: &str = "/segment";
+
+/// Changes with everything that changes the bytes of segments: part of their version.
+pub const RECIPE: u32 = 1;
+
+/// A film: where it lies, and which version of it is meant.
+#[derive(Debug, Clone, PartialEq, Eq, Hash, Serialize, Deserialize)]
+pub struct Source {
+    #[serde(with = "path")]
+    pub folder: PathBuf,
+    /// Beneath `folder`.
+    #[serde(with = "path")]
+    pub path: PathBuf,
+    pub stamp: Stamp,
+}
+
+/// What is known of a film that can be streamed.
+#[derive(Debug, Clone, PartialEq, Eq, Hash, Serialize, Deserialize)]
+pub struct Film {
+    /// Index of the video stream.
+    pub video_stream: u32,
+    /// As shown: turned, and with square pixels.
+    pub width: u32,
+    pub height: u32,
+    /// Seconds: the time stamp of the first frame.
+    pub start: Fraction,
+    /// Seconds: where the file says that it starts; ffmpeg seeks from there.
+    pub file_start: Fraction,
+    pub grid: Grid,
+    pub audio: Option<Audio>,
+    /// Which encoder would make its segments.
+    pub encoder: String,
+    /// And of which build: another one makes other bytes.
+    pub build: String,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, Hash, Serialize, Deserialize)]
+pub struct Audio {
+    pub stream: u32,
+    /// As the file says (ISO 639-2); `und` where it does not.
+    pub language: String,
+}
+
+/// One piece of a title.
+#[derive(Debug, Clone, PartialEq, Eq, Hash, Serialize, Deserialize)]
+pub struct Job {
+    pub source: Source,
+    pub film: Film,
+    pub wanted: Wanted,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Wanted {
+    /// The head of all segments of a rung.
+    Init {
+        rung: String,
+    },
+    Video {
+        rung: String,
+        segment: u64,
+    },
+    Audio {
+        segment: u64,
+    },
+}
+
+/// Paths are bytes, not text: JSON gets them as base64.
+mod path {
+    use base64::Engine;
+    use base64::engine::general_purpose::STANDARD;
+    use serde::{Deserialize, Deserializer, Serializer, de::Error};
+    use std::ffi::OsString;
+    use std::os::unix::ffi::{OsStrExt, OsStringExt};
+    use std::path::{Path, PathBuf};
+
+    pub fn serialize<S: Serializer>(path: &Path, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.serialize_str(&STANDARD.encode(path.as_os_str().as_bytes()))
+    }
+
+    pub fn deserialize<'de, D: Deserializer<'de>>(deserializer: D) -> Result<PathBuf, D::Error> {
+        let text = String::deserialize(deserializer)?;
+        let bytes = STANDARD.decode(text).map_err(D::Error::custom)?;
+        Ok(OsString::from_vec(bytes).into())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::ffi::OsStr;
+    use std::os::unix::ffi::OsStrExt;
+
+    #[test]
+    fn a_path_that_is_no_text_goes_over_and_comes_back() {
+        let stamp = Stamp { inode: 1, modified_s: -2, modified_ns: 3, bytes: u64::MAX };
+        let path = PathBuf::from(OsStr::from_bytes(b"film \xff\".mp4"));
+        let source = Source { folder: "/films".into(), path, stamp };
+        let text = serde_json::to_string(&source).unwrap();
+        assert_eq!(serde_json::from_str::<Source>(&text).unwrap(), source);
+    }
+}

@@ -1,0 +1,201 @@
+//! The command lines of ffmpeg and ffprobe: pure, and held by golden tests, for each word of them was paid for.
+//!
+//! The film is always standard input, opened by us beneath its folder: no path is on a command line or in a message. Only the
+//! `file` protocol and a few demuxers are allowed, so that a playlist with a film's name opens nothing else. The encoder
+//! has one thread, because with several libx264 makes other bytes each time; entity-tags promise the same.
+
+use super::super::protocol::{Audio, Film};
+use crate::media::fraction::Fraction;
+use crate::media::grid::{AUDIO_FRAME_SAMPLES, AUDIO_RATE};
+use crate::media::ladder::{Rung, SIDE_MAX};
+use crate::media::playlist::AUDIO_BITS_PER_S;
+use std::ops::Range;
+
+/// Demuxers that may read a film, by ffmpeg's names: those that seek to keyframes. (MPEG-TS does not: what comes before the next
+/// keyframe would be missing from a segment.)
+const DEMUXERS: &str = "mov,mp4,m4a,3gp,3g2,mj2,matroska,webm";
+/// Standard input as a file one can seek in; `pipe:` could not.
+const INPUT: &str = "file:/proc/self/fd/0";
+/// AAC frames encoded before the first one kept: the encoder's state has to settle, or each boundary clicks.
+pub const WARM_UP_FRAMES: u64 = 4;
+/// Fragments of half a second: the first leaves while the rest is made.
+const FRAGMENT_US: &str = "500000";
+
+/// A choice of encoder: what it is called, and what it is told.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Encoder {
+    pub name: &'static str,
+    options: &'static [&'static str],
+}
+
+/// Every encoder known; the first is the one used.
+pub const ENCODERS: [Encoder; 1] = [Encoder {
+    name: "libx264",
+    options: &["-preset", "veryfast", "-profile:v", "high", "-bf", "2", "-sc_threshold", "0", "-threads", "1"],
+}];
+
+fn input() -> Vec<String> {
+    let pixels = (u64::from(SIDE_MAX) * u64::from(SIDE_MAX)).to_string();
+    words(&["-protocol_whitelist", "file", "-format_whitelist", DEMUXERS, "-max_pixels", &pixels])
+}
+
+/// Streams of a film.
+pub fn streams() -> Vec<String> {
+    let entries = "format=duration,start_time:stream=index,codec_type,codec_name,width,height,sample_aspect_ratio,\
+                   r_frame_rate,avg_frame_rate,time_base,start_pts,duration_ts:stream_disposition=attached_pic,default:\
+                   stream_tags=language:stream_side_data=rotation";
+    let mut arguments = words(&["-hide_banner", "-v", "error"]);
+    arguments.extend(input());
+    arguments.extend(words(&["-show_entries", entries, "-of", "json", INPUT]));
+    arguments
+}
+
+/// Time stamps of a stream's packets, from a time (seconds, in the file's own time) to the end.
+pub fn packets(stream: u32, from_s: f64) -> Vec<String> {
+    let mut arguments = words(&["-hide_banner", "-v", "error"]);
+    arguments.extend(input());
+    arguments.extend(words(&["-select_streams", &stream.to_string(), "-read_intervals", &format!("{from_s:.3}%")]));
+    arguments.extend(words(&["-show_entries", "packet=pts,duration", "-of", "compact=p=0", INPUT]));
+    arguments
+}
+
+/// One segment of video: fragmented MP4 on standard output.
+pub fn video(film: &Film, rung: &Rung, frames: &Range<u64>, encoder: &Encoder) -> Vec<String> {
+    let rate = film.grid.frame_rate;
+    let start = film.grid.time_of(frames.start);
+    let count = (frames.end - frames.start).to_string();
+    // Repeats the last frame where a film ends before its container says.
+    let filter = format!(
+        "setpts=PTS-({})/TB,fps={rate}:round=near:start_time={:.9},tpad=stop=-1:stop_mode=clone,trim=end_frame={count},\
+         scale={}:{}:flags=bicubic,setsar=1,format=yuv420p",
+        film.start,
+        start.as_f64(),
+        rung.width,
+        rung.height,
+    );
+    let mut arguments = words(&["-nostdin", "-hide_banner", "-v", "error"]);
+    arguments.extend(input());
+    arguments.extend(words(&["-threads", "2"]));
+    arguments.extend(seek(film, frames.start > 0, start.as_f64() - 1.0));
+    let stream = format!("0:{}", film.video_stream);
+    arguments.extend(words(&["-copyts", "-i", INPUT, "-map", &stream, "-an", "-sn", "-dn"]));
+    arguments.extend(words(&["-map_metadata", "-1", "-map_chapters", "-1", "-vf", &filter, "-frames:v", &count]));
+    arguments.extend(words(&["-c:v", encoder.name]));
+    arguments.extend(words(encoder.options));
+    let gop = film.grid.segment_frames().to_string();
+    let level = format!("{}.{}", rung.level / 10, rung.level % 10);
+    arguments.extend(words(&["-level", &level, "-g", &gop, "-keyint_min", &gop]));
+    arguments.extend(words(&["-force_key_frames", &format!("expr:eq(mod(n,{gop}),0)")]));
+    arguments.extend(words(&["-b:v", &rung.bits_per_s.to_string(), "-maxrate", &rung.bits_per_s_max().to_string()]));
+    arguments.extend(words(&["-bufsize", &rung.buffer_bits().to_string(), "-bsf:v", "dump_extra=freq=keyframe"]));
+    arguments.extend(words(&["-avoid_negative_ts", "disabled", "-use_editlist", "0"]));
+    arguments.extend(words(&["-video_track_timescale", &film.grid.timescale().to_string(), "-movflags"]));
+    arguments
+        .extend(words(&["+frag_keyframe+empty_moov+default_base_moof+frag_discont+negative_cts_offsets+skip_trailer"]));
+    arguments.extend(words(&["-frag_duration", FRAGMENT_US, "-flush_packets", "1", "-f", "mp4", "pipe:1"]));
+    arguments
+}
+
+/// AAC frames of a title, with [`WARM_UP_FRAMES`] and the encoder's own priming frame before them: ADTS on standard output.
+pub fn audio(film: &Film, audio: &Audio, frames: &Range<u64>) -> Vec<String> {
+    let samples = |frames: u64| i128::from(frames) * i128::from(AUDIO_FRAME_SAMPLES);
+    let first = samples(frames.start) - samples(WARM_UP_FRAMES);
+    let length = samples(frames.end - frames.start + WARM_UP_FRAMES + 2);
+    let filter = format!(
+        "asetpts=PTS-({})/TB,aresample={AUDIO_RATE}:async=1:first_pts={first},apad=whole_len={length},\
+         atrim=end_sample={length},aformat=sample_fmts=fltp:channel_layouts=stereo",
+        film.start,
+    );
+    let from = Fraction::new(first, AUDIO_RATE).map_or(0.0, Fraction::as_f64) - 0.5;
+    let mut arguments = words(&["-nostdin", "-hide_banner", "-v", "error"]);
+    arguments.extend(input());
+    arguments.extend(words(&["-threads", "1"]));
+    arguments.extend(seek(film, first > 0, from));
+    let stream = format!("0:{}", audio.stream);
+    arguments.extend(words(&["-copyts", "-i", INPUT, "-map", &stream, "-vn", "-sn", "-dn", "-af", &filter]));
+    arguments.extend(words(&["-c:a", "aac", "-b:a", &AUDIO_BITS_PER_S.to_string(), "-f", "adts", "pipe:1"]));
+    arguments
+}
+
+/// To a time of the title, before the frames wanted. `-ss` counts from the file's start, which may be any time.
+fn seek(film: &Film, wanted: bool, seconds: f64) -> Vec<String> {
+    let seconds = seconds + film.start.as_f64() - film.file_start.as_f64();
+    if wanted && seconds > 0.0 { words(&["-ss", &format!("{seconds:.6}")]) } else { Vec::new() }
+}
+
+fn words(words: &[&str]) -> Vec<String> {
+    words.iter().map(|word| (*word).to_owned()).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::media::grid::Grid;
+    use crate::media::ladder::ladder;
+
+    fn film() -> Film {
+        Film {
+            video_stream: 1,
+            width: 640,
+            height: 360,
+            start: Fraction::parse("23/1000").unwrap(),
+            file_start: Fraction::parse("3/1000").unwrap(),
+            grid: Grid { frame_rate: Fraction::parse("30000/1001").unwrap(), frames: 1000 },
+            audio: Some(Audio { stream: 2, language: "eng".into() }),
+            encoder: "libx264".into(),
+            build: "5.1".into(),
+        }
+    }
+
+    const FENCES: &str =
+        "-protocol_whitelist file -format_whitelist mov,mp4,m4a,3gp,3g2,mj2,matroska,webm -max_pixels 67108864";
+
+    #[test]
+    fn video_golden() {
+        let film = film();
+        let rung = ladder(640, 360, &film.grid).pop().unwrap();
+        let line = |segment| video(&film, &rung, &film.grid.frames_of(segment).unwrap(), &ENCODERS[0]).join(" ");
+        let expected = |seek: &str, start: &str, count: u32| {
+            format!(
+                "-nostdin -hide_banner -v error {FENCES} -threads 2 {seek}-copyts -i file:/proc/self/fd/0 -map 0:1 -an -sn -dn \
+                 -map_metadata -1 -map_chapters -1 -vf setpts=PTS-(23/1000)/TB,fps=30000/1001:round=near:start_time={start},\
+                 tpad=stop=-1:stop_mode=clone,trim=end_frame={count},scale=640:360:flags=bicubic,setsar=1,format=yuv420p \
+                 -frames:v {count} -c:v libx264 -preset veryfast -profile:v high -bf 2 -sc_threshold 0 -threads 1 -level 3.0 \
+                 -g 120 -keyint_min 120 -force_key_frames expr:eq(mod(n,120),0) -b:v 800000 -maxrate 960000 -bufsize 1600000 \
+                 -bsf:v dump_extra=freq=keyframe -avoid_negative_ts disabled -use_editlist 0 -video_track_timescale 30000 \
+                 -movflags +frag_keyframe+empty_moov+default_base_moof+frag_discont+negative_cts_offsets+skip_trailer \
+                 -frag_duration 500000 -flush_packets 1 -f mp4 pipe:1"
+            )
+        };
+        assert_eq!(line(0), expected("", "0.000000000", 120));
+        assert_eq!(line(8), expected("-ss 31.052000 ", "32.032000000", 40));
+    }
+
+    #[test]
+    fn audio_golden() {
+        let film = film();
+        let sound = film.audio.clone().unwrap();
+        let line = |segment| audio(&film, &sound, &film.grid.audio_frames_of(segment).unwrap()).join(" ");
+        let expected = |seek: &str, first: i32, length: u32| {
+            format!(
+                "-nostdin -hide_banner -v error {FENCES} -threads 1 {seek}-copyts -i file:/proc/self/fd/0 -map 0:2 -vn -sn -dn \
+                 -af asetpts=PTS-(23/1000)/TB,aresample=48000:async=1:first_pts={first},apad=whole_len={length},\
+                 atrim=end_sample={length},aformat=sample_fmts=fltp:channel_layouts=stereo -c:a aac -b:a 128000 -f adts pipe:1"
+            )
+        };
+        assert_eq!(line(0), expected("", -4096, 198_656));
+        assert_eq!(line(1), expected("-ss 3.445333 ", 188_416, 198_656));
+    }
+
+    #[test]
+    fn probing_golden() {
+        assert!(
+            streams().join(" ").starts_with(&format!("-hide_banner -v error {FENCES} -show_entries format=duration,"))
+        );
+        let line = format!(
+            "-hide_banner -v error {FENCES} -select_streams 1 -read_intervals 12.500% -show_entries packet=pts,duration \
+             -of compact=p=0 file:/proc/self/fd/0"
+        );
+        assert_eq!(packets(1, 12.5).join(" "), line);
+    }
+}

@@ -1,0 +1,245 @@
+//! One run of ffmpeg or ffprobe: its limits, its output, its end. Blocking: run it on a thread that may wait.
+//!
+//! Invariants: a child has a process group of its own, and is dead and reaped when [`run`] returns; it can write no file; its
+//! environment holds none of ours but the paths of programs and libraries; what it says is bounded.
+
+use parking_lot::Mutex;
+use rustix::io::Errno;
+use rustix::process::{Pid, Resource, Rlimit, Signal, WaitId, WaitIdOptions, kill_process_group, prlimit, waitid};
+use std::fs::File;
+use std::io::{ErrorKind, Read};
+use std::os::unix::process::CommandExt;
+use std::path::Path;
+use std::process::{Child, Command, ExitStatus, Stdio};
+use std::sync::Arc;
+
+/// Kept of what a child says on standard error.
+const SAID_BYTES_MAX: u64 = 4096;
+/// Address space: 2160p takes about half.
+const ADDRESS_BYTES_MAX: u64 = 4 << 30;
+const CPU_S_MAX: u64 = 120;
+const DESCRIPTORS_MAX: u64 = 64;
+const READ_BYTES: usize = 64 * 1024;
+
+/// Why a run gave nothing, in words without a path.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Failure {
+    /// Nobody waited any more, or it took too long.
+    Killed,
+    /// Everything else.
+    Failed(String),
+}
+
+/// Kills a child from another thread.
+#[derive(Debug, Default)]
+pub struct Kill(Mutex<State>);
+
+#[derive(Debug, Default)]
+struct State {
+    killed: bool,
+    /// While it lives and is not reaped: no other process can have its number.
+    group: Option<Pid>,
+}
+
+impl Kill {
+    /// Now, or as soon as it starts.
+    pub fn now(&self) {
+        let mut state = self.0.lock();
+        state.killed = true;
+        if let Some(group) = state.group {
+            // Gone already is as good.
+            let _ = kill_process_group(group, Signal::KILL);
+        }
+    }
+
+    /// The run is over for a reason of its own, which stands.
+    fn end_group(&self) {
+        if let Some(group) = self.0.lock().group {
+            let _ = kill_process_group(group, Signal::KILL);
+        }
+    }
+
+    pub fn was_used(&self) -> bool {
+        self.0.lock().killed
+    }
+
+    fn watch(&self, child: &Child) {
+        let mut state = self.0.lock();
+        state.group = i32::try_from(child.id()).ok().and_then(Pid::from_raw);
+        if let (true, Some(group)) = (state.killed, state.group) {
+            let _ = kill_process_group(group, Signal::KILL);
+        }
+    }
+
+    /// Waits for its end. It stays a zombie until nobody can mean its number any more.
+    fn reap(&self, child: &mut Child) -> std::io::Result<ExitStatus> {
+        let group = self.0.lock().group;
+        if let Some(pid) = group {
+            let how = WaitIdOptions::EXITED | WaitIdOptions::NOWAIT;
+            while matches!(waitid(WaitId::Pid(pid), how), Err(Errno::INTR)) {}
+        }
+        self.0.lock().group = None;
+        child.wait()
+    }
+}
+
+/// Kills what it is shared with when the task that holds it ends early: nobody waits for the child then.
+#[derive(Debug, Default)]
+pub struct KillOnDrop(Arc<Kill>);
+
+impl KillOnDrop {
+    pub fn share(&self) -> Arc<Kill> {
+        Arc::clone(&self.0)
+    }
+}
+
+impl Drop for KillOnDrop {
+    fn drop(&mut self) {
+        self.0.now();
+    }
+}
+
+/// Runs `program` on `film` to its end; `take` gets its output as it comes, and may end the run with a reason.
+pub fn run(
+    program: &Path,
+    arguments: &[String],
+    film: File,
+    kill: &Kill,
+    mut take: impl FnMut(&[u8]) -> Result<(), String>,
+) -> Result<(), Failure> {
+    let failed = |what: &str, error: std::io::Error| Failure::Failed(format!("{what}: {error}"));
+    let mut child = Command::new(program)
+        .args(arguments)
+        .env_clear()
+        .envs(["PATH", "LD_LIBRARY_PATH"].iter().filter_map(|name| Some((name, std::env::var_os(name)?))))
+        .current_dir("/")
+        .stdin(film)
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped())
+        .process_group(0)
+        .spawn()
+        .map_err(|error| failed("the program cannot be started", error))?;
+    kill.watch(&child);
+    limit(&child);
+    let said = child.stderr.take().map(|stderr| std::thread::spawn(move || read_said(stderr)));
+    let taken = match child.stdout.take() {
+        Some(mut stdout) => read_output(&mut stdout, &mut take),
+        None => Ok(()),
+    };
+    if taken.is_err() {
+        kill.end_group();
+    }
+    let status = kill.reap(&mut child).map_err(|error| failed("the program cannot be waited for", error));
+    let said = said.and_then(|thread| thread.join().ok()).unwrap_or_default();
+    if kill.was_used() {
+        return Err(Failure::Killed);
+    }
+    taken.map_err(Failure::Failed)?;
+    if status?.success() { Ok(()) } else { Err(Failure::Failed(reason(&said))) }
+}
+
+/// Set from outside, right after the start: without unsafe code nothing of ours runs in the child before.
+fn limit(child: &Child) {
+    let Some(pid) = i32::try_from(child.id()).ok().and_then(Pid::from_raw) else { return };
+    for (resource, most) in [
+        (Resource::As, ADDRESS_BYTES_MAX),
+        (Resource::Cpu, CPU_S_MAX),
+        (Resource::Fsize, 0),
+        (Resource::Core, 0),
+        (Resource::Nofile, DESCRIPTORS_MAX),
+    ] {
+        // A child that is gone needs none.
+        let _ = prlimit(Some(pid), resource, Rlimit { current: Some(most), maximum: Some(most) });
+    }
+}
+
+fn read_output(from: &mut impl Read, take: &mut impl FnMut(&[u8]) -> Result<(), String>) -> Result<(), String> {
+    let mut buffer = vec![0; READ_BYTES];
+    loop {
+        match from.read(&mut buffer) {
+            Ok(0) => return Ok(()),
+            Ok(length) => take(&buffer[..length])?,
+            Err(error) if error.kind() == ErrorKind::Interrupted => {}
+            Err(error) => return Err(format!("its output cannot be read: {error}")),
+        }
+    }
+}
+
+fn read_said(from: impl Read) -> String {
+    let mut from = from;
+    let mut said = Vec::new();
+    let _ = (&mut from).take(SAID_BYTES_MAX).read_to_end(&mut said);
+    // The rest is read and forgotten, so that a talkative child does not stand still.
+    let _ = std::io::copy(&mut from, &mut std::io::sink());
+    String::from_utf8_lossy(&said).into_owned()
+}
+
+/// The last line said, without the addresses ffmpeg puts into it.
+fn reason(said: &str) -> String {
+    if said.contains("not on whitelist") {
+        return "its container is none of MP4, QuickTime, Matroska and WebM".to_owned();
+    }
+    let last = said.lines().rev().map(str::trim).find(|line| !line.is_empty());
+    let Some(last) = last else { return "the program failed and said nothing".to_owned() };
+    let plain: String = last.chars().filter(|c| !c.is_control()).take(200).collect();
+    match (plain.split_once(" @ 0x"), plain.split_once("] ")) {
+        (Some((name, _)), Some((_, rest))) => format!("{}: {rest}", name.trim_start_matches('[')),
+        _ => plain.replace("file:/proc/self/fd/0", "film"),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::time::{Duration, Instant};
+
+    fn shell(script: &str, kill: &Kill) -> (Result<(), Failure>, Vec<u8>) {
+        let mut output = Vec::new();
+        let arguments = ["-c".to_owned(), script.to_owned()];
+        let ended = run(Path::new("/bin/sh"), &arguments, File::open("/dev/null").unwrap(), kill, |bytes| {
+            output.extend_from_slice(bytes);
+            if output.len() > 100 { Err("too much".into()) } else { Ok(()) }
+        });
+        (ended, output)
+    }
+
+    #[test]
+    fn output_and_failure_come_back() {
+        assert_eq!(shell("echo film", &Kill::default()), (Ok(()), b"film\n".to_vec()));
+        let (ended, _) = shell("echo '[mov @ 0x55d0c] moov atom not found' >&2; exit 1", &Kill::default());
+        assert_eq!(ended, Err(Failure::Failed("mov: moov atom not found".into())));
+        let (ended, _) = shell("exit 1", &Kill::default());
+        assert_eq!(ended, Err(Failure::Failed("the program failed and said nothing".into())));
+        let (ended, _) = shell("while :; do echo 0123456789; done", &Kill::default());
+        assert_eq!(ended, Err(Failure::Failed("too much".into())), "endless output ends the run");
+    }
+
+    #[test]
+    fn a_hung_child_and_its_children_are_killed() {
+        let kill = Arc::new(Kill::default());
+        let started = Instant::now();
+        let killer = Arc::clone(&kill);
+        let thread = std::thread::spawn(move || {
+            while killer.0.lock().group.is_none() {
+                std::thread::yield_now();
+            }
+            killer.now();
+        });
+        let (ended, _) = shell("sleep 60 & sleep 60", &kill);
+        thread.join().unwrap();
+        assert_eq!(ended, Err(Failure::Killed));
+        assert!(started.elapsed() < Duration::from_secs(30), "the grandchild held the pipe");
+        assert_eq!(shell("sleep 60", &kill).0, Err(Failure::Killed), "killed before it starts");
+    }
+
+    #[test]
+    fn a_child_sees_none_of_our_environment_and_writes_no_file() {
+        assert_eq!(shell("env | grep -c CARGO", &Kill::default()).1, b"0\n");
+        let folder = tempfile::tempdir().unwrap();
+        let file = folder.path().join("file");
+        // The limit is set right after the start: the child gives it a moment.
+        let script = format!("sleep 0.2; trap '' XFSZ; echo written > {}", file.display());
+        assert!(shell(&script, &Kill::default()).0.is_err());
+        assert_eq!(std::fs::read(&file).unwrap_or_default(), b"");
+    }
+}

@@ -1,0 +1,244 @@
+//! What a film is, by ffprobe: its streams, and where its last frame ends. The container's own word for its length is only used
+//! to find its end.
+//!
+//! Invariants: a film out of bounds (no video, absurd sizes, endless) is refused with a reason; nothing of it is decoded.
+
+use super::super::protocol::{Audio, Film};
+use super::arguments::{self, ENCODERS};
+use super::child::{Failure, Kill, run};
+use super::segment::Tools;
+use crate::media::fraction::Fraction;
+use crate::media::grid::{Grid, frame_rate};
+use crate::media::ladder::SIDE_MAX;
+use serde::Deserialize;
+use std::fs::File;
+use std::path::Path;
+
+/// What ffprobe says of the streams; a film has a few.
+const STREAMS_BYTES_MAX: usize = 256 * 1024;
+/// A line of a packet is far shorter.
+const LINE_BYTES_MAX: usize = 4096;
+/// Packets are first read from this long before the end.
+const TAIL_S: f64 = 15.0;
+const HOURS_MAX: u64 = 24;
+
+#[derive(Deserialize)]
+struct Said {
+    #[serde(default)]
+    streams: Vec<Stream>,
+    #[serde(default)]
+    format: Format,
+}
+
+#[derive(Default, Deserialize)]
+struct Format {
+    duration: Option<String>,
+    start_time: Option<String>,
+}
+
+#[derive(Deserialize)]
+struct Stream {
+    index: u32,
+    codec_type: Option<String>,
+    codec_name: Option<String>,
+    width: Option<u32>,
+    height: Option<u32>,
+    sample_aspect_ratio: Option<String>,
+    r_frame_rate: Option<String>,
+    avg_frame_rate: Option<String>,
+    time_base: Option<String>,
+    start_pts: Option<i64>,
+    #[serde(default)]
+    disposition: Disposition,
+    #[serde(default)]
+    tags: Tags,
+    #[serde(default)]
+    side_data_list: Vec<SideData>,
+}
+
+#[derive(Default, Deserialize)]
+struct Disposition {
+    #[serde(default)]
+    attached_pic: u8,
+    #[serde(default)]
+    default: u8,
+}
+
+#[derive(Default, Deserialize)]
+struct Tags {
+    language: Option<String>,
+}
+
+#[derive(Deserialize)]
+struct SideData {
+    rotation: Option<f64>,
+}
+
+/// Probes a film; `open` opens it anew for each run.
+pub fn probe(tools: &Tools, open: impl Fn() -> std::io::Result<File>, kill: &Kill) -> Result<Film, Failure> {
+    let open = || open().map_err(|error| Failure::Failed(format!("the film cannot be opened: {}", error.kind())));
+    let mut text = Vec::new();
+    let program = tools.ffprobe.as_path();
+    run(program, &arguments::streams(), open()?, kill, |bytes| {
+        text.extend_from_slice(bytes);
+        if text.len() > STREAMS_BYTES_MAX { Err("it has too many streams".into()) } else { Ok(()) }
+    })?;
+    let said: Said = serde_json::from_slice(&text).map_err(|_| refused("ffprobe said what is no JSON"))?;
+    let video = video_of(&said)?;
+    let (width, height) = shown(video)?;
+    let rate = |text: &Option<String>| text.as_deref().and_then(Fraction::parse);
+    let frame_rate = frame_rate(rate(&video.r_frame_rate), rate(&video.avg_frame_rate));
+    let time_base = rate(&video.time_base).filter(|base| base.numerator() > 0);
+    let time_base = time_base.ok_or_else(|| refused("its video has no clock"))?;
+
+    let seconds = |text: &Option<String>| text.as_deref().and_then(|text| text.parse::<f64>().ok());
+    let starts_s = seconds(&said.format.start_time).filter(|start| start.abs() < 1e9).unwrap_or(0.0);
+    let ends_s = seconds(&said.format.duration).unwrap_or(0.0) + starts_s;
+    let mut packets = read_packets(program, video.index, ends_s - TAIL_S, open()?, kill)?;
+    if packets.end.is_none() {
+        // Shorter than it says, or it cannot be searched: from the start.
+        packets = read_packets(program, video.index, -1.0, open()?, kill)?;
+    }
+    let start = video.start_pts.or(packets.start).unwrap_or(0);
+    let end = packets.end.ok_or_else(|| refused("its video has no frames"))?;
+    let frames = frames_between(start, end, time_base, frame_rate);
+    let start = Fraction::new(start, 1).and_then(|start| start.times(time_base));
+    let file_start = Fraction::new((starts_s * 1e6).round() as i64, 1_000_000);
+    let grid = Grid { frame_rate, frames: frames.ok_or_else(|| refused("its video has no frames, or too many"))? };
+    let sounds = said.streams.iter().filter(|stream| stream.codec_type.as_deref() == Some("audio"));
+    let sounds = sounds.filter(|stream| stream.codec_name.is_some());
+    // The default one, else the first.
+    let audio = sounds.min_by_key(|stream| stream.disposition.default == 0).map(|stream| Audio {
+        stream: stream.index,
+        language: stream.tags.language.clone().unwrap_or_else(|| "und".into()),
+    });
+    Ok(Film {
+        video_stream: video.index,
+        width,
+        height,
+        start: start.ok_or_else(|| refused("its video starts at no time"))?,
+        file_start: file_start.ok_or_else(|| refused("it starts at no time"))?,
+        grid,
+        audio,
+        encoder: ENCODERS[0].name.into(),
+        build: tools.build.clone(),
+    })
+}
+
+fn refused(why: &str) -> Failure {
+    Failure::Failed(why.to_owned())
+}
+
+/// The first picture that moves: a cover is a stream too.
+fn video_of(said: &Said) -> Result<&Stream, Failure> {
+    let mut videos = said.streams.iter().filter(|stream| {
+        stream.codec_type.as_deref() == Some("video")
+            && stream.disposition.attached_pic == 0
+            && stream.codec_name.is_some()
+    });
+    videos.next().ok_or_else(|| refused("it has no video that can be decoded"))
+}
+
+/// Width and height with square pixels, turned as the file says.
+fn shown(video: &Stream) -> Result<(u32, u32), Failure> {
+    let sides = video.width.zip(video.height).filter(|(width, height)| *width > 0 && *height > 0);
+    let (width, height) = sides.ok_or_else(|| refused("its video has no size"))?;
+    let ratio = video.sample_aspect_ratio.as_deref().and_then(Fraction::parse).map_or(1.0, Fraction::as_f64);
+    let ratio = if (0.1..=10.0).contains(&ratio) { ratio } else { 1.0 };
+    let width = (f64::from(width) * ratio).round() as u32;
+    if width > SIDE_MAX || height > SIDE_MAX {
+        return Err(refused("its pictures are too large"));
+    }
+    let turn = video.side_data_list.iter().find_map(|data| data.rotation).unwrap_or(0.0);
+    let upright = (turn.abs() % 180.0 - 90.0).abs() < 1.0;
+    Ok(if upright { (height, width) } else { (width, height) })
+}
+
+/// The frames of the grid from the first frame's start to the last one's end.
+fn frames_between(start: i64, end: i64, time_base: Fraction, frame_rate: Fraction) -> Option<u64> {
+    let length = Fraction::new(i128::from(end) - i128::from(start), 1)?.times(time_base)?.times(frame_rate)?;
+    let frames = (length.as_f64().round() as u64).max(1);
+    let most = (HOURS_MAX * 3600) as f64 * frame_rate.as_f64();
+    (length.numerator() > 0 && (frames as f64) <= most).then_some(frames)
+}
+
+/// In ticks of the stream: where its first packet begins and its last one ends.
+#[derive(Default)]
+struct Packets {
+    start: Option<i64>,
+    end: Option<i64>,
+}
+
+impl Packets {
+    /// `pts=7680|duration=512`
+    fn line(&mut self, line: &str) {
+        let field = |name: &str| {
+            let value = line.split('|').find_map(|field| field.strip_prefix(name))?;
+            value.trim().parse::<i64>().ok()
+        };
+        let Some(begins) = field("pts=") else { return };
+        let ends = begins.saturating_add(field("duration=").unwrap_or(0).max(1));
+        self.start = Some(self.start.map_or(begins, |start| start.min(begins)));
+        self.end = Some(self.end.map_or(ends, |end| end.max(ends)));
+    }
+}
+
+fn read_packets(program: &Path, stream: u32, from_s: f64, film: File, kill: &Kill) -> Result<Packets, Failure> {
+    let mut packets = Packets::default();
+    let mut held = Vec::new();
+    run(program, &arguments::packets(stream, from_s.max(0.0)), film, kill, |bytes| {
+        held.extend_from_slice(bytes);
+        while let Some(end) = held.iter().position(|byte| *byte == b'\n') {
+            let line: Vec<u8> = held.drain(..=end).collect();
+            packets.line(&String::from_utf8_lossy(&line));
+        }
+        if held.len() > LINE_BYTES_MAX { Err("ffprobe said what are no lines".into()) } else { Ok(()) }
+    })?;
+    Ok(packets)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn stream(json: &str) -> Stream {
+        serde_json::from_str(json).unwrap()
+    }
+
+    #[test]
+    fn a_picture_is_shown_turned_and_with_square_pixels() {
+        let size = |json| shown(&stream(json)).ok();
+        assert_eq!(size(r#"{"index":0,"width":720,"height":576,"sample_aspect_ratio":"64:45"}"#), Some((1024, 576)));
+        assert_eq!(
+            size(r#"{"index":0,"width":1920,"height":1080,"side_data_list":[{"rotation":-90}]}"#),
+            Some((1080, 1920))
+        );
+        assert_eq!(size(r#"{"index":0,"width":64,"height":48,"sample_aspect_ratio":"0:1"}"#), Some((64, 48)));
+        assert_eq!(size(r#"{"index":0,"width":30000,"height":30000}"#), None);
+        assert_eq!(size(r#"{"index":0,"width":0,"height":1}"#), None);
+        assert_eq!(size(r#"{"index":0}"#), None);
+    }
+
+    #[test]
+    fn a_cover_is_no_video() {
+        let said = r#"{"streams":[
+            {"index":0,"codec_type":"video","codec_name":"png","disposition":{"attached_pic":1}},
+            {"index":1,"codec_type":"video","codec_name":"h264"}]}"#;
+        let said: Said = serde_json::from_str(said).unwrap();
+        assert_eq!(video_of(&said).unwrap().index, 1);
+    }
+
+    #[test]
+    fn packets_out_of_order_say_where_a_film_ends() {
+        let mut packets = Packets::default();
+        for line in ["pts=1000|duration=40", "pts=1080|duration=40", "pts=1040|duration=N/A", "pts=N/A", "side data"] {
+            packets.line(line);
+        }
+        assert_eq!((packets.start, packets.end), (Some(1000), Some(1120)));
+        let second = Fraction::parse("1/1000").unwrap();
+        let rate = Fraction::parse("25").unwrap();
+        assert_eq!(frames_between(1000, 1120, second, rate), Some(3));
+        assert_eq!(frames_between(1000, 1000, second, rate), None);
+        assert_eq!(frames_between(0, i64::MAX, second, rate), None);
+    }
+}

@@ -1,0 +1,188 @@
+//! Requests of the edge → jobs → answers (see [`super::super::protocol`]).
+
+use super::super::protocol::{HEALTH, Job, PROBE, SEGMENT, Source, Wanted};
+use super::child::{Failure, KillOnDrop};
+use super::jobs::{Jobs, Output, Waiter};
+use super::probe::probe;
+use super::segment::{Tools, open};
+use bytes::Bytes;
+use http::{HeaderValue, Method, Request, Response, StatusCode, header};
+use http_body_util::combinators::UnsyncBoxBody;
+use http_body_util::{BodyExt, Full, Limited, StreamBody};
+use hyper::body::{Frame, Incoming};
+use hyper::server::conn::http1;
+use hyper::service::service_fn;
+use hyper_util::rt::{TokioIo, TokioTimer};
+use serde::de::DeserializeOwned;
+use std::convert::Infallible;
+use std::io;
+use std::sync::Arc;
+use std::time::Duration;
+use tokio::net::{UnixListener, UnixStream};
+use tokio::sync::Semaphore;
+use tokio::time::timeout;
+
+/// A request's JSON: two paths and a few numbers.
+const REQUEST_BYTES_MAX: usize = 64 * 1024;
+const CONNECTIONS_MAX: usize = 1024;
+const HEADER_TIMEOUT: Duration = Duration::from_secs(30);
+/// All runs of ffprobe for one film together.
+const PROBE_TIME_MAX: Duration = Duration::from_secs(30);
+/// After a failed accept, often for want of file descriptors.
+const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
+
+type Body = UnsyncBoxBody<Bytes, io::Error>;
+
+#[derive(Debug)]
+pub struct Server {
+    pub jobs: Arc<Jobs>,
+    pub tools: Arc<Tools>,
+    /// Probes at once, beside the jobs.
+    pub probes: Semaphore,
+    pub probes_waiting_max: Semaphore,
+}
+
+/// Serves until it is dropped.
+pub async fn serve(listener: UnixListener, server: Arc<Server>) {
+    let room = Arc::new(Semaphore::new(CONNECTIONS_MAX));
+    while let Ok(permit) = Arc::clone(&room).acquire_owned().await {
+        match listener.accept().await {
+            Ok((stream, _)) => {
+                let server = Arc::clone(&server);
+                tokio::spawn(async move {
+                    connection(stream, server).await;
+                    drop(permit);
+                });
+            }
+            Err(error) => {
+                tracing::warn!(%error, "cannot accept a connection");
+                tokio::time::sleep(ACCEPT_PAUSE).await;
+            }
+        }
+    }
+}
+
+async fn connection(stream: UnixStream, server: Arc<Server>) {
+    let service = service_fn(move |request| {
+        let server = Arc::clone(&server);
+        async move { Ok::<_, Infallible>(respond(&server, request).await) }
+    });
+    let mut http = http1::Builder::new();
+    http.timer(TokioTimer::new()).header_read_timeout(HEADER_TIMEOUT);
+    if let Err(error) = http.serve_connection(TokioIo::new(stream), service).await {
+        tracing::debug!(%error, "a connection ended early");
+    }
+}
+
+async fn respond(server: &Server, request: Request<Incoming>) -> Response<Body> {
+    let (head, body) = request.into_parts();
+    let outcome = match (head.method, head.uri.path()) {
+        (Method::GET, HEALTH) => return answer(StatusCode::NO_CONTENT, ""),
+        (Method::POST, PROBE) => match read::<Source>(body).await {
+            Ok(source) => probed(server, source).await,
+            Err(refusal) => Err(refusal),
+        },
+        (Method::POST, SEGMENT) => match read::<Job>(body).await {
+            Ok(job) => segment(server, job).await,
+            Err(refusal) => Err(refusal),
+        },
+        _ => Err((StatusCode::NOT_FOUND, "no such request".to_owned())),
+    };
+    outcome.unwrap_or_else(|(status, reason)| {
+        let mut refused = answer(status, &reason);
+        if status == StatusCode::SERVICE_UNAVAILABLE {
+            refused.headers_mut().insert(header::RETRY_AFTER, HeaderValue::from_static("2"));
+        }
+        refused
+    })
+}
+
+type Outcome = Result<Response<Body>, (StatusCode, String)>;
+
+async fn read<T: DeserializeOwned>(body: Incoming) -> Result<T, (StatusCode, String)> {
+    let bad = |why: &str| (StatusCode::BAD_REQUEST, why.to_owned());
+    let body =
+        Limited::new(body, REQUEST_BYTES_MAX).collect().await.map_err(|_| bad("the request is cut off or long"))?;
+    serde_json::from_slice(&body.to_bytes()).map_err(|_| bad("the request is not as agreed: are both of one version?"))
+}
+
+async fn probed(server: &Server, source: Source) -> Outcome {
+    let busy = || (StatusCode::SERVICE_UNAVAILABLE, "too many films are being probed".to_owned());
+    let _waiting = server.probes_waiting_max.try_acquire().map_err(|_| busy())?;
+    let _slot = server.probes.acquire().await.map_err(|_| busy())?;
+    let kill = KillOnDrop::default();
+    let (tools, killing) = (Arc::clone(&server.tools), kill.share());
+    let work = tokio::task::spawn_blocking(move || match open(&source) {
+        Ok(Some(_)) => {
+            let again = || open(&source)?.ok_or_else(|| io::ErrorKind::NotFound.into());
+            Ok(probe(&tools, again, &killing))
+        }
+        Ok(None) => Err((StatusCode::CONFLICT, "the film has changed".to_owned())),
+        Err(error) => Err((StatusCode::CONFLICT, format!("the film cannot be opened: {}", error.kind()))),
+    });
+    let Ok(done) = timeout(PROBE_TIME_MAX, work).await else {
+        return Err((StatusCode::UNPROCESSABLE_ENTITY, "its packets could not be read in time".to_owned()));
+    };
+    match done.map_err(|_| (StatusCode::INTERNAL_SERVER_ERROR, "probing panicked".to_owned()))?? {
+        Ok(film) => {
+            let text = serde_json::to_string(&film).unwrap_or_default();
+            Ok(answer(StatusCode::OK, &text))
+        }
+        Err(Failure::Failed(reason)) => Err((StatusCode::UNPROCESSABLE_ENTITY, reason)),
+        Err(Failure::Killed) => Err((StatusCode::INTERNAL_SERVER_ERROR, "probing was ended".to_owned())),
+    }
+}
+
+async fn segment(server: &Server, job: Job) -> Outcome {
+    let only_init = matches!(job.wanted, Wanted::Init { .. });
+    let job = match job.wanted {
+        // What begins every run: the player wants the first segment next.
+        Wanted::Init { rung } => Job { wanted: Wanted::Video { rung, segment: 0 }, ..job },
+        _ => job,
+    };
+    let busy = |_| (StatusCode::SERVICE_UNAVAILABLE, "all slots and the queue are full".to_owned());
+    let mut waiter = server.jobs.join(job).map_err(busy)?;
+    let began = |output: &Output| {
+        output.end.is_some() || if only_init { output.init.is_some() } else { !output.fragments.is_empty() }
+    };
+    let gone = |_| (StatusCode::INTERNAL_SERVER_ERROR, "the job is gone".to_owned());
+    let (init, end) = {
+        let output = waiter.output.wait_for(began).await.map_err(gone)?;
+        (output.init.clone(), output.end.clone())
+    };
+    if let Some(Err(reason)) = end {
+        return Err((StatusCode::INTERNAL_SERVER_ERROR, reason));
+    }
+    if only_init {
+        let init = init.ok_or((StatusCode::INTERNAL_SERVER_ERROR, "the run had no head".to_owned()))?;
+        return Ok(Response::new(full(init)));
+    }
+    Ok(Response::new(fragments(waiter)))
+}
+
+/// The fragments as they are made; an error where the job fails, which cuts the body off.
+fn fragments(waiter: Waiter) -> Body {
+    let stream = futures_util::stream::try_unfold((waiter, 0), |(mut waiter, next)| async move {
+        let more = |output: &Output| output.fragments.len() > next || output.end.is_some();
+        let (fragment, end) = {
+            let output = waiter.output.wait_for(more).await.map_err(io::Error::other)?;
+            (output.fragments.get(next).cloned(), output.end.clone())
+        };
+        match (fragment, end) {
+            (Some(fragment), _) => Ok(Some((Frame::data(fragment), (waiter, next + 1)))),
+            (None, Some(Err(reason))) => Err(io::Error::other(reason)),
+            (None, _) => Ok(None),
+        }
+    });
+    StreamBody::new(stream).boxed_unsync()
+}
+
+fn answer(status: StatusCode, text: &str) -> Response<Body> {
+    let mut response = Response::new(full(Bytes::copy_from_slice(text.as_bytes())));
+    *response.status_mut() = status;
+    response
+}
+
+fn full(bytes: Bytes) -> Body {
+    Full::new(bytes).map_err(|never| match never {}).boxed_unsync()
+}
