@@ -35,7 +35,7 @@ pub enum ContentRange {
 }
 
 impl ContentRange {
-    /// None: another unit, malformed, out of bounds, or of unknown complete length, or one that no file has ([`COMPLETE_MAX`]).
+    /// None: another unit, malformed, out of bounds, or of unknown complete length, or one that no file has.
     pub fn parse(value: &[u8]) -> Option<Self> {
         let (unit, rest) = std::str::from_utf8(value).ok()?.trim().split_once(' ')?;
         let (range, complete) = rest.trim().split_once('/')?;
