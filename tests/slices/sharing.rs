@@ -31,7 +31,7 @@ fn two_hundred_on_one_cold_object_fetch_no_byte_twice() {
                 Ok::<_, String>((start, end, answer.rest().await?))
             }));
         }
-        tokio::time::sleep(Duration::from_millis(200)).await;
+        eventually("all have asked", || edge.metrics().value("reelgate_requests_in_flight", &[]) >= 200.0);
         gate.open();
         for client in clients {
             let (start, end, got) = client.await.expect("a client ends").expect("whole");
