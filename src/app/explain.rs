@@ -8,7 +8,6 @@ use crate::http::{key, rules, tags};
 use crate::media::class;
 use futures_util::FutureExt;
 use http::Method;
-use pingora_cache::CacheKey;
 use pingora_cache::key::CompactCacheKey;
 use serde_json::{Value, json};
 use std::time::{Duration, SystemTime};
@@ -48,7 +47,7 @@ pub(super) async fn explain_with(
     let host = site.host_in_key.then_some(asked.host.as_str());
     let content_key =
         key::content_key(&site.name, host, &site.cache.key.apply(&rewritten)).map_err(|error| error.to_string())?;
-    let cache_key = CacheKey::new(content_key.clone(), "");
+    let cache_key = cache::key(content_key.clone());
     let found = match store {
         Some(store) => match held(store, &cache_key.to_compact()).await {
             Some(found) => Some(found),

@@ -30,8 +30,6 @@ use std::sync::{Arc, Weak};
 use std::time::SystemTime;
 
 use parking_lot::RwLock;
-use pingora_cache::CacheKey;
-use pingora_cache::key::CacheHashKey;
 use tokio::sync::Notify;
 
 use crate::observe::Metrics;
@@ -335,9 +333,8 @@ impl Bans {
     }
 }
 
-/// As Pingora hashes it: the primary part of a cache key.
-fn key_hash(key: &str) -> u128 {
-    u128::from_be_bytes(CacheKey::new(key, "").primary_bin())
+fn key_hash(content_key: &str) -> u128 {
+    u128::from_be_bytes(super::key::hash(content_key.as_bytes()))
 }
 
 #[cfg(test)]

@@ -9,7 +9,7 @@
 //!   policy over keys and sizes alone, for `reelgate replay`;
 //! - `slices`: objects kept in parts, as a head and granules that are ordinary entries;
 //! - `bans`: purges as facts with a time, their log, and `sweep`: letting go of what they reach;
-//! - `inspect`: what is held of a key, for those who ask;
+//! - [`key`]: what an object is found by; `inspect`: what is held of a key, for those who ask;
 //! - `meta`: copying and weighing heads; [`collapse`]: Pingora's cache lock as we use it;
 //! - [`disk`]: a log of objects on each disk; `tier`: what goes down there and comes up again; `head`: an object's head as it lies there.
 //!
@@ -29,6 +29,7 @@ mod forms;
 mod head;
 mod hit;
 mod inspect;
+mod key;
 mod meta;
 mod miss;
 mod recent_keys;
@@ -45,6 +46,7 @@ pub use bans::{
 pub use coder::{Given, Wanted};
 pub use hit::{FILL_FAILED, StoreHit, follows_fill, verdict_on_alias};
 pub use inspect::{Held, ObjectInfo};
+pub use key::key;
 pub use meta::Version;
 pub use simulation::{EvictionSimulation, room_for_objects};
 pub use slices::{Asker, Fetch, Head, Run, Slices, Title, View, head_key};

@@ -89,8 +89,8 @@ impl Edge {
     /// The site's own rules. True: the request has been answered.
     pub(super) async fn admit(&self, session: &mut Session, ctx: &mut Context) -> Result<bool> {
         let generation = ctx.generation.clone();
-        let path = session.req_header().uri.path().to_owned();
-        let Some(index) = generation.route(ctx.host.as_deref(), &merged_slashes(&path)) else {
+        let path = session.req_header().uri.path();
+        let Some(index) = generation.route(ctx.host.as_deref(), &merged_slashes(path)) else {
             return Err(refusal(ctx, 421, "No site of this server has that host and path."));
         };
         let (site, limiter) = generation.site(index);
@@ -125,12 +125,11 @@ impl Edge {
             self.redirect(session, ctx, StatusCode::PERMANENT_REDIRECT, &location).await?;
             return Ok(true);
         }
-        let query = session.req_header().uri.query().map(str::to_owned);
-        for rule in &site.redirects {
-            if let Some(location) = rule.apply(&path, query.as_deref()) {
-                self.redirect(session, ctx, rule.status, &location).await?;
-                return Ok(true);
-            }
+        let uri = &session.req_header().uri;
+        let redirect = |rule: &rules::Redirect| Some((rule.status, rule.apply(uri.path(), uri.query())?));
+        if let Some((status, location)) = site.redirects.iter().find_map(redirect) {
+            self.redirect(session, ctx, status, &location).await?;
+            return Ok(true);
         }
         let request = session.req_header();
         if let Some(cors) = &site.cors
@@ -183,8 +182,9 @@ fn merged_slashes(path: &str) -> Cow<'_, str> {
     Cow::Owned(merged)
 }
 
-fn header_str<'a>(headers: &'a HeaderMap, name: &str) -> Option<&'a str> {
-    headers.get(name)?.to_str().ok()
+fn header_str<'a>(headers: &'a HeaderMap, name: &'a str) -> Option<&'a str> {
+    let visible = |value: &&[u8]| value.iter().all(|byte| matches!(byte, b'\t' | b' '..=b'~'));
+    headers.first(name).filter(visible).and_then(|value| std::str::from_utf8(value).ok())
 }
 
 /// Server-sent events are asked for by name (HTML Living Standard, §9.2.3).

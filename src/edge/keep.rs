@@ -13,7 +13,7 @@ use http::header::{
 };
 use http::{HeaderMap, HeaderName, Method, StatusCode};
 use pingora_cache::RespCacheable::{self, Cacheable, Uncacheable};
-use pingora_cache::{CacheKey, CacheMeta, CachePhase, NoCacheReason};
+use pingora_cache::{CacheMeta, CachePhase, NoCacheReason};
 use pingora_error::Result;
 use pingora_http::ResponseHeader;
 use pingora_proxy::Session;
@@ -162,7 +162,7 @@ impl Edge {
             let kept_as = site.cache.key.apply(rewritten.as_deref().unwrap_or(path));
             let host = ctx.host.as_deref().filter(|_| site.host_in_key);
             if let Ok(key) = key::content_key(&site.name, host, &kept_as) {
-                let key = CacheKey::new(key, "");
+                let key = crate::cache::key(key);
                 ctx.cache.removals.extend(self.store.remove(&key.to_compact()));
                 ctx.cache.removals.extend(self.slices.forget(&key));
             }

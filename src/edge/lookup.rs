@@ -13,11 +13,11 @@ use crate::http::precondition::{self, Outcome, Validators};
 use crate::http::reuse::{self, Reuse, Stored, Trouble};
 use crate::http::{key, variant};
 use http::header::{
-    CONTENT_ENCODING, CONTENT_LENGTH, CONTENT_RANGE, CONTENT_TYPE, ETAG, IF_MATCH, IF_NONE_MATCH, IF_RANGE,
-    IF_UNMODIFIED_SINCE, LAST_MODIFIED, RANGE, TRANSFER_ENCODING,
+    ACCEPT_RANGES, CONTENT_ENCODING, CONTENT_LENGTH, CONTENT_RANGE, CONTENT_TYPE, ETAG, IF_MATCH, IF_MODIFIED_SINCE,
+    IF_NONE_MATCH, IF_RANGE, IF_UNMODIFIED_SINCE, LAST_MODIFIED, RANGE, TRANSFER_ENCODING,
 };
 use http::{HeaderMap, Method, StatusCode};
-use pingora_cache::key::{CacheHashKey, CompactCacheKey, HashBinary};
+use pingora_cache::key::{CompactCacheKey, HashBinary};
 use pingora_cache::{CacheKey, CacheMeta, ForcedFreshness, HitHandler, NoCacheReason, VarianceBuilder};
 use pingora_error::{Error, ErrorSource, ErrorType, OrErr, Result};
 use pingora_http::{RequestHeader, ResponseHeader};
@@ -105,9 +105,7 @@ impl Edge {
         let target = target_of(session.req_header());
         let target = site.map_or(target.into(), |site| site.cache.key.apply(target));
         let key = key::content_key(name, host, &target);
-        let mut key = CacheKey::new(key.or_err(ErrorType::InternalError, "a cache key")?, "");
-        // Pingora would hash the text again at every use.
-        key.set_primary_bin_override(key.primary_bin());
+        let mut key = crate::cache::key(key.or_err(ErrorType::InternalError, "a cache key")?);
         self.note_begin(&mut key);
         Ok(key)
     }
@@ -154,7 +152,8 @@ impl Edge {
             Verdict::Stale(at) => meta.fresh_until().min(at),
             Verdict::Gone => return Some(ForcedFreshness::ForceMiss),
         };
-        let stored = Stored { kept: &kept, age: meta.age(), fresh_until };
+        let age = now.duration_since(meta.epoch()).unwrap_or_default();
+        let stored = Stored { kept: &kept, age, fresh_until };
         let mut verdict = reuse::decide(&stored, &ctx.cache.asked, now);
         if matches!(verdict, Reuse::Fresh | Reuse::Stale | Reuse::StaleWhileRevalidate)
             && ctx.cache.filling == Filling::Never
@@ -247,7 +246,9 @@ impl Edge {
 
     /// Whether the client has what would be sent (RFC 9110 §13.2.2, RFC 9111 §4.3.2). Only a 200 is ever "not modified".
     pub(super) fn is_not_modified(&self, session: &Session, response: &ResponseHeader) -> bool {
-        if response.status != StatusCode::OK {
+        let asked = &session.req_header().headers;
+        let is_asked = asked.contains_key(IF_NONE_MATCH) || asked.contains_key(IF_MODIFIED_SINCE);
+        if response.status != StatusCode::OK || !is_asked {
             return false;
         }
         let kept = session.cache.maybe_cache_meta().and_then(kept);
@@ -303,6 +304,11 @@ pub(super) fn holds_here(request: &RequestHeader, meta: &CacheMeta, modified: Sy
 /// Makes an answer that of the ranges asked for, as Pingora does; but it takes the last no bytes (`bytes=-0`) for a range, which
 /// cannot be satisfied (RFC 9110 §14.1.2), and fails where there are none to count from.
 pub(super) fn cut(request: &RequestHeader, response: &mut ResponseHeader) -> RangeType {
+    // What it would only say of itself is said.
+    let says_bytes = || response.headers.get(ACCEPT_RANGES).is_some_and(|unit| unit == "bytes");
+    if !request.headers.contains_key(RANGE) && says_bytes() {
+        return RangeType::None;
+    }
     if response.headers.get(CONTENT_LENGTH).is_some_and(|length| length == "0") {
         return RangeType::None;
     }

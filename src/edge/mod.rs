@@ -65,10 +65,11 @@ pub struct Edge {
 
 #[async_trait]
 impl ProxyHttp for Edge {
-    type CTX = Context;
+    /// Boxed: Pingora's future of a request holds it by value, and is moved with it.
+    type CTX = Box<Context>;
 
-    fn new_ctx(&self) -> Context {
-        Context::new(self.generation.load_full())
+    fn new_ctx(&self) -> Box<Context> {
+        Box::new(Context::new(self.generation.load_full()))
     }
 
     /// None of Pingora's: which form an answer has is decided and stored by us.
@@ -85,17 +86,17 @@ impl ProxyHttp for Edge {
         session: &mut Session,
         response: &ResponseHeader,
         _end_of_stream: bool,
-        ctx: &mut Context,
+        ctx: &mut Box<Context>,
     ) -> Result<()> {
         self.undo_coding(session, response, ctx);
         Ok(())
     }
 
-    async fn early_request_filter(&self, session: &mut Session, ctx: &mut Context) -> Result<()> {
+    async fn early_request_filter(&self, session: &mut Session, ctx: &mut Box<Context>) -> Result<()> {
         self.begin(session, ctx)
     }
 
-    async fn request_filter(&self, session: &mut Session, ctx: &mut Context) -> Result<bool> {
+    async fn request_filter(&self, session: &mut Session, ctx: &mut Box<Context>) -> Result<bool> {
         let answered = self.admit(session, ctx).await?;
         if answered {
             return Ok(true);
@@ -107,19 +108,24 @@ impl ProxyHttp for Edge {
         self.follow(session, ctx).await
     }
 
-    fn request_cache_filter(&self, session: &mut Session, ctx: &mut Context) -> Result<()> {
+    fn request_cache_filter(&self, session: &mut Session, ctx: &mut Box<Context>) -> Result<()> {
         self.open_cache(session, ctx);
         Ok(())
     }
 
-    fn cache_key_callback(&self, session: &Session, ctx: &mut Context) -> Result<CacheKey> {
+    fn cache_key_callback(&self, session: &Session, ctx: &mut Box<Context>) -> Result<CacheKey> {
         match ctx.cache.key.take() {
             Some(key) => Ok(key),
             None => self.cache_key(session, ctx),
         }
     }
 
-    fn cache_vary_filter(&self, meta: &CacheMeta, ctx: &mut Context, request: &RequestHeader) -> Option<HashBinary> {
+    fn cache_vary_filter(
+        &self,
+        meta: &CacheMeta,
+        ctx: &mut Box<Context>,
+        request: &RequestHeader,
+    ) -> Option<HashBinary> {
         self.variance(meta, ctx, request)
     }
 
@@ -129,16 +135,16 @@ impl ProxyHttp for Edge {
         meta: &CacheMeta,
         hit: &mut HitHandler,
         is_fresh: bool,
-        ctx: &mut Context,
+        ctx: &mut Box<Context>,
     ) -> Result<Option<ForcedFreshness>> {
         Ok(self.found(session, meta, hit, is_fresh, ctx))
     }
 
-    fn cache_miss(&self, session: &mut Session, ctx: &mut Context) {
+    fn cache_miss(&self, session: &mut Session, ctx: &mut Box<Context>) {
         self.missed(session, ctx);
     }
 
-    async fn proxy_upstream_filter(&self, session: &mut Session, ctx: &mut Context) -> Result<bool> {
+    async fn proxy_upstream_filter(&self, session: &mut Session, ctx: &mut Box<Context>) -> Result<bool> {
         self.may_ask_origin(session, ctx).await
     }
 
@@ -146,7 +152,7 @@ impl ProxyHttp for Edge {
         &self,
         session: &Session,
         response: &ResponseHeader,
-        ctx: &mut Context,
+        ctx: &mut Box<Context>,
     ) -> Result<RespCacheable> {
         self.storable(session, response, ctx)
     }
@@ -155,7 +161,7 @@ impl ProxyHttp for Edge {
         &self,
         session: &Session,
         response: &ResponseHeader,
-        _ctx: &mut Context,
+        _ctx: &mut Box<Context>,
     ) -> Result<bool> {
         Ok(self.is_not_modified(session, response))
     }
@@ -164,7 +170,7 @@ impl ProxyHttp for Edge {
         &self,
         session: &mut Session,
         response: &mut ResponseHeader,
-        ctx: &mut Context,
+        ctx: &mut Box<Context>,
     ) -> RangeType {
         let asked = match self.range_counts(session, response) && !self.is_coded_whole(session, response, ctx) {
             true => lookup::cut(session.req_header(), response),
@@ -174,15 +180,15 @@ impl ProxyHttp for Edge {
         asked
     }
 
-    fn should_serve_stale(&self, session: &mut Session, ctx: &mut Context, error: Option<&Error>) -> bool {
+    fn should_serve_stale(&self, session: &mut Session, ctx: &mut Box<Context>, error: Option<&Error>) -> bool {
         self.may_serve_stale(session, ctx, error)
     }
 
-    fn allow_spawning_subrequest(&self, _session: &Session, ctx: &Context) -> bool {
+    fn allow_spawning_subrequest(&self, _session: &Session, ctx: &Box<Context>) -> bool {
         ctx.refresh.is_none() && ctx.part.is_none()
     }
 
-    async fn upstream_peer(&self, session: &mut Session, ctx: &mut Context) -> Result<Box<HttpPeer>> {
+    async fn upstream_peer(&self, session: &mut Session, ctx: &mut Box<Context>) -> Result<Box<HttpPeer>> {
         self.choose_server(session, ctx).await
     }
 
@@ -193,7 +199,7 @@ impl ProxyHttp for Edge {
         _peer: &HttpPeer,
         _fd: std::os::unix::io::RawFd,
         _digest: Option<&Digest>,
-        ctx: &mut Context,
+        ctx: &mut Box<Context>,
     ) -> Result<()> {
         self.connected(reused, ctx);
         Ok(())
@@ -203,7 +209,7 @@ impl ProxyHttp for Edge {
         &self,
         session: &mut Session,
         request: &mut RequestHeader,
-        ctx: &mut Context,
+        ctx: &mut Box<Context>,
     ) -> Result<()> {
         self.prepare_request(session, request, ctx)
     }
@@ -212,7 +218,7 @@ impl ProxyHttp for Edge {
         &self,
         session: &mut Session,
         response: &mut ResponseHeader,
-        ctx: &mut Context,
+        ctx: &mut Box<Context>,
     ) -> Result<()> {
         self.receive_response(session, response, ctx)?;
         if !ctx.cache.removals.is_empty() {
@@ -226,7 +232,7 @@ impl ProxyHttp for Edge {
         _session: &mut Session,
         body: &mut Option<Bytes>,
         _end_of_stream: bool,
-        ctx: &mut Context,
+        ctx: &mut Box<Context>,
     ) -> Result<Option<Duration>> {
         ctx.origin.body_bytes += body.as_ref().map_or(0, |bytes| bytes.len() as u64);
         Ok(None)
@@ -236,7 +242,7 @@ impl ProxyHttp for Edge {
         &self,
         _session: &mut Session,
         _peer: &HttpPeer,
-        ctx: &mut Context,
+        ctx: &mut Box<Context>,
         error: Box<Error>,
     ) -> Box<Error> {
         self.connect_failed(ctx, error)
@@ -247,7 +253,7 @@ impl ProxyHttp for Edge {
         _peer: &HttpPeer,
         session: &mut Session,
         error: Box<Error>,
-        ctx: &mut Context,
+        ctx: &mut Box<Context>,
         client_reused: bool,
     ) -> Box<Error> {
         self.exchange_failed(session, ctx, error, client_reused)
@@ -257,35 +263,35 @@ impl ProxyHttp for Edge {
         &self,
         session: &mut Session,
         response: &mut ResponseHeader,
-        ctx: &mut Context,
+        ctx: &mut Box<Context>,
     ) -> Result<()> {
         self.finish_headers(session, response, ctx)
     }
 
-    async fn fail_to_proxy(&self, session: &mut Session, error: &Error, ctx: &mut Context) -> FailToProxy {
+    async fn fail_to_proxy(&self, session: &mut Session, error: &Error, ctx: &mut Box<Context>) -> FailToProxy {
         self.answer_failure(session, error, ctx).await
     }
 
-    async fn logging(&self, session: &mut Session, error: Option<&Error>, ctx: &mut Context) {
+    async fn logging(&self, session: &mut Session, error: Option<&Error>, ctx: &mut Box<Context>) {
         self.log(session, error, ctx);
     }
 
     /// Ours says the same with redaction; Pingora's lines carry the target with its tokens.
-    fn suppress_error_log(&self, _session: &Session, _ctx: &Context, _error: &Error) -> bool {
+    fn suppress_error_log(&self, _session: &Session, _ctx: &Box<Context>, _error: &Error) -> bool {
         true
     }
 
     fn suppress_proxy_warn_log(
         &self,
         _session: &Session,
-        _ctx: &Context,
+        _ctx: &Box<Context>,
         _error: &Error,
         _context: pingora_proxy::ProxyWarnLogContext,
     ) -> bool {
         true
     }
 
-    fn request_summary(&self, session: &Session, _ctx: &Context) -> String {
+    fn request_summary(&self, session: &Session, _ctx: &Box<Context>) -> String {
         let request = session.req_header();
         format!("{} {}", request.method, crate::http::redact::redact_target(request.uri.path()))
     }

@@ -14,6 +14,12 @@ use pingora_cache::CachePhase;
 use pingora_error::{Error, ErrorType, Result};
 use pingora_http::{RequestHeader, ResponseHeader};
 use pingora_proxy::Session;
+use std::fmt::Write as _;
+
+/// Of most values of `Cache-Status`.
+const CACHE_STATUS_BYTES: usize = 64;
+const CACHE_TAG: HeaderName = HeaderName::from_static("cache-tag");
+const SURROGATE_KEY: HeaderName = HeaderName::from_static("surrogate-key");
 
 impl Edge {
     /// An origin's answer, before it is stored: connection-level fields go, health and class are noted.
@@ -93,8 +99,9 @@ impl Edge {
             session.set_keepalive(None);
         }
         if ctx.class == class::Class::Other {
+            // The path said nothing.
             let content_type = response.headers.get(CONTENT_TYPE).and_then(|value| value.to_str().ok());
-            ctx.class = class::classify(session.req_header().uri.path(), content_type);
+            ctx.class = content_type.and_then(class::of_content_type).unwrap_or(class::Class::Other);
         }
         self.complete(session, response, ctx)?;
         if let Some(follow) = &ctx.follow {
@@ -102,7 +109,9 @@ impl Edge {
             follow.says(super::log::cache_label(session, ctx), ctx, collapsed);
         }
         let status = self.cache_status(session, ctx);
-        response.append_header(CACHE_STATUS, status.to_string())?;
+        let mut value = String::with_capacity(CACHE_STATUS_BYTES);
+        let _ = write!(value, "{status}"); // a string takes all
+        response.append_header(CACHE_STATUS, value)?;
         self.allow_origins(session, response, ctx)?;
         self.decorate(response, ctx)
     }
@@ -131,8 +140,8 @@ impl Edge {
             response.insert_header(ALT_SVC, alternative)?;
         }
         // Invalidation tags are between the origin and us.
-        response.remove_header("cache-tag");
-        response.remove_header("surrogate-key");
+        response.remove_header(&CACHE_TAG);
+        response.remove_header(&SURROGATE_KEY);
         if let Some(site) = &ctx.site {
             site.response_headers.apply(&mut ResponseSink(response));
         }

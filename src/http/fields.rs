@@ -19,9 +19,14 @@ pub trait HeaderView {
     }
 }
 
+/// Names of a head that are compared one by one sooner than a text is parsed and hashed for a look-up.
+const FEW: usize = 12;
+
 impl HeaderView for http::HeaderMap {
     fn all<'a>(&'a self, name: &'a str) -> impl Iterator<Item = &'a [u8]> {
-        self.get_all(name).iter().map(http::HeaderValue::as_bytes)
+        let absent = self.keys_len() <= FEW && !self.keys().any(|field| field.as_str().eq_ignore_ascii_case(name));
+        let found = (!absent).then(|| self.get_all(name).iter().map(http::HeaderValue::as_bytes));
+        found.into_iter().flatten()
     }
 }
 

@@ -63,8 +63,14 @@ impl From<HostError> for KeyError {
 pub fn content_key(site: &str, host: Option<&str>, path_and_query: &str) -> Result<String, KeyError> {
     let host = host.map(normalise_host).transpose()?.unwrap_or_default();
     let path = normalise_path_and_query(path_and_query)?;
-    let key = format!("{site} {host} {path}");
-    if key.len() > KEY_BYTES_MAX { Err(KeyError::TooLong) } else { Ok(key) }
+    let parts = [site, " ", &host, " ", &path];
+    let bytes = parts.iter().map(|part| part.len()).sum::<usize>();
+    if bytes > KEY_BYTES_MAX {
+        return Err(KeyError::TooLong);
+    }
+    let mut key = String::with_capacity(bytes);
+    key.extend(parts);
+    Ok(key)
 }
 
 /// An absolute URL as purge and explain compare it.
@@ -124,6 +130,30 @@ pub fn normalise_url_prefix(prefix: &str) -> Result<NormalisedUrl, KeyError> {
     Ok(url)
 }
 
+/// What a byte is in a host name.
+#[derive(Clone, Copy)]
+enum HostByte {
+    Wrong,
+    Plain,
+    Upper,
+    Dot,
+}
+
+const HOST_BYTES: [HostByte; 256] = {
+    let mut table = [HostByte::Wrong; 256];
+    let mut byte = 0;
+    while byte < table.len() {
+        table[byte] = match byte as u8 {
+            b'.' => HostByte::Dot,
+            b'a'..=b'z' | b'0'..=b'9' | b'-' | b'_' => HostByte::Plain,
+            b'A'..=b'Z' => HostByte::Upper,
+            _ => HostByte::Wrong,
+        };
+        byte += 1;
+    }
+    table
+};
+
 /// A host as it is compared: lower case, port and trailing dot dropped, IPv6 literals in their shortest form.
 pub fn normalise_host(host: &str) -> Result<Cow<'_, str>, HostError> {
     if let Some(literal) = host.strip_prefix('[') {
@@ -138,12 +168,12 @@ pub fn normalise_host(host: &str) -> Result<Cow<'_, str>, HostError> {
     // One pass: every request's host comes here more than once.
     let (mut label_bytes, mut has_upper) = (0, false);
     for byte in name.bytes() {
-        match byte {
-            b'.' if label_bytes == 0 => return Err(HostError),
-            b'.' => label_bytes = 0,
-            b'a'..=b'z' | b'0'..=b'9' | b'-' | b'_' => label_bytes += 1,
-            b'A'..=b'Z' => (label_bytes, has_upper) = (label_bytes + 1, true),
-            _ => return Err(HostError),
+        match HOST_BYTES[usize::from(byte)] {
+            HostByte::Dot if label_bytes == 0 => return Err(HostError),
+            HostByte::Dot => label_bytes = 0,
+            HostByte::Plain => label_bytes += 1,
+            HostByte::Upper => (label_bytes, has_upper) = (label_bytes + 1, true),
+            HostByte::Wrong => return Err(HostError),
         }
     }
     if label_bytes == 0 || name.len() > HOST_BYTES_MAX {

@@ -1,6 +1,8 @@
 //! What kind of object a request is for, from its path and, once known, its answer's `Content-Type`. The class is a metric
 //! label and chooses defaults; it never decides whether a request is allowed.
 
+use std::borrow::Cow;
+
 /// The kinds, in the order of a playback: the playlist, its initialisation section, its segments.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum Class {
@@ -62,10 +64,14 @@ impl std::fmt::Display for Class {
 /// The extension goes first: origins are careless with the media types of playlists and segments, and an error page behind
 /// a segment's URL is still an answer to a segment's request.
 pub fn classify(path: &str, content_type: Option<&str>) -> Class {
-    let path = path.split(['?', '#']).next().unwrap_or_default().to_ascii_lowercase();
+    let path = lower_case(path.split(['?', '#']).next().unwrap_or_default());
     let (parent, file) = path.rsplit_once('/').unwrap_or(("", &path));
     let by_extension = file.rsplit_once('.').and_then(|(stem, extension)| of_extension(parent, stem, extension));
     by_extension.or_else(|| content_type.and_then(of_content_type)).unwrap_or_else(|| of_path(&path))
+}
+
+fn lower_case(text: &str) -> Cow<'_, str> {
+    if text.bytes().any(|byte| byte.is_ascii_uppercase()) { text.to_ascii_lowercase().into() } else { text.into() }
 }
 
 fn of_extension(parent: &str, stem: &str, extension: &str) -> Option<Class> {
@@ -96,8 +102,9 @@ fn is_hls_folder(parent: &str) -> bool {
     parent.split('/').any(|name| name.strip_prefix("hls").is_some_and(|rest| rest.bytes().all(|b| b.is_ascii_digit())))
 }
 
-fn of_content_type(content_type: &str) -> Option<Class> {
-    let essence = content_type.split(';').next().unwrap_or_default().trim().to_ascii_lowercase();
+/// The class of an answer whose path says nothing.
+pub fn of_content_type(content_type: &str) -> Option<Class> {
+    let essence = lower_case(content_type.split(';').next().unwrap_or_default().trim());
     let (kind, subtype) = essence.split_once('/')?;
     Some(match (kind, subtype) {
         (_, "vnd.apple.mpegurl" | "x-mpegurl" | "mpegurl" | "dash+xml") => Class::Playlist,

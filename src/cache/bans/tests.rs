@@ -35,7 +35,7 @@ fn head(time: FillTime, url: &str, tags: &[&str]) -> CacheMeta {
 }
 
 fn stamp(bans: &Bans, time: FillTime, url: &str, tags: &[&str]) -> Stamp {
-    Stamp::new(bans, &CacheKey::new(url, ""), &head(time, url, tags))
+    Stamp::new(bans, &crate::cache::key(url), &head(time, url, tags))
 }
 
 /// What happens to objects, and what a naive list would say of them.

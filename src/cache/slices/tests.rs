@@ -41,7 +41,7 @@ fn wanted(from: u64, end: u64) -> Wanted {
 }
 
 async fn head(slices: &'static Slices) -> (CacheKey, Head) {
-    let key = CacheKey::new("site/film", "");
+    let key = crate::cache::key("site/film");
     let head = slices.keep_head(&key, &meta("\"a\"", COMPLETE)).await.expect("kept");
     (key, head)
 }
@@ -145,7 +145,7 @@ async fn purges_of_the_object_reach_its_parts() {
 
 #[test]
 fn keys_of_granules_heads_and_versions_differ() {
-    let key = CacheKey::new("site/film", "");
+    let key = crate::cache::key("site/film");
     let mut seen = HashSet::from([key.to_compact(), head_key(&key).to_compact()]);
     for etag in ["\"a\"", "\"b\""] {
         for complete in [COMPLETE, COMPLETE + 1] {

@@ -23,7 +23,7 @@ fn span() -> SpanHandle {
 }
 
 fn key(name: &str) -> CacheKey {
-    CacheKey::new(name, "")
+    crate::cache::key(name)
 }
 
 fn store(bytes_max: u64, object_bytes_max: u64) -> &'static MemoryStore {

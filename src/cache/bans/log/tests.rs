@@ -2,7 +2,7 @@
 
 use std::time::SystemTime;
 
-use pingora_cache::{CacheKey, CacheMeta};
+use pingora_cache::CacheMeta;
 use pingora_http::ResponseHeader;
 use proptest::prelude::*;
 
@@ -39,7 +39,7 @@ fn stamp(bans: &Bans, time: FillTime, url: &str, tags: &[&str]) -> Stamp {
     let now = SystemTime::now();
     let mut meta = CacheMeta::new(now, now, 0, 0, header);
     meta.extensions_mut().insert(AskedFor { time, url: url.into(), has_aliases: false });
-    Stamp::new(bans, &CacheKey::new(url, ""), &meta)
+    Stamp::new(bans, &crate::cache::key(url), &meta)
 }
 
 /// An object on the disk, asked for now.
