@@ -22,6 +22,7 @@ use super::hit::StoreHit;
 use super::meta::{self, Version};
 use super::miss::StoreMiss;
 use super::store::{Found, MemoryStore, Object, Slot};
+use super::tier::Below;
 
 /// A fill was refused before it began. Pingora then relays the answer uncached, at its client's pace.
 pub const FILL_REFUSED: ErrorType = ErrorType::Custom("cache fill refused");
@@ -32,8 +33,14 @@ impl Storage for MemoryStore {
         let begun = key.extensions.get::<Begun>().copied();
         let key = hash(key);
         let mut found = self.find(key, begun, SystemTime::now());
-        if found.is_none() && self.bring_up(key, begun).await {
-            found = self.find(key, begun, SystemTime::now());
+        if found.is_none() {
+            match self.bring_up(key, begun).await {
+                Below::Nothing => {}
+                Below::InRam => found = self.find(key, begun, SystemTime::now()),
+                Below::Reader(meta, verdict, hit) => {
+                    return Ok(Some((judged(meta, verdict), hit)));
+                }
+            }
         }
         Ok(found.map(|found| match found {
             Found::Object(object, verdict) => {

@@ -111,6 +111,14 @@ impl Disks {
         self.of(found.key).map_err(|_| ReadError::Gone)?.read(found, offset, bytes_max).await
     }
 
+    /// [`Log::read_chunks`]
+    ///
+    /// # Errors
+    /// As there.
+    pub async fn read_chunks(&self, found: &Found, offset: u64, chunks_max: u64) -> Result<Vec<Bytes>, ReadError> {
+        self.of(found.key).map_err(|_| ReadError::Gone)?.read_chunks(found, offset, chunks_max).await
+    }
+
     /// [`Log::offer`]
     ///
     /// # Errors
