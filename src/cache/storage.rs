@@ -208,6 +208,20 @@ impl MemoryStore {
         (purged, self.remove_below(key))
     }
 
+    /// Gives up a running fill that nobody follows: from then on no look-up finds it. `unless_half`: not where half of it is there.
+    /// False: it is to go on.
+    pub fn abandon(&self, key: &CompactCacheKey, version: u64, unless_half: bool) -> bool {
+        let key = u128::from_be_bytes(key.combined_bin());
+        let shard = self.shard(key).write();
+        let fill = shard.get(&key).and_then(|slot| slot.fills.iter().find(|fill| fill.version == version));
+        // Followers are found under this lock, and hold the fill from then on: beside the slot, its writer and its owner.
+        let alone = |fill: &Arc<Fill>| Arc::strong_count(fill) <= 3;
+        let much = |fill: &Fill| fill.flow.promised_bytes.is_some_and(|promised| fill.flow.written() * 2 >= promised);
+        let Some(fill) = fill.filter(|fill| alone(fill) && !(unless_half && much(fill))) else { return false };
+        fill.hidden.store(true, Ordering::Release);
+        true
+    }
+
     /// Whether what is whole in RAM has to be validated before it is given, whatever a request says.
     pub fn is_stale(&self, key: &CompactCacheKey) -> bool {
         let now = SystemTime::now();

@@ -178,7 +178,8 @@ impl MemoryStore {
     async fn find_below(&'static self, key: u128, begun: Option<Begun>) -> Option<Below> {
         let tier = self.tier()?;
         let found = tier.disks.find(key)?;
-        let head = tier.disks.read_head(&found).await.ok()?;
+        // Whoever sees the hit has the beginning already.
+        let (head, first) = tier.disks.read_beginning(&found).await.ok()?;
         let head = head::from_bytes(&head);
         let stamp = head.as_ref().and_then(|head| Stamp::from_bytes(self.bans(), &head.stamp).ok());
         let (Some(head), Some(stamp)) = (head, stamp) else {
@@ -193,15 +194,13 @@ impl MemoryStore {
             return None;
         }
         let stamp = Arc::new(stamp);
-        // Whoever sees the hit has the beginning already.
-        let mut first = self.read_up(&found, 0, 1).await?;
         let head_bytes = meta::bytes(&head.meta) + stamp.bytes();
         let room = || Some((self.reserve(head_bytes)?, self.reserve(found.body_bytes)?));
         let Some((meta_charge, charge)) = room() else {
             let still_there = tier.disks.peek(key).is_some_and(|now| now.version == found.version);
             return still_there.then(|| {
                 tier.hits.inc();
-                let reader = DiskReader::new(self, found, first.pop());
+                let reader = DiskReader::new(self, found, first);
                 let meta = meta::copy_of_version(&head.meta, found.version);
                 Below::Reader(meta, verdict, Box::new(StoreHit::of_disk(reader, stamp)))
             });
@@ -220,7 +219,7 @@ impl MemoryStore {
         }
         tier.hits.inc();
         let mut up = Up { store: self, found, fill, charge, _restored: restored };
-        if up.append(first) < found.body_bytes {
+        if up.append([first]) < found.body_bytes {
             tokio::spawn(up.rest());
         } else {
             up.end();
@@ -283,8 +282,9 @@ struct Up {
 
 impl Up {
     /// How much is there now. The room is paid for.
-    fn append(&mut self, chunks: Vec<Bytes>) -> u64 {
-        chunks.into_iter().for_each(|chunk| self.fill.flow.push(chunk, &mut self.charge));
+    fn append(&mut self, chunks: impl IntoIterator<Item = Bytes>) -> u64 {
+        let chunks = chunks.into_iter().filter(|chunk| !chunk.is_empty());
+        chunks.for_each(|chunk| self.fill.flow.push(chunk, &mut self.charge));
         self.fill.flow.written()
     }
 

@@ -103,6 +103,14 @@ impl Disks {
         self.of(found.key).map_err(|_| ReadError::Gone)?.read_head(found).await
     }
 
+    /// [`Log::read_beginning`]
+    ///
+    /// # Errors
+    /// As there.
+    pub async fn read_beginning(&self, found: &Found) -> Result<(Vec<u8>, Bytes), ReadError> {
+        self.of(found.key).map_err(|_| ReadError::Gone)?.read_beginning(found).await
+    }
+
     /// [`Log::read`]
     ///
     /// # Errors

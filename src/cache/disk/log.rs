@@ -123,6 +123,25 @@ impl Log {
         .await
     }
 
+    /// The head in force and the first chunk of the body (empty where the body is), verified, at the cost of one wait.
+    ///
+    /// # Errors
+    /// It was reclaimed, or is damaged: then it is not found any more.
+    pub async fn read_beginning(&self, found: &Found) -> Result<(Vec<u8>, Bytes), ReadError> {
+        let Found { key, version, body_bytes, .. } = *found;
+        let buffer = || buffer_for_frame(body_bytes, 0);
+        let bytes = |(head, first): &(Vec<u8>, Bytes)| head.len() + first.len();
+        self.reading(found, bytes, buffer, move |shared, located, segment, buffer| {
+            let with_head = shared.segment(located.head.segment)?;
+            let first = || match body_bytes {
+                0 => Ok(Bytes::new()),
+                _ => segment.read_body(buffer, key, &located, 0, usize::MAX),
+            };
+            Some(with_head.read_head(key, version, located.head).and_then(|head| Ok((head, first()?))))
+        })
+        .await
+    }
+
     /// The body from `offset` on, verified: at most `bytes_max` bytes, and at most to the end of the chunk of
     /// [`super::BODY_CHUNK_BYTES`] that `offset` lies in. Empty at the body's end and beyond.
     ///

@@ -26,10 +26,10 @@ pub(in crate::cache) struct DiskReader {
 }
 
 impl DiskReader {
-    /// `first`: the body's first chunk, where it was read already.
-    pub(super) fn new(store: &'static MemoryStore, found: OnDisk, first: Option<Bytes>) -> Self {
-        let paid = first.and_then(|first| Some((0, pay(store, first.len() as u64)?.pay_for(first))));
-        Self { store, found, held: paid }
+    /// `first`: the body's first chunk. Where there is no room for it now, it is read again.
+    pub(super) fn new(store: &'static MemoryStore, found: OnDisk, first: Bytes) -> Self {
+        let held = pay(store, first.len() as u64).map(|charge| (0, charge.pay_for(first)));
+        Self { store, found, held }
     }
 
     pub(in crate::cache) fn body_bytes(&self) -> u64 {
