@@ -189,21 +189,20 @@ impl MemoryStore {
         if self.bans().verdict(&stamp) == Verdict::Gone {
             let _ = tier.disks.remove(key, found.version);
         }
-        let verdict = self.bans().verdict_for(begun, &stamp);
-        if verdict == Verdict::Gone {
+        if self.bans().verdict_for(begun, &stamp) == Verdict::Gone {
             return None;
         }
         let stamp = Arc::new(stamp);
         let head_bytes = meta::bytes(&head.meta) + stamp.bytes();
         let room = || Some((self.reserve(head_bytes)?, self.reserve(found.body_bytes)?));
         let Some((meta_charge, charge)) = room() else {
-            let still_there = tier.disks.peek(key).is_some_and(|now| now.version == found.version);
-            return still_there.then(|| {
-                tier.hits.inc();
-                let reader = DiskReader::new(self, found, first);
-                let meta = meta::copy_of_version(&head.meta, found.version);
-                Below::Reader(meta, verdict, Box::new(StoreHit::of_disk(reader, stamp)))
-            });
+            let reader = DiskReader::open(self, found, first).await?;
+            // A removal, or a purge, may have come since it was found.
+            tier.disks.peek(key).filter(|now| now.version == found.version)?;
+            let verdict = Some(self.bans().verdict_for(begun, &stamp)).filter(|verdict| *verdict != Verdict::Gone)?;
+            tier.hits.inc();
+            let meta = meta::copy_of_version(&head.meta, found.version);
+            return Some(Below::Reader(meta, verdict, Box::new(StoreHit::of_disk(reader, stamp))));
         };
         let restored = self.bans().hold(Arc::clone(&stamp));
         let head = Head { meta: Arc::new(head.meta), meta_charge: Arc::new(meta_charge), stamp, expired_at: None };

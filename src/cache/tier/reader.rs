@@ -13,9 +13,10 @@ use super::super::disk::{BODY_CHUNK_BYTES, Found as OnDisk};
 use super::super::hit::FILL_FAILED;
 use super::super::store::MemoryStore;
 
-/// How long a reader waits for room for a chunk, looking again each time.
+/// A reader waits so often, so long each time, for room for its first chunk, and for each that follows: half a second, ten seconds.
 const ROOM_WAIT: Duration = Duration::from_millis(20);
-const ROOM_WAITS_MAX: u32 = 500;
+const FIRST_WAITS_MAX: u32 = 25;
+const NEXT_WAITS_MAX: u32 = 500;
 
 #[derive(Debug)]
 pub(in crate::cache) struct DiskReader {
@@ -26,10 +27,10 @@ pub(in crate::cache) struct DiskReader {
 }
 
 impl DiskReader {
-    /// `first`: the body's first chunk. Where there is no room for it now, it is read again.
-    pub(super) fn new(store: &'static MemoryStore, found: OnDisk, first: Bytes) -> Self {
-        let held = pay(store, first.len() as u64).map(|charge| (0, charge.pay_for(first)));
-        Self { store, found, held }
+    /// `first`: the body's first chunk. None: there is no room for as much as that.
+    pub(super) async fn open(store: &'static MemoryStore, found: OnDisk, first: Bytes) -> Option<Self> {
+        let charge = pay(store, first.len() as u64, FIRST_WAITS_MAX).await?;
+        Some(Self { store, found, held: Some((0, charge.pay_for(first))) })
     }
 
     pub(in crate::cache) fn body_bytes(&self) -> u64 {
@@ -67,16 +68,8 @@ impl DiskReader {
 
     async fn fetch(&self, start: u64) -> Result<Bytes> {
         let bytes = BODY_CHUNK_BYTES.min(self.found.body_bytes - start);
-        let mut waits = 0;
-        let charge = loop {
-            if let Some(charge) = pay(self.store, bytes) {
-                break charge;
-            }
-            waits += 1;
-            if waits > ROOM_WAITS_MAX {
-                return Error::e_explain(FILL_FAILED, "all of the cache's memory is in use");
-            }
-            tokio::time::sleep(ROOM_WAIT).await;
+        let Some(charge) = pay(self.store, bytes, NEXT_WAITS_MAX).await else {
+            return Error::e_explain(FILL_FAILED, "all of the cache's memory is in use");
         };
         let read = self.store.read_below(&self.found, start).await;
         match read.filter(|chunk| chunk.len() as u64 == bytes) {
@@ -87,6 +80,13 @@ impl DiskReader {
 }
 
 /// Objects make room; where they cannot, there is some left for what only passes.
-fn pay(store: &MemoryStore, bytes: u64) -> Option<Charge> {
-    store.reserve(bytes).or_else(|| store.take_for_passing(bytes))
+async fn pay(store: &MemoryStore, bytes: u64, waits_max: u32) -> Option<Charge> {
+    for _ in 0..waits_max {
+        let charge = store.reserve(bytes).or_else(|| store.take_for_passing(bytes));
+        if charge.is_some() {
+            return charge;
+        }
+        tokio::time::sleep(ROOM_WAIT).await;
+    }
+    None
 }
