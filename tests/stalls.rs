@@ -196,7 +196,7 @@ fn a_fill_whose_client_left_goes_on_as_configured_and_always_with_a_follower() {
             runtime().block_on(async {
                 let mut first = open(speech, &edge).await;
                 let mut answer = first.get("/a").await.expect("a head");
-                answer.read(1000).await.expect("first bytes");
+                answer.read(160_000).await.expect("more than half");
                 let mut second = open(speech, &edge).await;
                 let mut follower = None;
                 if followed {
