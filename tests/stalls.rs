@@ -179,3 +179,41 @@ fn a_client_that_leaves_mid_fill_leaves_the_fill_running() {
         edge.expect_metric("reelgate_requests_in_flight", &[], 0.0);
     }
 }
+
+/// Of 300,000 bytes 200,000 come at once and the rest in small pieces for two seconds: `cache.background_fill` decides.
+#[test]
+fn a_fill_whose_client_left_goes_on_as_configured_and_always_with_a_follower() {
+    let body = pattern(300_000);
+    let rest = body[200_000..]
+        .chunks(1000)
+        .flat_map(|piece| [Step::Pause(Duration::from_millis(20)), Step::Send(piece.to_vec())]);
+    let steps: Vec<Step> = [Step::Send(body[..200_000].to_vec())].into_iter().chain(rest).collect();
+    let reply = Reply::cacheable("").length(body.len() as u64).steps(steps);
+    for (policy, followed, goes_on) in [("never", false, false), ("never", true, true), ("half", false, true)] {
+        for speech in Speech::ALL {
+            let origin = Origin::start().route("/a", reply.clone());
+            let edge = Edge::of(&origin).tls().set("cache.background_fill", policy).run();
+            runtime().block_on(async {
+                let mut first = open(speech, &edge).await;
+                let mut answer = first.get("/a").await.expect("a head");
+                answer.read(160_000).await.expect("more than half");
+                let mut second = open(speech, &edge).await;
+                let mut follower = None;
+                if followed {
+                    follower = Some(second.get("/a").await.expect("a head"));
+                }
+                drop((answer, first));
+                if let Some(follower) = &mut follower {
+                    let all = follower.rest().await.expect("whole");
+                    assert!(all == body, "{policy}, {speech:?}: {} bytes", all.len());
+                }
+            });
+            let outcome = if goes_on { "complete" } else { "cancelled" };
+            edge.expect_metric("reelgate_cache_fills_total", &[("outcome", outcome)], 1.0);
+            edge.expect_metric("reelgate_requests_in_flight", &[], 0.0);
+            let next = edge.get("/a");
+            assert!(next.is_hit() == goes_on && next.body == body, "{policy}, {speech:?}: {next:?}");
+            assert_eq!(origin.count("/a"), if goes_on { 1 } else { 2 }, "{policy}, {speech:?}");
+        }
+    }
+}

@@ -85,7 +85,7 @@ impl MemoryStore {
             _ if hit.position > 0 => return Given::NoForm,
             Source::Object(body) => (body.key, body.version, &body.forms, Some(body.content.bytes)),
             Source::Fill { fill, .. } => (fill.key, fill.version, &fill.forms, fill.flow.promised_bytes),
-            Source::Flow { .. } | Source::Content(_) => return Given::NoForm,
+            Source::Flow { .. } | Source::Content(_) | Source::Disk(_) => return Given::NoForm,
         };
         match forms.get(wanted.coding) {
             Slot::Whole(form) => {

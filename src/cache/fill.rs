@@ -11,6 +11,7 @@ use pingora_cache::CacheMeta;
 
 use super::bans::Stamp;
 use super::budget::Charge;
+use super::disk::BODY_CHUNK_BYTES;
 use super::eviction::{Resident, Visits};
 use super::flow::{Content, Failure, Flow};
 use super::forms::Forms;
@@ -85,7 +86,7 @@ impl Fill {
             version,
             head: Mutex::new(head),
             hidden: AtomicBool::new(false),
-            flow: Flow::new(Some(body_bytes)),
+            flow: Flow::of_chunks(Some(body_bytes), BODY_CHUNK_BYTES as usize),
             forms: Arc::default(),
             from_disk: true,
         })

@@ -5,7 +5,8 @@
 //! The writer copies what the network brought into chunks of [`CHUNK_BYTES`] of exactly known size (the network's own pieces
 //! are slices of larger buffers, whose size nobody can account for). A full chunk is frozen and handed out by reference; from
 //! the chunk being filled readers get copies of at most [`COPY_BYTES_MAX`]. So nothing is joined at the end: the chunks *are*
-//! the content, and one of up to a chunk is a single `Bytes`.
+//! the content, and one of up to a chunk is a single `Bytes`. What comes up from a disk lies in chunks of the disk's already, and
+//! is taken as it is.
 //!
 //! Phases: filling → complete | failed, or, when the content turns out too large to keep, passing → passed | failed. While
 //! passing, the bytes go only to the *owner* (the reader of the request that fills), as a queue freed from its front.
@@ -37,6 +38,7 @@ const FIRST_BYTES: usize = if cfg!(test) { 16 } else { 4 << 10 };
 #[derive(Debug)]
 pub(super) struct Content {
     pub(super) bytes: u64,
+    chunk_bytes: usize,
     chunks: Box<[Bytes]>,
 }
 
@@ -48,13 +50,13 @@ impl Content {
 
     /// The longest run at `position` that lies in one chunk, at most `bytes_max` long; empty at the end.
     pub(super) fn read(&self, position: u64, bytes_max: u64) -> Bytes {
-        read_chunk(&self.chunks, position, bytes_max).unwrap_or_default()
+        read_chunk(&self.chunks, self.chunk_bytes, position, bytes_max).unwrap_or_default()
     }
 }
 
-fn read_chunk(chunks: &[Bytes], position: u64, bytes_max: u64) -> Option<Bytes> {
-    let chunk = chunks.get((position / CHUNK_BYTES as u64) as usize)?;
-    let start = (position % CHUNK_BYTES as u64) as usize;
+fn read_chunk(chunks: &[Bytes], chunk_bytes: usize, position: u64, bytes_max: u64) -> Option<Bytes> {
+    let chunk = chunks.get((position / chunk_bytes as u64) as usize)?;
+    let start = (position % chunk_bytes as u64) as usize;
     let end = chunk.len().min(start.saturating_add(usize::try_from(bytes_max).unwrap_or(usize::MAX)));
     (start < end).then(|| chunk.slice(start..end))
 }
@@ -106,6 +108,8 @@ struct State {
 #[derive(Debug)]
 pub(super) struct Flow {
     pub(super) promised_bytes: Option<u64>,
+    /// Of every chunk but the last.
+    chunk_bytes: usize,
     state: RwLock<State>,
     changed: watch::Sender<()>,
     owner_position: AtomicU64,
@@ -132,8 +136,14 @@ pub(super) enum Room {
 
 impl Flow {
     pub(super) fn new(promised_bytes: Option<u64>) -> Self {
+        Self::of_chunks(promised_bytes, CHUNK_BYTES)
+    }
+
+    /// Its writer brings whole chunks of this size, with [`Self::push`].
+    pub(super) fn of_chunks(promised_bytes: Option<u64>, chunk_bytes: usize) -> Self {
         Self {
             promised_bytes,
+            chunk_bytes,
             state: RwLock::new(State {
                 phase: Phase::Filling,
                 chunks: VecDeque::new(),
@@ -162,7 +172,7 @@ impl Flow {
             Phase::Complete(content) => Peek::Complete(Arc::clone(content)),
             Phase::Failed(failure) => Peek::Failed(*failure),
             Phase::Passing | Phase::Passed if !owner => Peek::Failed(Failure::TooLarge),
-            Phase::Filling => state.kept(position, bytes_max).map_or(Peek::Wait, Peek::Bytes),
+            Phase::Filling => state.kept(self.chunk_bytes, position, bytes_max).map_or(Peek::Wait, Peek::Bytes),
             Phase::Passing => state.queued(position, bytes_max).map_or(Peek::Wait, Peek::Bytes),
             Phase::Passed => state.queued(position, bytes_max).map_or(Peek::End, Peek::Bytes),
         }
@@ -218,6 +228,16 @@ impl Flow {
         self.changed.send_replace(());
     }
 
+    /// The next chunk as it is, paid for out of `charge`.
+    pub(super) fn push(&self, chunk: Bytes, charge: &mut Charge) {
+        let mut state = self.state.write();
+        let bytes = chunk.len() as u64;
+        state.written += bytes;
+        state.chunks.push_back(charge.split(bytes).pay_for(chunk));
+        drop(state);
+        self.changed.send_replace(());
+    }
+
     /// The bytes are whole. `charge` is what is paid beyond the frozen chunks; what the last one does not need goes back.
     pub(super) fn complete(&self, charge: &mut Charge) -> Arc<Content> {
         let mut state = self.state.write();
@@ -227,7 +247,7 @@ impl Flow {
         }
         drop(charge.split(u64::MAX));
         let chunks = std::mem::take(&mut state.chunks).into_iter().collect();
-        let content = Arc::new(Content { bytes: state.written, chunks });
+        let content = Arc::new(Content { bytes: state.written, chunk_bytes: self.chunk_bytes, chunks });
         state.phase = Phase::Complete(Arc::clone(&content));
         drop(state);
         self.changed.send_replace(());
@@ -295,11 +315,11 @@ impl State {
     }
 
     /// While filling all chunks but the one being filled are of one size, from byte zero.
-    fn kept(&self, position: u64, bytes_max: u64) -> Option<Bytes> {
-        let frozen = (self.chunks.len() * CHUNK_BYTES) as u64;
+    fn kept(&self, chunk_bytes: usize, position: u64, bytes_max: u64) -> Option<Bytes> {
+        let frozen = (self.chunks.len() * chunk_bytes) as u64;
         if position < frozen {
-            let chunk = self.chunks.get((position / CHUNK_BYTES as u64) as usize)?;
-            return read_chunk(std::slice::from_ref(chunk), position % CHUNK_BYTES as u64, bytes_max);
+            let chunk = self.chunks.get((position / chunk_bytes as u64) as usize)?;
+            return read_chunk(std::slice::from_ref(chunk), chunk_bytes, position % chunk_bytes as u64, bytes_max);
         }
         let rest = self.tail.get((position - frozen) as usize..)?;
         let bytes = rest.len().min(bytes_max.min(COPY_BYTES_MAX) as usize);

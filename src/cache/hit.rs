@@ -19,6 +19,7 @@ use tokio::sync::watch;
 use super::bans::{Bans, Stamp, Verdict};
 use super::fill::{Body, Fill};
 use super::flow::{Content, Flow, Peek};
+use super::tier::DiskReader;
 
 /// The error of a reader whose fill came to nothing: the body must be aborted, never ended.
 pub const FILL_FAILED: ErrorType = ErrorType::Custom("cache fill failed");
@@ -37,6 +38,8 @@ pub(super) enum Source {
     },
     /// What a fill or a form has become, or a form that is whole.
     Content(Arc<Content>),
+    /// An object that RAM has no room for.
+    Disk(DiskReader),
 }
 
 /// A reader of one version of one object.
@@ -67,6 +70,10 @@ impl StoreHit {
         Self { source: Source::Object(body), stamp, follower: false, owner: false, position: 0, end: None }
     }
 
+    pub(super) fn of_disk(reader: DiskReader, stamp: Arc<Stamp>) -> Self {
+        Self { source: Source::Disk(reader), stamp, follower: false, owner: false, position: 0, end: None }
+    }
+
     /// `owner`: the reader of the request that fills; it alone gets the rest of a body too large to keep.
     pub(super) fn of_fill(fill: Arc<Fill>, stamp: Arc<Stamp>, owner: bool) -> Self {
         let changed = fill.flow.subscribe();
@@ -79,7 +86,7 @@ impl StoreHit {
         match &self.source {
             Source::Object(body) => Some(Self::of_object(Arc::clone(body), Arc::clone(&self.stamp))),
             Source::Fill { fill, .. } => Some(Self::of_fill(Arc::clone(fill), Arc::clone(&self.stamp), false)),
-            Source::Flow { .. } | Source::Content(_) => None,
+            Source::Flow { .. } | Source::Content(_) | Source::Disk(_) => None,
         }
     }
 
@@ -95,6 +102,7 @@ impl StoreHit {
             Source::Fill { fill, .. } => fill.flow.promised_bytes,
             Source::Flow { flow, .. } => flow.promised_bytes,
             Source::Content(content) => Some(content.bytes),
+            Source::Disk(reader) => Some(reader.body_bytes()),
         }
     }
 
@@ -129,6 +137,10 @@ impl HandleHit for StoreHit {
                 }
                 Source::Content(content) => {
                     let bytes = content.read(self.position, wanted);
+                    return Ok(self.advance(bytes));
+                }
+                Source::Disk(reader) => {
+                    let bytes = reader.read(self.position, wanted).await?;
                     return Ok(self.advance(bytes));
                 }
                 Source::Fill { fill, changed } => (&fill.flow, changed, self.owner),
@@ -188,6 +200,7 @@ impl HandleHit for StoreHit {
         match &self.source {
             Source::Object(body) => Some(CacheEntryId::new(body.version)),
             Source::Fill { fill, .. } => Some(CacheEntryId::new(fill.version)),
+            Source::Disk(reader) => Some(CacheEntryId::new(reader.version())),
             Source::Flow { .. } | Source::Content(_) => None,
         }
     }

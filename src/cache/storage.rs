@@ -22,6 +22,7 @@ use super::hit::StoreHit;
 use super::meta::{self, Version};
 use super::miss::StoreMiss;
 use super::store::{Found, MemoryStore, Object, Slot};
+use super::tier::Below;
 
 /// A fill was refused before it began. Pingora then relays the answer uncached, at its client's pace.
 pub const FILL_REFUSED: ErrorType = ErrorType::Custom("cache fill refused");
@@ -32,8 +33,14 @@ impl Storage for MemoryStore {
         let begun = key.extensions.get::<Begun>().copied();
         let key = hash(key);
         let mut found = self.find(key, begun, SystemTime::now());
-        if found.is_none() && self.bring_up(key, begun).await {
-            found = self.find(key, begun, SystemTime::now());
+        if found.is_none() {
+            match self.bring_up(key, begun).await {
+                Below::Nothing => {}
+                Below::InRam => found = self.find(key, begun, SystemTime::now()),
+                Below::Reader(meta, verdict, hit) => {
+                    return Ok(Some((judged(meta, verdict), hit)));
+                }
+            }
         }
         Ok(found.map(|found| match found {
             Found::Object(object, verdict) => {
@@ -199,6 +206,20 @@ impl MemoryStore {
         let purged = self.purge_here(key, PurgeTarget::Active(target));
         // … and again for what went down before it. In the disk's queue this is behind the first.
         (purged, self.remove_below(key))
+    }
+
+    /// Gives up a running fill that nobody follows: from then on no look-up finds it. `unless_half`: not where half of it is there.
+    /// False: it is to go on.
+    pub fn abandon(&self, key: &CompactCacheKey, version: u64, unless_half: bool) -> bool {
+        let key = u128::from_be_bytes(key.combined_bin());
+        let shard = self.shard(key).write();
+        let fill = shard.get(&key).and_then(|slot| slot.fills.iter().find(|fill| fill.version == version));
+        // Followers are found under this lock, and hold the fill from then on: beside the slot, its writer and its owner.
+        let alone = |fill: &Arc<Fill>| Arc::strong_count(fill) <= 3;
+        let much = |fill: &Fill| fill.flow.promised_bytes.is_some_and(|promised| fill.flow.written() * 2 >= promised);
+        let Some(fill) = fill.filter(|fill| alone(fill) && !(unless_half && much(fill))) else { return false };
+        fill.hidden.store(true, Ordering::Release);
+        true
     }
 
     /// Whether what is whole in RAM has to be validated before it is given, whatever a request says.

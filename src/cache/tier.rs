@@ -3,37 +3,43 @@
 //! Down: an object is offered to its disk when its fill has ended, and where the disk lacks it then, again at its first hit and when
 //! it leaves RAM; a full queue holds fills back a little, and a disk that is stuck holds nobody back. Up: a lookup that RAM cannot
 //! answer asks the disk's index, and runs an ordinary fill from there. So followers, bounds, purges and truncation have one rule,
-//! whichever tier the bytes come from. Heads after a 304 and removals go down too.
+//! whichever tier the bytes come from. Where all of RAM is in use, a request reads for itself ([`DiskReader`]), chunk by chunk. Heads after a 304 and removals go down too.
 //!
 //! Invariants: an object keeps its version and its stamp on the way down and up; what cannot be read, or was purged, is a miss and
 //! leaves the disk; the first bytes of a body are verified before anyone is told of a hit; what is removed while it goes down or
 //! comes up is removed ([`offers`]); the memory of the disks' indexes is paid from the same budget as the objects.
 
 mod offers;
+mod reader;
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use bytes::Bytes;
-use pingora_cache::CacheMeta;
+use pingora_cache::{CacheMeta, HitHandler};
 use prometheus::IntCounter;
 use tokio::time::Instant;
 
 use super::bans::{Begun, Restored, Stamp, Verdict};
 use super::budget::Charge;
-use super::disk::{BODY_CHUNK_BYTES, Disks, Found as OnDisk, Record, Refusal, Ticket};
+use super::disk::{Disks, Found as OnDisk, Record, Refusal, Ticket};
 use super::fill::{Body, Fill, Head};
-use super::flow::{Failure, Room};
+use super::flow::Failure;
+use super::hit::StoreHit;
 use super::store::{MemoryStore, Object};
 use super::{head, meta};
 pub(super) use offers::Offering;
 use offers::Offers;
+pub(super) use reader::DiskReader;
 
 /// How long the end of a fill waits for room in a disk's queue.
 const QUEUE_WAIT: Duration = Duration::from_millis(500);
 /// After waiting in vain: nobody waits for as long.
 const QUEUE_WAIT_PAUSE: Duration = Duration::from_secs(10);
+
+/// Read at once, once a hit has its beginning: 1 MiB.
+const CHUNKS_READ: u64 = 4;
 
 /// The indexes' memory is paid in such steps, and looked at so often.
 const INDEX_STEP_BYTES: u64 = 1 << 20;
@@ -164,50 +170,60 @@ impl MemoryStore {
         }
     }
 
-    /// Brings what a disk has of `key` into RAM, as a running fill. True: a lookup finds it now.
-    pub(super) async fn bring_up(&'static self, key: u128, begun: Option<Begun>) -> bool {
-        let Some(tier) = self.tier() else { return false };
-        let Some(found) = tier.disks.find(key) else { return false };
-        let Ok(head) = tier.disks.read_head(&found).await else { return false };
+    /// Brings what a disk has of `key` into RAM, as a running fill; where RAM has no room for it, it is read for this request alone.
+    pub(super) async fn bring_up(&'static self, key: u128, begun: Option<Begun>) -> Below {
+        self.find_below(key, begun).await.unwrap_or(Below::Nothing)
+    }
+
+    async fn find_below(&'static self, key: u128, begun: Option<Begun>) -> Option<Below> {
+        let tier = self.tier()?;
+        let found = tier.disks.find(key)?;
+        // Whoever sees the hit has the beginning already.
+        let (head, first) = tier.disks.read_beginning(&found).await.ok()?;
         let head = head::from_bytes(&head);
         let stamp = head.as_ref().and_then(|head| Stamp::from_bytes(self.bans(), &head.stamp).ok());
         let (Some(head), Some(stamp)) = (head, stamp) else {
             let _ = tier.disks.remove(key, found.version);
-            return false;
+            return None;
         };
         if self.bans().verdict(&stamp) == Verdict::Gone {
             let _ = tier.disks.remove(key, found.version);
         }
         if self.bans().verdict_for(begun, &stamp) == Verdict::Gone {
-            return false;
+            return None;
         }
         let stamp = Arc::new(stamp);
-        // Whoever sees the hit has the beginning already.
-        let Some(first) = self.read_up(&found, 0).await else { return false };
         let head_bytes = meta::bytes(&head.meta) + stamp.bytes();
-        let (Some(meta_charge), Some(charge)) = (self.reserve(head_bytes), self.reserve(found.body_bytes)) else {
-            return false;
+        let room = || Some((self.reserve(head_bytes)?, self.reserve(found.body_bytes)?));
+        let Some((meta_charge, charge)) = room() else {
+            let reader = DiskReader::open(self, found, first).await?;
+            // A removal, or a purge, may have come since it was found.
+            tier.disks.peek(key).filter(|now| now.version == found.version)?;
+            let verdict = Some(self.bans().verdict_for(begun, &stamp)).filter(|verdict| *verdict != Verdict::Gone)?;
+            tier.hits.inc();
+            let meta = meta::copy_of_version(&head.meta, found.version);
+            return Some(Below::Reader(meta, verdict, Box::new(StoreHit::of_disk(reader, stamp))));
         };
         let restored = self.bans().hold(Arc::clone(&stamp));
         let head = Head { meta: Arc::new(head.meta), meta_charge: Arc::new(meta_charge), stamp, expired_at: None };
         let fill = Fill::from_disk(key, found.version, found.body_bytes, head);
         if !self.begin_again(&fill) {
-            return true; // it is here already
+            return Some(Below::InRam); // it is here already
         }
         // A removal may have come since it was found: from now on one sees the fill, until now it was seen below.
         if tier.disks.peek(key).is_none_or(|now| now.version != found.version) {
             fill.fail(Failure::Cancelled);
             self.end_fill(&fill);
-            return false;
+            return None;
         }
         tier.hits.inc();
         let mut up = Up { store: self, found, fill, charge, _restored: restored };
-        if up.append(first) < found.body_bytes {
+        if up.append([first]) < found.body_bytes {
             tokio::spawn(up.rest());
         } else {
             up.end();
         }
-        true
+        Some(Below::InRam)
     }
 
     /// Pays for the memory of the disks' indexes, for as long as it is polled: objects make room for it. Where they cannot, it is tried
@@ -230,14 +246,28 @@ impl MemoryStore {
         }
     }
 
-    /// The chunk at `position`; nothing at the end of the body.
-    async fn read_up(&self, found: &OnDisk, position: u64) -> Option<Bytes> {
+    /// The chunks from `position` on; none only at the end of the body.
+    async fn read_up(&self, found: &OnDisk, position: u64, chunks_max: u64) -> Option<Vec<Bytes>> {
         if position >= found.body_bytes {
-            return Some(Bytes::new());
+            return Some(Vec::new());
         }
-        let read = self.tier()?.disks.read(found, position, BODY_CHUNK_BYTES as usize).await;
-        read.ok().filter(|bytes| !bytes.is_empty())
+        let read = self.tier()?.disks.read_chunks(found, position, chunks_max).await;
+        read.ok().filter(|chunks| !chunks.is_empty())
     }
+
+    /// The chunk at `position`.
+    async fn read_below(&self, found: &OnDisk, position: u64) -> Option<Bytes> {
+        self.read_up(found, position, 1).await?.pop()
+    }
+}
+
+/// What is below RAM.
+pub(super) enum Below {
+    Nothing,
+    /// It is on its way up, or there: a look-up finds it now.
+    InRam,
+    /// RAM has no room for it.
+    Reader(CacheMeta, Verdict, HitHandler),
 }
 
 /// One object on its way up. Dropped before its end, it fails those who follow it.
@@ -251,21 +281,16 @@ struct Up {
 
 impl Up {
     /// How much is there now. The room is paid for.
-    fn append(&mut self, mut bytes: Bytes) -> u64 {
-        let flow = &self.fill.flow;
-        while !bytes.is_empty() {
-            match flow.room(bytes.len()) {
-                Room::Ready(ready) => flow.append(&bytes.split_to(ready), &mut self.charge),
-                Room::Grow(more) => flow.grow(more),
-            }
-        }
-        flow.written()
+    fn append(&mut self, chunks: impl IntoIterator<Item = Bytes>) -> u64 {
+        let chunks = chunks.into_iter().filter(|chunk| !chunk.is_empty());
+        chunks.for_each(|chunk| self.fill.flow.push(chunk, &mut self.charge));
+        self.fill.flow.written()
     }
 
     async fn rest(mut self) {
         while self.fill.flow.written() < self.found.body_bytes {
-            match self.store.read_up(&self.found, self.fill.flow.written()).await {
-                Some(bytes) => self.append(bytes),
+            match self.store.read_up(&self.found, self.fill.flow.written(), CHUNKS_READ).await {
+                Some(chunks) => self.append(chunks),
                 None => return, // its end says so
             };
         }

@@ -148,6 +148,11 @@ impl Builder<'_> {
                 bytes_min: raw.slices.min_size.0,
                 read_ahead_bytes_max: raw.slices.read_ahead.0,
             },
+            background_fill: match raw.background_fill {
+                RawBackgroundFill::Always => BackgroundFill::Always,
+                RawBackgroundFill::Half => BackgroundFill::Half,
+                RawBackgroundFill::Never => BackgroundFill::Never,
+            },
             collapse_timeout: raw.collapse_timeout.0,
         }
     }

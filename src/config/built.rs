@@ -53,6 +53,7 @@ pub struct Cache {
     /// An object larger than this is passed on but not kept.
     pub object_bytes_max: u64,
     pub slices: Slices,
+    pub background_fill: BackgroundFill,
     /// How long a follower waits for the head of a running fill before it asks the origin itself.
     pub collapse_timeout: Duration,
 }
@@ -85,6 +86,15 @@ pub enum DiskAdmission {
     All,
     /// Only what was asked for before lately.
     SecondHit,
+}
+
+/// `cache.background_fill`: whether a fetch goes on when its client has left and nobody else waits for it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum BackgroundFill {
+    Always,
+    /// Where at least half of it is there; not where its length is unknown.
+    Half,
+    Never,
 }
 
 /// `admin`: the operators' listener.

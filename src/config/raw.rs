@@ -76,6 +76,9 @@ pub struct RawCache {
     pub object_max: ByteSize,
     /// Huge objects kept in parts.
     pub slices: RawSlices,
+    /// Whether a fetch goes on, to be kept, when its client has left and nobody else waits for it: `always`, `half` (at least half of it is
+    /// there) or `never`.
+    pub background_fill: RawBackgroundFill,
     /// How long a request waits for the headers of the same request already on its way, before it asks the origin itself.
     #[schemars(extend("format" = "positive-time-span"))]
     pub collapse_timeout: TimeSpan,
@@ -88,6 +91,7 @@ impl Default for RawCache {
             disk: OneOrMany::default(),
             object_max: ByteSize::mib(64),
             slices: RawSlices::default(),
+            background_fill: RawBackgroundFill::default(),
             collapse_timeout: TimeSpan::secs(10),
         }
     }
@@ -137,6 +141,17 @@ pub enum RawDiskAdmission {
     #[default]
     All,
     SecondHit,
+}
+
+/// `cache.background_fill`
+#[derive(Clone, Copy, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "snake_case")]
+#[schemars(inline)]
+pub enum RawBackgroundFill {
+    #[default]
+    Always,
+    Half,
+    Never,
 }
 
 impl Default for RawDisk {

@@ -20,6 +20,7 @@ use http::{HeaderName, HeaderValue};
 use pingora_cache::CacheKey;
 use std::net::{IpAddr, Ipv4Addr};
 use std::sync::Arc;
+use std::sync::atomic::AtomicBool;
 use std::time::{Duration, Instant};
 
 /// The address of a client on a unix socket, which has none: it is on this machine.
@@ -92,6 +93,8 @@ pub struct CacheNotes {
     pub validation: Option<Validation>,
     /// A range was asked for, and the bytes it is one of are refused (`Accept-Encoding: identity;q=0`).
     pub refuses_identity: bool,
+    /// The client has left while its fill runs on.
+    pub client_left: AtomicBool,
     /// What an unsafe request made untrue is noted on the disks when these resolve.
     pub removals: Vec<Ticket>,
     /// Fields left out of what is stored; this client gets them.

@@ -3,6 +3,7 @@
 //! Invariants: no policy lives here that could be pure (it is in `http`), no bytes are kept here (`cache` does), no server
 //! is chosen here (`origin` does). A request keeps the [`Generation`] it started with.
 
+mod abandon;
 mod admit;
 mod answer;
 mod coders;
@@ -42,8 +43,9 @@ use pingora_core::upstreams::peer::HttpPeer;
 use pingora_error::{Error, Result};
 use pingora_http::{RequestHeader, ResponseHeader};
 use pingora_proxy::RangeType;
-use pingora_proxy::{FailToProxy, ProxyHttp, Session};
+use pingora_proxy::{FailToProxy, ProxyHttp, ProxyWarnLogContext, Session};
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 use std::time::Duration;
 use tokio::sync::Semaphore;
 
@@ -229,12 +231,15 @@ impl ProxyHttp for Edge {
 
     fn upstream_response_body_filter(
         &self,
-        _session: &mut Session,
+        session: &mut Session,
         body: &mut Option<Bytes>,
-        _end_of_stream: bool,
+        end_of_stream: bool,
         ctx: &mut Box<Context>,
     ) -> Result<Option<Duration>> {
         ctx.origin.body_bytes += body.as_ref().map_or(0, |bytes| bytes.len() as u64);
+        if !end_of_stream {
+            self.abandon(session, ctx)?;
+        }
         Ok(None)
     }
 
@@ -281,13 +286,17 @@ impl ProxyHttp for Edge {
         true
     }
 
+    /// The only place where Pingora tells that a client left and its fill goes on.
     fn suppress_proxy_warn_log(
         &self,
         _session: &Session,
-        _ctx: &Box<Context>,
+        ctx: &Box<Context>,
         _error: &Error,
-        _context: pingora_proxy::ProxyWarnLogContext,
+        context: ProxyWarnLogContext,
     ) -> bool {
+        if matches!(context, ProxyWarnLogContext::DownstreamCache) {
+            ctx.cache.client_left.store(true, Ordering::Relaxed);
+        }
         true
     }
 

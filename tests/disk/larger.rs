@@ -1,8 +1,8 @@
 //! More than RAM holds, several disks, disks of another size, and disks that are taken away.
 
-use super::world::{World, get_all, path};
+use super::world::{World, body, get_all, path};
 use super::{MIB, accepted, edge_with, recovered, stop};
-use crate::support::{Edge, EdgeBuilder};
+use crate::support::{Edge, EdgeBuilder, Request};
 use serde_json::json;
 
 fn paths(count: usize, bytes: usize) -> Vec<String> {
@@ -44,6 +44,31 @@ fn what_ram_cannot_hold_is_served_from_the_disk_again_and_again() {
     recovered(&running);
     assert_eq!(get_all(&running, &paths, 4), 200);
     assert_eq!(world.asked(), asked);
+}
+
+/// It was a miss, fetched again and refused again, as long as RAM was in use.
+#[test]
+fn what_ram_has_no_room_for_is_read_from_the_disk_as_it_is_asked_for() {
+    let world = World::new();
+    let edge = edge_with(&world, "128MiB", "1GiB");
+    let running = edge.clone().run();
+    let paths = paths(3, 12 * MIB + 77);
+    fill(&running, &paths, 2);
+    let asked = world.asked();
+    stop(&running);
+    let running = edge.set("cache.memory", "8MiB").run();
+    recovered(&running);
+    assert_eq!(get_all(&running, &paths, 8), 3);
+    let whole = body(&paths[0], 1);
+    for (range, bytes) in
+        [("bytes=0-0", 0..1), ("bytes=262143-262144", 262_143..262_145), ("bytes=-5", 12 * MIB + 72..12 * MIB + 77)]
+    {
+        let answer = running.send(&Request::get(&paths[0]).header("Range", range)).expect_status(206).expect_hit();
+        assert!(answer.body == whole[bytes], "{range}");
+    }
+    assert_eq!(world.asked(), asked, "nothing was asked for again");
+    running.expect_metric_at_least("reelgate_cache_tier_hits_total", &[("tier", "disk")], 6.0);
+    assert!(running.metrics().value("reelgate_cache_bytes", &[("tier", "memory")]) <= (8 * MIB) as f64);
 }
 
 fn with_disks(world: &World, disks: &[(&str, &str)]) -> EdgeBuilder {

@@ -10,8 +10,9 @@ use std::os::unix::fs::{DirBuilderExt, FileExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
+use rustix::buffer::spare_capacity;
 use rustix::fs::{FallocateFlags, FlockOperation, fallocate, flock};
-use rustix::io::Errno;
+use rustix::io::{Errno, pread};
 
 const SUFFIX: &str = ".segment";
 const LOCK: &str = "lock";
@@ -20,6 +21,11 @@ const LOCK: &str = "lock";
 pub(super) trait Device: fmt::Debug + Send + Sync {
     /// Fills `buffer`, or fails.
     fn read_at(&self, buffer: &mut [u8], offset: u64) -> io::Result<()>;
+    /// Makes `buffer`, which is empty and has the capacity, `bytes` long, or fails.
+    fn read_into(&self, buffer: &mut Vec<u8>, bytes: usize, offset: u64) -> io::Result<()> {
+        buffer.resize(bytes, 0);
+        self.read_at(buffer, offset)
+    }
     fn write_at(&self, bytes: &[u8], offset: u64) -> io::Result<()>;
     /// Until what was written would survive a power loss.
     fn sync(&self) -> io::Result<()>;
@@ -101,6 +107,20 @@ struct SegmentFile(File);
 impl Device for SegmentFile {
     fn read_at(&self, buffer: &mut [u8], offset: u64) -> io::Result<()> {
         self.0.read_exact_at(buffer, offset)
+    }
+
+    /// Without zeroing it first: that would cost as much as half the copy.
+    fn read_into(&self, buffer: &mut Vec<u8>, bytes: usize, offset: u64) -> io::Result<()> {
+        while buffer.len() < bytes {
+            let place = offset + buffer.len() as u64;
+            match pread(&self.0, spare_capacity(buffer), place) {
+                Ok(0) => return Err(io::ErrorKind::UnexpectedEof.into()),
+                Ok(_) | Err(Errno::INTR) => {}
+                Err(error) => return Err(error.into()),
+            }
+        }
+        buffer.truncate(bytes);
+        Ok(())
     }
 
     fn write_at(&self, bytes: &[u8], offset: u64) -> io::Result<()> {

@@ -103,12 +103,28 @@ impl Disks {
         self.of(found.key).map_err(|_| ReadError::Gone)?.read_head(found).await
     }
 
+    /// [`Log::read_beginning`]
+    ///
+    /// # Errors
+    /// As there.
+    pub async fn read_beginning(&self, found: &Found) -> Result<(Vec<u8>, Bytes), ReadError> {
+        self.of(found.key).map_err(|_| ReadError::Gone)?.read_beginning(found).await
+    }
+
     /// [`Log::read`]
     ///
     /// # Errors
     /// As there.
     pub async fn read(&self, found: &Found, offset: u64, bytes_max: usize) -> Result<Bytes, ReadError> {
         self.of(found.key).map_err(|_| ReadError::Gone)?.read(found, offset, bytes_max).await
+    }
+
+    /// [`Log::read_chunks`]
+    ///
+    /// # Errors
+    /// As there.
+    pub async fn read_chunks(&self, found: &Found, offset: u64, chunks_max: u64) -> Result<Vec<Bytes>, ReadError> {
+        self.of(found.key).map_err(|_| ReadError::Gone)?.read_chunks(found, offset, chunks_max).await
     }
 
     /// [`Log::offer`]

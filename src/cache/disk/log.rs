@@ -11,9 +11,12 @@ use tokio::time::Instant;
 use super::device::{Files, Folder, Lock};
 use super::format::{BLOCK_BYTES, SegmentHeader};
 use super::index::Located;
-use super::segment::{Segment, buffer_for_body};
+use super::segment::{Segment, buffer_for_frame};
 use super::state::Shared;
-use super::{Found, LogSettings, LogState, LogStats, OpenError, ReadError, Record, Refusal, Ticket, admit, writer};
+use super::{
+    BODY_CHUNK_BYTES, Found, LogSettings, LogState, LogStats, OpenError, ReadError, Record, Refusal, Ticket, admit,
+    writer,
+};
 use crate::observe::Metrics;
 
 /// An object of 64 MiB, what is kept at most by default, fits with its head.
@@ -108,9 +111,33 @@ impl Log {
     /// It was reclaimed, or is damaged: then it is not found any more.
     pub async fn read_head(&self, found: &Found) -> Result<Vec<u8>, ReadError> {
         let Found { key, version, .. } = *found;
-        self.reading(found, Vec::len, Vec::new, move |shared, located, _, _| {
-            let segment = shared.segment(located.head.segment);
-            segment.map(|segment| segment.read_head(key, version, located.head))
+        self.reading(
+            found,
+            Vec::len,
+            || (),
+            move |shared, located, _, ()| {
+                let segment = shared.segment(located.head.segment);
+                segment.map(|segment| segment.read_head(key, version, located.head))
+            },
+        )
+        .await
+    }
+
+    /// The head in force and the first chunk of the body (empty where the body is), verified, at the cost of one wait.
+    ///
+    /// # Errors
+    /// It was reclaimed, or is damaged: then it is not found any more.
+    pub async fn read_beginning(&self, found: &Found) -> Result<(Vec<u8>, Bytes), ReadError> {
+        let Found { key, version, body_bytes, .. } = *found;
+        let buffer = || buffer_for_frame(body_bytes, 0);
+        let bytes = |(head, first): &(Vec<u8>, Bytes)| head.len() + first.len();
+        self.reading(found, bytes, buffer, move |shared, located, segment, buffer| {
+            let with_head = shared.segment(located.head.segment)?;
+            let first = || match body_bytes {
+                0 => Ok(Bytes::new()),
+                _ => segment.read_body(buffer, key, &located, 0, usize::MAX),
+            };
+            Some(with_head.read_head(key, version, located.head).and_then(|head| Ok((head, first()?))))
         })
         .await
     }
@@ -125,19 +152,37 @@ impl Log {
             return Ok(Bytes::new());
         }
         let (key, body_bytes) = (found.key, found.body_bytes);
-        let buffer = || buffer_for_body(body_bytes, offset);
+        let buffer = || buffer_for_frame(body_bytes, offset / BODY_CHUNK_BYTES);
         self.reading(found, Bytes::len, buffer, move |_, located, segment, buffer| {
             Some(segment.read_body(buffer, key, &located, offset, bytes_max))
         })
         .await
     }
 
-    async fn reading<T: Send + 'static>(
+    /// Whole chunks of the body from the one at `offset` on, verified, at most `chunks_max`; none at the body's end.
+    ///
+    /// # Errors
+    /// As [`Self::read`].
+    pub async fn read_chunks(&self, found: &Found, offset: u64, chunks_max: u64) -> Result<Vec<Bytes>, ReadError> {
+        let (key, body_bytes, first) = (found.key, found.body_bytes, offset / BODY_CHUNK_BYTES);
+        let end = body_bytes.div_ceil(BODY_CHUNK_BYTES).min(first + chunks_max);
+        let buffers = || (first..end).map(|index| buffer_for_frame(body_bytes, index)).collect::<Vec<_>>();
+        let bytes = |chunks: &Vec<Bytes>| chunks.iter().map(Bytes::len).sum();
+        self.reading(found, bytes, buffers, move |_, located, segment, buffers| {
+            let chunks = (first..)
+                .zip(buffers)
+                .map(|(index, buffer)| segment.read_body(buffer, key, &located, index * BODY_CHUNK_BYTES, usize::MAX));
+            Some(chunks.collect())
+        })
+        .await
+    }
+
+    async fn reading<B: Send + 'static, T: Send + 'static>(
         &self,
         found: &Found,
         bytes: fn(&T) -> usize,
-        buffer: impl FnOnce() -> Vec<u8>,
-        read: impl FnOnce(&Shared, Located, &Segment, Vec<u8>) -> Option<io::Result<T>> + Send + 'static,
+        buffer: impl FnOnce() -> B,
+        read: impl FnOnce(&Shared, Located, &Segment, B) -> Option<io::Result<T>> + Send + 'static,
     ) -> Result<T, ReadError> {
         let reads = Arc::clone(&self.shared.reads);
         let permit = match Arc::clone(&reads).try_acquire_owned() {

@@ -73,12 +73,12 @@ impl Segment {
 
     fn read_frame_into(&self, frame: &mut Vec<u8>, key: u128, object: &Located, index: u64) -> io::Result<()> {
         let (offset, data_bytes) = frame_place(object.record_head_bytes, object.body_bytes, index);
-        frame.resize(FRAME_HEADER_BYTES + data_bytes, 0);
-        self.device.read_at(frame, u64::from(object.record.block) * BLOCK_BYTES + offset)?;
+        let place = u64::from(object.record.block) * BLOCK_BYTES + offset;
+        self.device.read_into(frame, FRAME_HEADER_BYTES + data_bytes, place)?;
         if is_frame(frame, key, object.version, index as u32) { Ok(()) } else { Err(damaged("a piece of a body")) }
     }
 
-    /// The body from `offset` on, to the end of its chunk, at most `bytes_max` bytes. `frame`: [`buffer_for_body`].
+    /// The body from `offset` on, to the end of its chunk, at most `bytes_max` bytes. `frame`: [`buffer_for_frame`].
     pub(super) fn read_body(
         &self,
         mut frame: Vec<u8>,
@@ -95,14 +95,10 @@ impl Segment {
     }
 }
 
-fn buffer_for_frame(body_bytes: u64, index: u64) -> Vec<u8> {
-    vec![0; FRAME_HEADER_BYTES + frame_place(0, body_bytes, index).1]
-}
-
-/// For [`Segment::read_body`]. Made by whoever will drop it: each of the many threads that read would keep for itself what it
-/// allocated and another thread freed, and their sum has no bound.
-pub(super) fn buffer_for_body(body_bytes: u64, offset: u64) -> Vec<u8> {
-    buffer_for_frame(body_bytes, offset / BODY_CHUNK_BYTES)
+/// For [`Segment::read_body`], empty. Made by whoever will drop it: each of the many threads that read would keep for itself what
+/// it allocated and another thread freed, and their sum has no bound.
+pub(super) fn buffer_for_frame(body_bytes: u64, index: u64) -> Vec<u8> {
+    Vec::with_capacity(FRAME_HEADER_BYTES + frame_place(0, body_bytes, index).1)
 }
 
 /// What an object's or a head's record says of it.

@@ -1,0 +1,92 @@
+//! Reading an object from its disk for one request, without keeping it in RAM.
+//!
+//! Invariants: at most one chunk is held, and it is paid for from the same budget as objects; what can no longer be read is an error,
+//! never a shorter body. Nobody can follow it: whoever else asks meanwhile reads for itself.
+
+use std::time::Duration;
+
+use bytes::Bytes;
+use pingora_error::{Error, Result};
+
+use super::super::budget::Charge;
+use super::super::disk::{BODY_CHUNK_BYTES, Found as OnDisk};
+use super::super::hit::FILL_FAILED;
+use super::super::store::MemoryStore;
+
+/// A reader waits so often, so long each time, for room for its first chunk, and for each that follows: half a second, ten seconds.
+const ROOM_WAIT: Duration = Duration::from_millis(20);
+const FIRST_WAITS_MAX: u32 = 25;
+const NEXT_WAITS_MAX: u32 = 500;
+
+#[derive(Debug)]
+pub(in crate::cache) struct DiskReader {
+    store: &'static MemoryStore,
+    found: OnDisk,
+    /// Where the chunk begins, and the chunk.
+    held: Option<(u64, Bytes)>,
+}
+
+impl DiskReader {
+    /// `first`: the body's first chunk. None: there is no room for as much as that.
+    pub(super) async fn open(store: &'static MemoryStore, found: OnDisk, first: Bytes) -> Option<Self> {
+        let charge = pay(store, first.len() as u64, FIRST_WAITS_MAX).await?;
+        Some(Self { store, found, held: Some((0, charge.pay_for(first))) })
+    }
+
+    pub(in crate::cache) fn body_bytes(&self) -> u64 {
+        self.found.body_bytes
+    }
+
+    pub(in crate::cache) fn version(&self) -> u64 {
+        self.found.version
+    }
+
+    /// Some bytes from `position` on, at most `bytes_max`; none at the end. Cancel-safe.
+    ///
+    /// # Errors
+    /// The object is no longer there, or damaged, or no room was made for a chunk of it in ten seconds.
+    pub(in crate::cache) async fn read(&mut self, position: u64, bytes_max: u64) -> Result<Bytes> {
+        if position >= self.found.body_bytes {
+            return Ok(Bytes::new());
+        }
+        let start = position / BODY_CHUNK_BYTES * BODY_CHUNK_BYTES;
+        let held = self.held.take_if(|(held, _)| *held == start);
+        let chunk = match held {
+            Some((_, chunk)) => chunk,
+            None => {
+                self.held = None;
+                self.fetch(start).await?
+            }
+        };
+        let from = (position - start) as usize;
+        let end = chunk.len().min(from.saturating_add(usize::try_from(bytes_max).unwrap_or(usize::MAX)));
+        if end < chunk.len() {
+            self.held = Some((start, chunk.clone()));
+        }
+        Ok(chunk.slice(from..end))
+    }
+
+    async fn fetch(&self, start: u64) -> Result<Bytes> {
+        let bytes = BODY_CHUNK_BYTES.min(self.found.body_bytes - start);
+        let Some(charge) = pay(self.store, bytes, NEXT_WAITS_MAX).await else {
+            return Error::e_explain(FILL_FAILED, "all of the cache's memory is in use");
+        };
+        let read = self.store.read_below(&self.found, start).await;
+        match read.filter(|chunk| chunk.len() as u64 == bytes) {
+            Some(chunk) => Ok(charge.pay_for(chunk)),
+            None => Error::e_explain(FILL_FAILED, "the object is no longer on its disk"),
+        }
+    }
+}
+
+/// Objects make room; where they cannot, there is some left for what only passes.
+async fn pay(store: &MemoryStore, bytes: u64, waits_max: u32) -> Option<Charge> {
+    for _ in 0..waits_max {
+        let charge = store.reserve(bytes).or_else(|| store.take_for_passing(bytes));
+        if charge.is_some() {
+            return charge;
+        }
+        tokio::time::sleep(ROOM_WAIT).await;
+    }
+    None
+}
