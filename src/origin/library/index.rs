@@ -95,7 +95,7 @@ impl Index {
         self.place.lock().trouble()
     }
 
-    /// Opens the database, or tries again what failed before. True: it knows nothing of what was saved until now.
+    /// Opens the database, or tries again what failed before. True: it is open, and lacks what was saved until now.
     pub fn ready(&self) -> bool {
         let mut place = self.place.lock();
         match place.open() {
@@ -106,7 +106,11 @@ impl Index {
                     self.is_behind.store(true, Ordering::Relaxed);
                 }
             }
-            Err(error) => self.failed(&error),
+            Err(error) => {
+                drop(place);
+                self.failed(&error);
+                return false;
+            }
         }
         self.is_behind.swap(false, Ordering::Relaxed)
     }

@@ -10,7 +10,9 @@ const WORDS_MAX: usize = 16;
 /// those write it who lack the letter.
 pub fn folded(text: &str) -> String {
     let mut plain = String::with_capacity(text.len());
-    for character in text.nfkd().filter(|character| !is_combining_mark(*character)).flat_map(char::to_lowercase) {
+    // Again after the lower case, which may bring marks of its own.
+    let letters = text.nfkd().flat_map(char::to_lowercase).nfkd();
+    for character in letters.filter(|character| !is_combining_mark(*character)) {
         match character {
             'ß' => plain.push_str("ss"),
             'æ' => plain.push_str("ae"),
@@ -20,8 +22,6 @@ pub fn folded(text: &str) -> String {
             'ł' => plain.push('l'),
             'đ' | 'ð' => plain.push('d'),
             'ı' => plain.push('i'),
-            // Left over from the lower case of `İ`.
-            '\u{307}' => {}
             other => plain.push(other),
         }
     }
