@@ -33,7 +33,7 @@ pub struct Facts {
     /// By its frames, which is truer than what its container says.
     #[serde(skip)]
     pub duration_s: Option<f64>,
-    /// Languages (ISO 639-2), in the order of the file.
+    /// Languages (ISO 639-2), each once, in the order of the file.
     pub audio: Vec<String>,
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub subtitles: Vec<String>,
@@ -53,16 +53,22 @@ impl Facts {
             frame_rate: rate.map(rounded),
             duration_s: frames.zip(rate).map(|(frames, rate)| rounded(frames / rate)),
             audio: languages(&film["audio"]),
-            subtitles: languages(&film["subtitles"]),
+            subtitles: languages(&film["text"]),
         })
     }
 }
 
-/// Of one track, or of a list of tracks.
+/// Of one track, or of a list of tracks; each once.
 fn languages(tracks: &Value) -> Vec<String> {
     let tracks = tracks.as_array().map_or(std::slice::from_ref(tracks), Vec::as_slice);
-    let language = |track: &Value| track.is_object().then(|| track["language"].as_str().unwrap_or("und").to_owned());
-    tracks.iter().filter_map(language).collect()
+    let mut languages = Vec::new();
+    for track in tracks.iter().filter(|track| track.is_object()) {
+        let language = track["language"].as_str().unwrap_or("und");
+        if !languages.iter().any(|known| known == language) {
+            languages.push(language.to_owned());
+        }
+    }
+    languages
 }
 
 /// To thousandths: more is noise of the division.
@@ -107,8 +113,7 @@ mod tests {
             (640, 360, Some(29.97), Some(10.01))
         );
         assert_eq!((facts.audio, facts.subtitles), (vec!["eng".to_owned()], vec![]));
-        let film =
-            json!({"width": 1, "height": 2, "audio": [{"language": "fra"}, {}], "subtitles": [{"language": "deu"}]});
+        let film = json!({"width": 1, "height": 2, "audio": [{"language": "fra"}, {}, {"language": "fra"}], "text": [{"language": "deu"}]});
         let facts = Facts::read(&film).unwrap();
         assert_eq!((facts.audio, facts.subtitles), (vec!["fra".into(), "und".into()], vec!["deu".to_owned()]));
         assert_eq!((facts.frame_rate, facts.duration_s), (None, None));

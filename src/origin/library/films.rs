@@ -6,7 +6,7 @@
 
 use super::catalog::Title;
 use super::facts::{Facts, Known};
-use super::index::{Index, Stored, now_s};
+use super::index::{FILM, Index, Stored, now_s};
 use crate::observe::Metrics;
 use crate::source::Stamp;
 use crate::transcode::protocol::{Film, Source};
@@ -115,9 +115,9 @@ impl Films {
     /// From the index, if it still holds.
     async fn stored(&self, title: &Title, stamp: &Stamp) -> Option<Answer> {
         let (index, id, stamp) = (Arc::clone(&self.index), title.id.clone(), *stamp);
-        let stored = tokio::task::spawn_blocking(move || index.film(&id, &stamp)).await.ok()??;
+        let stored = tokio::task::spawn_blocking(move || index.found(&id, FILM, &stamp)).await.ok()??;
         let build = self.build().await;
-        match stored.film {
+        match stored.said {
             Ok(text) => {
                 let film = read(&text)?;
                 build.is_none_or(|build| *build == *film.build).then(|| Ok(Arc::new(film)))
@@ -157,10 +157,10 @@ impl Films {
             },
             Err(reason) => Known::Broken { reason: reason.clone(), build: Arc::clone(&build), at_s },
         }));
-        let stored = Stored { film: text, build: build.to_string(), at_s };
+        let stored = Stored { said: text, build: build.to_string(), at_s };
         let (index, id, stamp) = (Arc::clone(&self.index), title.id.clone(), source.stamp);
         // What becomes of it the index says itself.
-        let _ = tokio::task::spawn_blocking(move || index.keep_film(&id, &stamp, &stored)).await;
+        let _ = tokio::task::spawn_blocking(move || index.keep(&id, FILM, &stamp, &stored)).await;
         Ok(answer)
     }
 

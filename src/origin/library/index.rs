@@ -41,11 +41,15 @@ pub struct Index {
     is_behind: AtomicBool,
 }
 
-/// What the index has of a film, for one version of its file.
+/// What was found out of a film by looking into it as the ladder needs it: see `Film` of the sidecar's protocol. Other findings may
+/// lie beside it, under names of their own.
+pub const FILM: &str = "film";
+
+/// Something that was found out about a film, for one version of its file.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Stored {
-    /// What the sidecar said, as JSON; or why the film cannot be streamed.
-    pub film: Result<String, String>,
+    /// What the sidecar said, as JSON; or why it refused.
+    pub said: Result<String, String>,
     /// Of the sidecar's tools.
     pub build: String,
     pub at_s: i64,
@@ -54,8 +58,8 @@ pub struct Stored {
 impl Stored {
     fn known(&self, builds: &mut Builds) -> Known {
         let build = builds.shared(&self.build);
-        match &self.film {
-            Ok(film) => match serde_json::from_str(film).ok().and_then(|film| Facts::read(&film)) {
+        match &self.said {
+            Ok(said) => match serde_json::from_str(said).ok().and_then(|film| Facts::read(&film)) {
                 Some(facts) => Known::Film { facts, build },
                 // Not what it was: find it out again.
                 None => Known::Nothing,
@@ -142,11 +146,11 @@ impl Index {
             let mut strangers = Vec::new();
             let mut query = connection.prepare(
                 "SELECT t.id, t.folder, t.path, t.name, t.kind, t.duration_s, t.bytes, t.stamp,
-                        f.film, f.broken, f.build, f.at_s
-                 FROM titles t LEFT JOIN films f ON f.id = t.id AND f.stamp = t.stamp
+                        f.said, f.refused, f.build, f.at_s
+                 FROM titles t LEFT JOIN found f ON f.id = t.id AND f.what = ?2 AND f.stamp = t.stamp
                  WHERE t.missing_since_s IS NULL LIMIT ?1",
             )?;
-            let mut rows = query.query([ENTRIES_MAX as i64])?;
+            let mut rows = query.query(params![ENTRIES_MAX as i64, FILM])?;
             while let Some(row) = rows.next()? {
                 match title(row, folders, &mut builds)? {
                     Some(title) => titles.push(Arc::new(title)),
@@ -174,7 +178,7 @@ impl Index {
                      ON CONFLICT (id) DO UPDATE SET name = ?4, kind = ?5, duration_s = ?6, bytes = ?7, stamp = ?8,
                          missing_since_s = NULL",
                 )?;
-                let mut older = transaction.prepare("DELETE FROM films WHERE id = ?1 AND stamp <> ?2")?;
+                let mut older = transaction.prepare("DELETE FROM found WHERE id = ?1 AND stamp <> ?2")?;
                 for title in titles {
                     let stamp = title.stamp.map(|stamp| stamp.to_bytes());
                     insert.execute(params![
@@ -190,7 +194,7 @@ impl Index {
                     let Some(stamp) = title.stamp else { continue };
                     older.execute(params![title.id, stamp.to_bytes()])?;
                     if matches!(**title.known.load(), Known::Nothing)
-                        && let Some(stored) = stored(&transaction, &title.id, &stamp)?
+                        && let Some(stored) = stored(&transaction, &title.id, FILM, &stamp)?
                     {
                         title.known.store(Arc::new(stored.known(&mut builds)));
                     }
@@ -209,37 +213,40 @@ impl Index {
         });
     }
 
-    pub fn film(&self, id: &str, stamp: &Stamp) -> Option<Stored> {
-        self.with(|connection| stored(connection, id, stamp)).flatten()
+    /// What was found out under a name (like [`FILM`]) about this version.
+    pub fn found(&self, id: &str, what: &str, stamp: &Stamp) -> Option<Stored> {
+        self.with(|connection| stored(connection, id, what, stamp)).flatten()
     }
 
     /// Keeps what was found out, if the title is known here.
-    pub fn keep_film(&self, id: &str, stamp: &Stamp, stored: &Stored) {
-        let (film, broken) = (stored.film.as_ref().ok(), stored.film.as_ref().err());
+    pub fn keep(&self, id: &str, what: &str, stamp: &Stamp, stored: &Stored) {
+        let (said, refused) = (stored.said.as_ref().ok(), stored.said.as_ref().err());
         self.with(|connection| {
             connection
                 .execute(
-                    "INSERT OR REPLACE INTO films (id, stamp, film, broken, build, at_s)
-                     SELECT ?1, ?2, ?3, ?4, ?5, ?6 WHERE EXISTS (SELECT 1 FROM titles WHERE id = ?1)",
-                    params![id, stamp.to_bytes(), film, broken, stored.build, stored.at_s],
+                    "INSERT OR REPLACE INTO found (id, what, stamp, said, refused, build, at_s)
+                     SELECT ?1, ?2, ?3, ?4, ?5, ?6, ?7 WHERE EXISTS (SELECT 1 FROM titles WHERE id = ?1)",
+                    params![id, what, stamp.to_bytes(), said, refused, stored.build, stored.at_s],
                 )
                 .map(drop)
         });
     }
 }
 
-fn stored(connection: &Connection, id: &str, stamp: &Stamp) -> rusqlite::Result<Option<Stored>> {
-    let mut query = connection.prepare("SELECT film, broken, build, at_s FROM films WHERE id = ?1 AND stamp = ?2")?;
-    Ok(query.query_row(params![id, stamp.to_bytes()], |row| row_stored(row, 0)).optional()?.flatten())
+fn stored(connection: &Connection, id: &str, what: &str, stamp: &Stamp) -> rusqlite::Result<Option<Stored>> {
+    let mut query = connection
+        .prepare("SELECT said, refused, build, at_s FROM found WHERE id = ?1 AND what = ?2 AND stamp = ?3")?;
+    let row = query.query_row(params![id, what, stamp.to_bytes()], |row| row_stored(row, 0));
+    Ok(row.optional()?.flatten())
 }
 
-/// The columns `film, broken, build, at_s` from `at` on; None: there is no film.
+/// The columns `said, refused, build, at_s` from `at` on; None: nothing was found.
 fn row_stored(row: &Row, at: usize) -> rusqlite::Result<Option<Stored>> {
     let Some(build) = row.get(at + 2)? else { return Ok(None) };
-    let film: Option<String> = row.get(at)?;
-    let broken: Option<String> = row.get(at + 1)?;
-    let film = film.ok_or(broken.unwrap_or_default());
-    Ok(Some(Stored { film, build, at_s: row.get(at + 3)? }))
+    let said: Option<String> = row.get(at)?;
+    let refused: Option<String> = row.get(at + 1)?;
+    let said = said.ok_or(refused.unwrap_or_default());
+    Ok(Some(Stored { said, build, at_s: row.get(at + 3)? }))
 }
 
 /// None: of no folder of this library, or not what was written.

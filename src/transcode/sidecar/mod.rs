@@ -2,7 +2,7 @@
 //!
 //! - `arguments`: the command lines.
 //! - `child`: one run of a program, within limits.
-//! - `probe`, `picture`, `segment`: what a film is; a picture of it; one segment, made and checked.
+//! - `probe`, `still`, `segment`: what a film is; a picture of it; one segment, made and checked.
 //! - `jobs`: what runs, who waits.
 //! - `server`: requests → jobs.
 //!
@@ -12,10 +12,10 @@
 mod arguments;
 mod child;
 mod jobs;
-mod picture;
 mod probe;
 mod segment;
 mod server;
+mod still;
 
 use clap::Parser;
 use jobs::Jobs;

@@ -3,9 +3,9 @@
 use super::super::protocol::{BUILD, HEALTH, Job, PICTURE, PROBE, SEGMENT, Source, Still, Wanted};
 use super::child::{Failure, Kill, KillOnDrop};
 use super::jobs::{Jobs, Output, Waiter};
-use super::picture::picture;
 use super::probe::probe;
 use super::segment::{Tools, open};
+use super::still::still;
 use bytes::Bytes;
 use http::{HeaderValue, Method, Request, Response, StatusCode, header};
 use http_body_util::combinators::UnsyncBoxBody;
@@ -82,7 +82,7 @@ async fn respond(server: &Server, request: Request<Incoming>) -> Response<Body> 
         (Method::GET, HEALTH) => return answer(StatusCode::NO_CONTENT, ""),
         (Method::GET, BUILD) => return answer(StatusCode::OK, &server.tools.build),
         (Method::POST, PICTURE) => match read::<Still>(body).await {
-            Ok(still) => pictured(server, still).await,
+            Ok(asked) => pictured(server, asked).await,
             Err(refusal) => Err(refusal),
         },
         (Method::POST, PROBE) => match read::<Source>(body).await {
@@ -118,9 +118,9 @@ async fn probed(server: &Server, source: Source) -> Outcome {
     Ok(answer(StatusCode::OK, &serde_json::to_string(&film).unwrap_or_default()))
 }
 
-async fn pictured(server: &Server, still: Still) -> Outcome {
-    let Still { source, film } = still;
-    let made = looked_into(server, source, move |tools, open, kill| picture(tools, &film, open, kill)).await?;
+async fn pictured(server: &Server, asked: Still) -> Outcome {
+    let Still { source, film } = asked;
+    let made = looked_into(server, source, move |tools, open, kill| still(tools, &film, open, kill)).await?;
     Ok(Response::new(full(made.into())))
 }
 

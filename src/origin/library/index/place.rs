@@ -33,13 +33,15 @@ const MIGRATIONS: [&str; 1] = ["
         missing_since_s INTEGER
     ) WITHOUT ROWID;
     CREATE INDEX titles_missing ON titles (missing_since_s) WHERE missing_since_s IS NOT NULL;
-    CREATE TABLE films (
-        id TEXT NOT NULL PRIMARY KEY REFERENCES titles (id) ON DELETE CASCADE,
+    CREATE TABLE found (
+        id TEXT NOT NULL REFERENCES titles (id) ON DELETE CASCADE,
+        what TEXT NOT NULL,
         stamp BLOB NOT NULL,
-        film TEXT,
-        broken TEXT,
+        said TEXT,
+        refused TEXT,
         build TEXT NOT NULL,
-        at_s INTEGER NOT NULL
+        at_s INTEGER NOT NULL,
+        PRIMARY KEY (id, what)
     );
 "];
 

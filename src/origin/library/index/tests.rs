@@ -62,7 +62,7 @@ fn names(titles: &[Arc<Title>]) -> Vec<&str> {
 }
 
 fn film(text: &str) -> Stored {
-    Stored { film: Ok(text.into()), build: "5.1".into(), at_s: 10 }
+    Stored { said: Ok(text.into()), build: "5.1".into(), at_s: 10 }
 }
 
 #[test]
@@ -72,9 +72,9 @@ fn a_restart_finds_titles_and_what_was_known_of_them() {
     assert!(!index.ready(), "a new index is not behind: there is nothing it could lack");
     let [a, b] = ["a \u{fffd} é", "b"].map(|name| world.title(name, 1));
     index.save(&[Arc::clone(&a), Arc::clone(&b)]);
-    index.keep_film(&a.id, &a.stamp.unwrap(), &film(r#"{"width":64,"height":48}"#));
-    let broken = Stored { film: Err("moov atom not found".into()), ..film("") };
-    index.keep_film(&b.id, &b.stamp.unwrap(), &broken);
+    index.keep(&a.id, FILM, &a.stamp.unwrap(), &film(r#"{"width":64,"height":48}"#));
+    let broken = Stored { said: Err("moov atom not found".into()), ..film("") };
+    index.keep(&b.id, FILM, &b.stamp.unwrap(), &broken);
     drop(index);
 
     let index = world.index();
@@ -84,7 +84,7 @@ fn a_restart_finds_titles_and_what_was_known_of_them() {
     assert!(titles[0].is_unchanged(&a) && titles[0].id == a.id && titles[0].path == a.path);
     assert_eq!(titles[0].known.load().facts().map(|facts| facts.width), Some(64));
     assert_eq!(titles[1].known.load().broken(), Some("moov atom not found"));
-    assert_eq!(index.film(&b.id, &b.stamp.unwrap()), Some(broken));
+    assert_eq!(index.found(&b.id, FILM, &b.stamp.unwrap()), Some(broken));
     assert_eq!(world.errors(), 0);
 }
 
@@ -95,7 +95,7 @@ fn what_is_known_holds_for_one_version_and_comes_back_with_a_share() {
     index.ready();
     let old = world.title("a", 1);
     index.save(&[Arc::clone(&old)]);
-    index.keep_film(&old.id, &old.stamp.unwrap(), &film(r#"{"width":64,"height":48}"#));
+    index.keep(&old.id, FILM, &old.stamp.unwrap(), &film(r#"{"width":64,"height":48}"#));
     // The share is away, and comes back as it was.
     index.missing(std::slice::from_ref(&old.id));
     assert!(world.loaded(&index).is_empty());
@@ -107,8 +107,8 @@ fn what_is_known_holds_for_one_version_and_comes_back_with_a_share() {
     let new = world.title("a", 2);
     index.save(&[Arc::clone(&new)]);
     assert_eq!(**new.known.load(), Known::Nothing);
-    assert_eq!(index.film(&new.id, &new.stamp.unwrap()), None);
-    assert_eq!(index.film(&new.id, &old.stamp.unwrap()), None, "the older version is forgotten");
+    assert_eq!(index.found(&new.id, FILM, &new.stamp.unwrap()), None);
+    assert_eq!(index.found(&new.id, FILM, &old.stamp.unwrap()), None, "the older version is forgotten");
 }
 
 #[test]
@@ -145,7 +145,7 @@ fn a_damaged_database_is_set_aside_and_made_anew() {
             }
             "foreign" => {
                 let connection = Connection::open(world.database()).unwrap();
-                connection.execute_batch("DROP TABLE films; DROP TABLE titles; CREATE TABLE titles (x)").unwrap();
+                connection.execute_batch("DROP TABLE found; DROP TABLE titles; CREATE TABLE titles (x)").unwrap();
             }
             _ => Connection::open(world.database()).unwrap().pragma_update(None, "user_version", 999).unwrap(),
         }
@@ -170,9 +170,9 @@ fn a_place_that_cannot_be_written_is_no_need() {
     assert!(index.trouble().is_some() && world.errors() > 0);
     let title = world.title("a", 1);
     index.save(&[Arc::clone(&title)]);
-    index.keep_film(&title.id, &title.stamp.unwrap(), &film("{}"));
+    index.keep(&title.id, FILM, &title.stamp.unwrap(), &film("{}"));
     index.missing(std::slice::from_ref(&title.id));
-    assert!(world.loaded(&index).is_empty() && index.film(&title.id, &title.stamp.unwrap()).is_none());
+    assert!(world.loaded(&index).is_empty() && index.found(&title.id, FILM, &title.stamp.unwrap()).is_none());
     // Somebody mends it: the next scan is told to save everything.
     fs::remove_file(world.index_folder()).unwrap();
     assert!(index.ready() && index.trouble().is_none());

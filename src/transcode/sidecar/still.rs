@@ -14,7 +14,7 @@ const SIDE: u32 = 480;
 const MAGIC: [u8; 3] = [0xff, 0xd8, 0xff];
 
 /// `open` opens the film anew for each run.
-pub fn picture(
+pub fn still(
     tools: &Tools,
     film: &Film,
     open: impl Fn() -> std::io::Result<File>,
