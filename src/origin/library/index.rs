@@ -30,6 +30,8 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 /// What is known of a title is kept this long after it was seen last: its share may come back.
 const MISSING_KEPT: Duration = Duration::from_secs(30 * 24 * 3600);
+/// And of no more titles than this, the latest.
+const MISSING_MAX: i64 = 100_000;
 
 #[derive(Debug)]
 pub struct Index {
@@ -209,7 +211,15 @@ impl Index {
         self.with(|connection| {
             mark_missing(connection, ids)?;
             let before = now_s() - MISSING_KEPT.as_secs().cast_signed();
-            connection.execute("DELETE FROM titles WHERE missing_since_s < ?1", [before]).map(drop)
+            connection.execute("DELETE FROM titles WHERE missing_since_s < ?1", [before])?;
+            if !ids.is_empty() {
+                connection.execute(
+                    "DELETE FROM titles WHERE id IN (SELECT id FROM titles WHERE missing_since_s IS NOT NULL
+                     ORDER BY missing_since_s DESC LIMIT -1 OFFSET ?1)",
+                    [MISSING_MAX],
+                )?;
+            }
+            Ok(())
         });
     }
 

@@ -21,6 +21,9 @@ const SETTLE: Duration = Duration::from_millis(300);
 /// After a scan, events wait this many times as long as it took.
 const REST_FACTOR: u32 = 9;
 
+/// Between two parts of a first list that takes long.
+const SO_FAR_INTERVAL: Duration = Duration::from_secs(5);
+
 pub async fn keep_scanning(state: Arc<State>, interval: Duration, stop: CancellationToken) {
     stop.run_until_cancelled(run(state, interval, stop.clone())).await;
 }
@@ -62,9 +65,9 @@ pub async fn recall(state: &Arc<State>) {
 /// One scan, and what follows from it. Blocking work is done elsewhere.
 pub async fn scan_once(state: &Arc<State>, stop: CancellationToken) {
     let previous = state.catalog.borrow().clone();
-    let (scanning, known) = (Arc::clone(state), previous.clone().unwrap_or_default());
+    let (scanning, known, first) = (Arc::clone(state), previous.clone().unwrap_or_default(), previous.is_none());
     state.is_scanning.store(true, Ordering::Relaxed);
-    let scanned = tokio::task::spawn_blocking(move || scan_and_save(&scanning, &known, &stop)).await;
+    let scanned = tokio::task::spawn_blocking(move || scan_and_save(&scanning, &known, first, &stop)).await;
     state.is_scanning.store(false, Ordering::Relaxed);
     let Scan { catalog, limit_reached, unreadable } = match scanned {
         Ok(Some(scan)) => scan,
@@ -104,13 +107,25 @@ fn tell_trouble(state: &State, limit_reached: bool, unreadable: &[(PathBuf, std:
     *last = trouble;
 }
 
-fn scan_and_save(state: &State, previous: &Catalog, cancelled: &CancellationToken) -> Option<Scan> {
+/// `first`: there is no list yet, so parts of this one are shown as they are found.
+fn scan_and_save(state: &State, previous: &Catalog, first: bool, cancelled: &CancellationToken) -> Option<Scan> {
     let save_all = state.index.ready() | state.save_all.swap(false, Ordering::Relaxed);
     let work = Work {
         previous,
         found: &state.found,
         save: &|titles: &[Arc<Title>]| state.index.save(titles),
         save_all,
+        so_far: &|titles: &[Arc<Title>]| {
+            // A list that is known to be whole is not replaced by a part of it.
+            state.catalog.send_if_modified(|catalog| {
+                let is_part = first && !titles.is_empty();
+                if is_part {
+                    *catalog = Some(Arc::new(Catalog::new(titles.to_vec())));
+                }
+                is_part
+            });
+        },
+        so_far_interval: SO_FAR_INTERVAL,
         cancelled,
     };
     let scan = scan(&state.folders, &work)?;

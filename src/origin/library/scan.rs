@@ -20,6 +20,7 @@ use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
+use std::time::{Duration, Instant};
 use tokio_util::sync::CancellationToken;
 
 /// Entries (files and folders) looked at in one scan of all folders. The files of an HLS title do not count.
@@ -53,14 +54,23 @@ pub struct Work<'a> {
     pub save: &'a dyn Fn(&[Arc<Title>]),
     /// Also those that are unchanged.
     pub save_all: bool,
+    /// Takes all that was found so far, now and then.
+    pub so_far: &'a dyn Fn(&[Arc<Title>]),
+    pub so_far_interval: Duration,
     pub cancelled: &'a CancellationToken,
 }
 
 /// Scans all folders. None: cancelled.
 pub fn scan(folders: &[Arc<Folder>], work: &Work) -> Option<Scan> {
     work.found.store(0, Ordering::Relaxed);
-    let mut scanner =
-        Scanner { work, titles: Vec::new(), unsaved: Vec::new(), entries_left: ENTRIES_MAX, limit_reached: false };
+    let mut scanner = Scanner {
+        work,
+        titles: Vec::new(),
+        unsaved: Vec::new(),
+        told: Instant::now(),
+        entries_left: ENTRIES_MAX,
+        limit_reached: false,
+    };
     let mut unreadable = Vec::new();
     for folder in folders {
         if let Err(error) = scanner.folder(folder) {
@@ -76,6 +86,8 @@ struct Scanner<'a> {
     work: &'a Work<'a>,
     titles: Vec<Arc<Title>>,
     unsaved: Vec<Arc<Title>>,
+    /// When all that was found so far was given on last.
+    told: Instant,
     entries_left: usize,
     limit_reached: bool,
 }
@@ -204,6 +216,10 @@ impl Scanner<'_> {
         if self.unsaved.len() >= BATCH {
             (self.work.save)(&self.unsaved);
             self.unsaved.clear();
+        }
+        if self.told.elapsed() >= self.work.so_far_interval {
+            (self.work.so_far)(&self.titles);
+            self.told = Instant::now();
         }
     }
 }
