@@ -267,3 +267,56 @@ fn the_index_lies_beside_the_cache_and_never_among_the_films() {
     assert_eq!(checked.status.code(), Some(2));
     assert!(String::from_utf8_lossy(&checked.stderr).contains("the index lies in a folder of films"));
 }
+
+#[test]
+fn a_scan_that_was_killed_goes_on_where_it_was() {
+    const FILMS: u32 = 8;
+    let world = World::new(|films| {
+        film(&films.join("0.mp4"));
+        (1..FILMS)
+            .for_each(|n| std::fs::hard_link(films.join("0.mp4"), films.join(format!("{n}.mp4"))).expect("a film"));
+    });
+    let config = world.edge().write();
+    let mut scan = Command::new(env!("CARGO_BIN_EXE_reelgate"));
+    let mut scan = scan.args(["scan", "-c", config.name()]).spawn().expect("it runs");
+    let database = world.index().join("main.sqlite");
+    let kept = || -> Option<u32> {
+        let connection =
+            rusqlite::Connection::open_with_flags(&database, rusqlite::OpenFlags::SQLITE_OPEN_READ_WRITE).ok()?;
+        connection.query_row("SELECT count(*) FROM found", [], |row| row.get(0)).ok()
+    };
+    eventually("two films are known", || database.exists() && kept().is_some_and(|kept| kept >= 2));
+    scan.kill().expect("it is killed");
+    scan.wait().expect("it is gone");
+    let kept = kept().expect("the index is whole");
+
+    let edge = world.edge().run();
+    edge.expect_metric("reelgate_library_probed", &[("origin", "main")], f64::from(FILMS));
+    assert_eq!(probes(&edge), f64::from(FILMS - kept), "{kept} were known");
+}
+
+#[test]
+fn the_background_waits_while_somebody_plays() {
+    let world =
+        World::new(|films| ["Played", "A", "B", "C"].iter().for_each(|n| film(&films.join(format!("{n}.mp4")))));
+    let edge = world.edge().run();
+    let title = format!("/t/{}", id(&edge, "Played"));
+    expect_playable(&edge, "Played");
+    let playlist = edge.get(&format!("{title}/240p/index.m3u8")).expect_status(200).text();
+    let segment = playlist.lines().find(|line| line.ends_with(".m4s")).expect("a segment").to_owned();
+    let mut asked = 0;
+    let mut play = |seconds| {
+        let started = std::time::Instant::now();
+        while started.elapsed() < std::time::Duration::from_secs(seconds) {
+            // Each is another object for the cache, and the same for the library.
+            edge.get(&format!("{title}/240p/{segment}?viewer={asked}")).expect_status(200);
+            asked += 1;
+        }
+    };
+    // A look that had begun comes to its end.
+    play(2);
+    let before = probes(&edge);
+    play(5);
+    assert_eq!(probes(&edge), before, "somebody played");
+    edge.expect_metric("reelgate_library_probed", &[("origin", "main")], 4.0);
+}

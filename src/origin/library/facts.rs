@@ -76,6 +76,11 @@ pub fn rounded(number: f64) -> f64 {
     (number * 1000.0).round() / 1000.0
 }
 
+/// Whether a refusal of that time should be asked for again.
+pub fn refusal_is_old(at_s: i64, now_s: i64) -> bool {
+    now_s.saturating_sub(at_s) > BROKEN_RETRY.as_secs().cast_signed()
+}
+
 impl Known {
     /// Whether somebody should look into the film (again): `build` is what would look.
     pub fn is_due(&self, build: Option<&str>, now_s: i64) -> bool {
@@ -83,9 +88,7 @@ impl Known {
         match self {
             Self::Nothing => true,
             Self::Film { build, .. } => other(build),
-            Self::Broken { build, at_s, .. } => {
-                other(build) || now_s.saturating_sub(*at_s) > BROKEN_RETRY.as_secs().cast_signed()
-            }
+            Self::Broken { build, at_s, .. } => other(build) || refusal_is_old(*at_s, now_s),
         }
     }
 

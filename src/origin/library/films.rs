@@ -1,12 +1,12 @@
-//! What films are: asked of the sidecar once for each version of a file, kept in the index, and remembered in memory for those
+//! What films are: asked of the sidecar once for each version of a file, kept (see `findings`), and remembered in memory for those
 //! that are played.
 //!
-//! Invariants: whoever plays comes first: the background (see `look`) waits while segments are asked for; a stored answer is used only
-//! if it is for this version of the file, was found by the tools that are there now, and says all that the sidecar would say today.
+//! Invariant: whoever plays comes first: the background (see `look`) waits while segments are asked for.
 
 use super::catalog::Title;
 use super::facts::{Facts, Known};
-use super::index::{FILM, Index, Stored, now_s};
+use super::findings::{Finding, Findings};
+use super::index::{FILM, now_s};
 use crate::observe::Metrics;
 use crate::source::Stamp;
 use crate::transcode::protocol::{Film, Source};
@@ -28,27 +28,41 @@ const PICTURE_WAIT: Duration = Duration::from_secs(20);
 #[derive(Debug)]
 pub struct Films {
     client: Arc<Client>,
-    index: Arc<Index>,
+    findings: Findings,
     /// The library's name: a metric label.
     origin: String,
     metrics: Arc<Metrics>,
     /// By title.
     remembered: Mutex<HashMap<String, Remembered>>,
-    /// Of the sidecar's tools, as far as it has said.
-    build: Mutex<Option<Arc<str>>>,
-    /// When somebody who plays last asked for something; the start counts too, for everybody begins then.
-    asked: Mutex<Instant>,
+    viewers: Mutex<Viewers>,
     pictures: Semaphore,
 }
 
-/// Why a film cannot be streamed, or what it is.
-type Answer = Result<Arc<Film>, String>;
+/// Those who wait for a segment.
+#[derive(Debug)]
+struct Viewers {
+    waiting: usize,
+    /// When one of them came or went last; the start counts too, for everybody begins then.
+    changed: Instant,
+}
+
+/// Somebody who waits for a segment.
+#[derive(Debug)]
+pub struct Viewer<'a>(&'a Films);
+
+impl Drop for Viewer<'_> {
+    fn drop(&mut self) {
+        let mut viewers = self.0.viewers.lock();
+        viewers.waiting -= 1;
+        viewers.changed = Instant::now();
+    }
+}
 
 #[derive(Debug, Clone)]
 struct Remembered {
     stamp: Stamp,
     /// Empty until the first who asked got an answer.
-    film: Arc<OnceCell<Answer>>,
+    film: Arc<OnceCell<Finding<Arc<Film>>>>,
 }
 
 /// What to ask the sidecar of. None: it is no film file.
@@ -57,37 +71,35 @@ pub fn source(title: &Title) -> Option<Source> {
 }
 
 impl Films {
-    pub fn new(client: Arc<Client>, index: Arc<Index>, origin: &str, metrics: Arc<Metrics>) -> Self {
+    pub fn new(client: Arc<Client>, findings: Findings, origin: &str, metrics: Arc<Metrics>) -> Self {
         Self {
             client,
-            index,
+            findings,
             origin: origin.to_owned(),
             metrics,
             remembered: Mutex::default(),
-            build: Mutex::default(),
-            asked: Mutex::new(Instant::now()),
+            viewers: Mutex::new(Viewers { waiting: 0, changed: Instant::now() }),
             pictures: Semaphore::new(PICTURES),
         }
     }
 
-    /// Somebody plays.
-    pub fn viewer_asks(&self) {
-        *self.asked.lock() = Instant::now();
+    /// Somebody waits for a segment, as long as this is held.
+    pub fn viewer(&self) -> Viewer<'_> {
+        let mut viewers = self.viewers.lock();
+        viewers.waiting += 1;
+        viewers.changed = Instant::now();
+        Viewer(self)
     }
 
-    /// Whether nobody has asked for a segment for so long.
+    /// Whether nobody has waited for a segment for so long.
     pub fn is_quiet(&self, time: Duration) -> bool {
-        self.asked.lock().elapsed() >= time
+        let viewers = self.viewers.lock();
+        viewers.waiting == 0 && viewers.changed.elapsed() >= time
     }
 
-    /// What the sidecar's tools are; None: it does not say now, nor did before.
+    /// See [`Findings::build`].
     pub async fn build(&self) -> Option<Arc<str>> {
-        let known = self.build.lock().clone();
-        if known.is_some() {
-            return known;
-        }
-        let said: Arc<str> = self.client.build().await.ok()?.into();
-        Some(Arc::clone(self.build.lock().get_or_insert(said)))
+        self.findings.build().await
     }
 
     /// What a film is: found out once for each version of the file, however many want to know.
@@ -105,63 +117,42 @@ impl Films {
                 }
             }
         };
-        let asked = known.film.get_or_try_init(async || match self.stored(title, &source.stamp).await {
-            Some(stored) => Ok(stored),
-            None => self.probe(title, source).await,
-        });
+        let asked =
+            known.film.get_or_try_init(async || match self.findings.find(&title.id, FILM, &source.stamp).await {
+                Some(finding) => Ok(finding.map(Arc::new)),
+                None => self.probe(title, source).await,
+            });
         asked.await?.clone().map_err(Error::Unfit)
     }
 
-    /// From the index, if it still holds.
-    async fn stored(&self, title: &Title, stamp: &Stamp) -> Option<Answer> {
-        let (index, id, stamp) = (Arc::clone(&self.index), title.id.clone(), *stamp);
-        let stored = tokio::task::spawn_blocking(move || index.found(&id, FILM, &stamp)).await.ok()??;
-        let build = self.build().await;
-        match stored.said {
-            Ok(text) => {
-                let film = read(&text)?;
-                build.is_none_or(|build| *build == *film.build).then(|| Ok(Arc::new(film)))
-            }
-            Err(reason) => {
-                let known = Known::Broken { reason: reason.clone(), build: stored.build.into(), at_s: stored.at_s };
-                (!known.is_due(build.as_deref(), now_s())).then_some(Err(reason))
-            }
-        }
-    }
-
     /// Asks the sidecar, and keeps what it says.
-    async fn probe(&self, title: &Title, source: &Source) -> Result<Answer, Error> {
+    async fn probe(&self, title: &Title, source: &Source) -> Result<Finding<Arc<Film>>, Error> {
         let probed = match source.stamp.bytes {
             0 => Err(Error::Unfit("the file is empty".to_owned())),
             _ => self.counted("probe", self.client.probe(source).await),
         };
-        let (answer, text) = match probed {
+        let finding = match probed {
             Ok(film) => {
-                let text = serde_json::to_string(&film).map_err(|error| Error::Failed(error.to_string()))?;
-                *self.build.lock() = Some(film.build.as_str().into());
-                (Ok(Arc::new(film)), Ok(text))
+                self.findings.build_is(&film.build);
+                Ok(film)
             }
             Err(Error::Unfit(reason)) => {
                 let origin = &self.origin;
                 tracing::warn!(origin, title = title.id, reason, "library: a film cannot be streamed");
-                (Err(reason.clone()), Err(reason))
+                Err(reason)
             }
             Err(error) => return Err(error),
         };
         let build = self.build().await.unwrap_or_default();
-        let at_s = now_s();
-        title.known.store(Arc::new(match &text {
-            Ok(text) => match serde_json::from_str(text).ok().and_then(|film| Facts::read(&film)) {
-                Some(facts) => Known::Film { facts, build: Arc::clone(&build) },
+        title.known.store(Arc::new(match &finding {
+            Ok(film) => match serde_json::to_value(film).ok().and_then(|film| Facts::read(&film)) {
+                Some(facts) => Known::Film { facts, build },
                 None => Known::Nothing,
             },
-            Err(reason) => Known::Broken { reason: reason.clone(), build: Arc::clone(&build), at_s },
+            Err(reason) => Known::Broken { reason: reason.clone(), build, at_s: now_s() },
         }));
-        let stored = Stored { said: text, build: build.to_string(), at_s };
-        let (index, id, stamp) = (Arc::clone(&self.index), title.id.clone(), source.stamp);
-        // What becomes of it the index says itself.
-        let _ = tokio::task::spawn_blocking(move || index.keep(&id, FILM, &stamp, &stored)).await;
-        Ok(answer)
+        self.findings.keep(&title.id, FILM, &source.stamp, &finding).await;
+        Ok(finding.map(Arc::new))
     }
 
     /// Looks into a film that nobody waits for.
@@ -197,30 +188,5 @@ impl Films {
             tracing::warn!(origin = self.origin, kind, %error, "library: no stream");
         }
         result
-    }
-}
-
-/// What was kept, if it says neither less nor more than would be said today.
-fn read(text: &str) -> Option<Film> {
-    let film: Film = serde_json::from_str(text).ok()?;
-    let said: serde_json::Value = serde_json::from_str(text).ok()?;
-    (serde_json::to_value(&film).ok()? == said).then_some(film)
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn what_was_kept_by_another_reelgate_is_found_out_again() {
-        let text = r#"{"video_stream":0,"width":64,"height":48,"start":[0,1],"file_start":[0,1],
-            "grid":{"frame_rate":[25,1],"frames":50},"audio":null,"encoder":"libx264","build":"5.1"}"#;
-        let film: Film = serde_json::from_str(text).unwrap();
-        assert_eq!(read(&serde_json::to_string(&film).unwrap()), Some(film.clone()));
-        let more = serde_json::to_string(&film).unwrap().replacen('{', r#"{"later":1,"#, 1);
-        assert_eq!(read(&more), None, "a field that is not known here");
-        let less = serde_json::to_string(&film).unwrap().replace(r#""audio":null,"#, "");
-        assert_eq!(read(&less), None, "a field that was not known there");
-        assert_eq!(read("{}"), None);
     }
 }

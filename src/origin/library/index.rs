@@ -43,8 +43,8 @@ pub struct Index {
     is_behind: AtomicBool,
 }
 
-/// What was found out of a film by looking into it as the ladder needs it: see `Film` of the sidecar's protocol. Other findings may
-/// lie beside it, under names of their own.
+/// What a film is, as the ladder needs it: `Film` of the sidecar's protocol. Other findings may lie beside it, under names of their
+/// own.
 pub const FILM: &str = "film";
 
 /// Something that was found out about a film, for one version of its file.

@@ -4,7 +4,7 @@
 //! - `scan`, `catalog`, `search`: folders → titles, and how they are found.
 //! - `rescan`, `share`: keep the catalog true, by time and by file events.
 //! - `index`: what is known of titles, on a disk, over restarts.
-//! - `films`, `facts`, `look`: what films are, asked of the sidecar when they are played or when it is quiet.
+//! - `films`, `findings`, `facts`, `look`: what films are, asked of the sidecar when they are played or when it is quiet.
 //! - `server`, `respond`: connections, and requests → answers.
 //! - `file`, `answer`, `list`, `artwork`, `page`: the kinds of answer.
 //! - `streams`: adaptive streams of a film, made by the sidecar.
@@ -21,6 +21,7 @@ mod facts;
 mod file;
 mod fill;
 mod films;
+mod findings;
 mod index;
 mod list;
 mod look;
@@ -42,6 +43,7 @@ use crate::source::Folder;
 use crate::transcode::Client;
 use catalog::Catalog;
 use films::Films;
+use findings::Findings;
 use index::Index;
 use parking_lot::Mutex;
 use std::io;
@@ -161,7 +163,8 @@ impl State {
         let index = Index::new(settings.index.as_deref(), name, &settings.folders, Arc::clone(&metrics));
         let index = Arc::new(index);
         let sidecar = transcoder.map(|client| {
-            let films = Films::new(Arc::clone(&client), Arc::clone(&index), name, Arc::clone(&metrics));
+            let findings = Findings::new(Arc::clone(&client), Arc::clone(&index));
+            let films = Films::new(Arc::clone(&client), findings, name, Arc::clone(&metrics));
             let films = Arc::new(films);
             Sidecar { streams: Streams::new(client, Arc::clone(&films)), films }
         });

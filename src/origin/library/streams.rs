@@ -108,7 +108,7 @@ impl Streams {
     }
 
     async fn piece(&self, wanted: Asked, source: Source, film: Arc<Film>) -> Result<Answer, Error> {
-        self.films.viewer_asks();
+        let _viewer = self.films.viewer();
         let job = |wanted| Job { source, film: film.as_ref().clone(), wanted };
         Ok(Response::new(match wanted {
             Asked::AudioInit => full(aac::init()),
