@@ -205,6 +205,11 @@ fn scan_fills_the_index_and_an_edge_needs_no_look() {
     expect_playable(&edge, "Good");
     assert_eq!(probes(&edge), 0.0);
 
+    // Another scan beside the running edge, which looks into nothing that is known by then.
+    std::fs::copy(world.films.path().join("Good é.mp4"), world.films.path().join("New.mp4")).expect("a film");
+    assert_eq!(reelgate(&["scan", "-c", config.name()]).status.code(), Some(0));
+    edge.expect_metric("reelgate_library_probed", &[("origin", "main")], 6.0);
+
     let nothing = library(world.films.path()).write();
     let told = reelgate(&["scan", "-c", nothing.name(), "--origin", "main"]);
     assert!(String::from_utf8_lossy(&told.stdout).contains("nothing is kept; set origins.main.index"));

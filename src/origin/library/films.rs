@@ -117,12 +117,31 @@ impl Films {
                 }
             }
         };
-        let asked =
-            known.film.get_or_try_init(async || match self.findings.find(&title.id, FILM, &source.stamp).await {
-                Some(finding) => Ok(finding.map(Arc::new)),
-                None => self.probe(title, source).await,
-            });
+        let asked = known.film.get_or_try_init(|| self.find_out(title, source));
         asked.await?.clone().map_err(Error::Unfit)
+    }
+
+    /// What was kept, else what the sidecar says.
+    async fn find_out(&self, title: &Title, source: &Source) -> Result<Finding<Arc<Film>>, Error> {
+        match self.findings.find(&title.id, FILM, &source.stamp).await {
+            Some(finding) => {
+                self.told(title, &finding).await;
+                Ok(finding.map(Arc::new))
+            }
+            None => self.probe(title, source).await,
+        }
+    }
+
+    /// Lists say so from now on.
+    async fn told(&self, title: &Title, finding: &Finding<Film>) {
+        let build = self.build().await.unwrap_or_default();
+        title.known.store(Arc::new(match finding {
+            Ok(film) => match serde_json::to_value(film).ok().and_then(|film| Facts::read(&film)) {
+                Some(facts) => Known::Film { facts, build },
+                None => Known::Nothing,
+            },
+            Err(reason) => Known::Broken { reason: reason.clone(), build, at_s: now_s() },
+        }));
     }
 
     /// Asks the sidecar, and keeps what it says.
@@ -143,14 +162,7 @@ impl Films {
             }
             Err(error) => return Err(error),
         };
-        let build = self.build().await.unwrap_or_default();
-        title.known.store(Arc::new(match &finding {
-            Ok(film) => match serde_json::to_value(film).ok().and_then(|film| Facts::read(&film)) {
-                Some(facts) => Known::Film { facts, build },
-                None => Known::Nothing,
-            },
-            Err(reason) => Known::Broken { reason: reason.clone(), build, at_s: now_s() },
-        }));
+        self.told(title, &finding).await;
         self.findings.keep(&title.id, FILM, &source.stamp, &finding).await;
         Ok(finding.map(Arc::new))
     }
@@ -158,8 +170,8 @@ impl Films {
     /// Looks into a film that nobody waits for.
     pub async fn look_into(&self, title: &Title) -> Result<(), Error> {
         let Some(source) = source(title) else { return Ok(()) };
-        // That it is broken is an answer too, and kept.
-        let _ = self.probe(title, &source).await?;
+        // Another process may have found it out meanwhile. That it is broken is an answer too.
+        let _ = self.find_out(title, &source).await?;
         // What was remembered of it may be older.
         self.remembered.lock().remove(&title.id);
         Ok(())
