@@ -1,5 +1,7 @@
 //! `kind: library`: films and ladders of a folder under the contract's URLs, and nothing outside it.
 
+mod index;
+
 use crate::support::{Connection, Edge, EdgeBuilder, Origin, Request, Response, eventually, letters, pattern};
 use serde_json::{Value, json};
 use std::path::Path;

@@ -156,7 +156,7 @@ pub(super) async fn start(loaded: Loaded) -> Result<Running, Box<dyn Error>> {
 }
 
 /// The sidecar, where a library wants one. Without it films are served as they are: no reason not to start.
-fn transcoder(
+pub(super) fn transcoder(
     config: &Config,
     folder: &Path,
     metrics: &Arc<Metrics>,
@@ -204,7 +204,7 @@ fn host_names(config: &Config) -> Vec<String> {
 }
 
 /// A folder nobody else can enter, short enough for a unix socket's path.
-fn runtime_folder() -> Result<TempDir, Box<dyn Error>> {
+pub(super) fn runtime_folder() -> Result<TempDir, Box<dyn Error>> {
     let parent = std::env::var_os("RUNTIME_DIRECTORY").map_or_else(std::env::temp_dir, Into::into);
     let folder = tempfile::Builder::new().prefix("reelgate-").tempdir_in(&parent);
     folder

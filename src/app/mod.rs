@@ -1,15 +1,17 @@
 //! The only place that knows everyone: builds each room from the configuration, runs them, reloads, and drains.
 //!
 //! Parts: `build` puts the rooms together, `reload` swaps a generation, `explain`, `purge` and `source`
-//! answer the admin API. It decides nothing about requests.
+//! answer the admin API, `scan` fills libraries' indexes. It decides nothing about requests.
 
 mod build;
 mod explain;
 mod purge;
 mod reload;
+mod scan;
 mod source;
 
 pub use explain::explain;
+pub use scan::{Scanned, scan};
 
 use crate::config::Loaded;
 use crate::observe::{self, Phase};

@@ -59,6 +59,11 @@ impl Source for AppSource {
                 Check { name: format!("origin:{}", pool.origin), health, detail: format!("{up} of {all} servers up") }
             })
             .collect();
+        checks.extend(generation.origins.libraries().into_iter().map(|(name, status)| Check {
+            name: format!("library:{name}"),
+            health: if status.trouble.is_empty() { Health::Ok } else { Health::Degraded },
+            detail: status.detail(),
+        }));
         let loaded = self.metrics.config_reload_success.get() == 1;
         checks.push(Check {
             name: "configuration".to_owned(),

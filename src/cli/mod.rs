@@ -8,6 +8,7 @@ mod config;
 mod explain;
 mod purge;
 mod replay;
+mod scan;
 mod serve;
 
 use crate::config::{Diagnostics, Loaded};
@@ -42,6 +43,7 @@ enum Command {
     Explain(explain::Explain),
     Purge(purge::Purge),
     Replay(replay::Replay),
+    Scan(scan::Scan),
     /// Print a completion script for a shell.
     #[command(after_help = "Example:
   reelgate completions bash > /etc/bash_completion.d/reelgate")]
@@ -68,6 +70,7 @@ pub fn main() -> ExitCode {
         Command::Explain(explain) => explain.run(),
         Command::Purge(purge) => purge.run(),
         Command::Replay(replay) => replay.run(),
+        Command::Scan(scan) => scan.run(),
         Command::Completions { shell } => {
             let mut script = Vec::new();
             clap_complete::generate(shell, &mut Arguments::command(), "reelgate", &mut script);

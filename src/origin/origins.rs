@@ -8,7 +8,7 @@ use std::sync::atomic::{AtomicU32, Ordering};
 
 use tokio::sync::watch;
 
-use super::library::Library;
+use super::library::{self, Library};
 use super::{Pool, PoolError, PoolStatus};
 use crate::config::{Origin, OriginKind};
 use crate::observe::Metrics;
@@ -35,7 +35,7 @@ struct Entry {
     origin: Arc<Origin>,
     pool: Arc<Pool>,
     /// Runs as long as a set of origins holds it.
-    _library: Option<Arc<Library>>,
+    library: Option<Arc<Library>>,
 }
 
 impl Origins {
@@ -83,6 +83,14 @@ impl Origins {
         status
     }
 
+    /// How far the libraries are, by name.
+    pub fn libraries(&self) -> Vec<(&str, library::Status)> {
+        let libraries = self.by_name.iter().filter_map(|(name, entry)| Some((name.as_str(), entry.library.as_ref()?)));
+        let mut status: Vec<_> = libraries.map(|(name, library)| (name, library.status())).collect();
+        status.sort_by_key(|(name, _)| *name);
+        status
+    }
+
     fn unchanged(&self, origin: &Origin) -> Option<&Entry> {
         self.by_name.get(&origin.name).filter(|entry| *entry.origin == *origin && entry.pool.authorities_unchanged())
     }
@@ -102,5 +110,5 @@ fn entry(origin: &Arc<Origin>, metrics: &Arc<Metrics>, embedded: &Embedded) -> R
             (Pool::for_socket(&origin.name, socket, Arc::clone(metrics))?, Some(library))
         }
     };
-    Ok(Entry { origin: Arc::clone(origin), pool, _library: library })
+    Ok(Entry { origin: Arc::clone(origin), pool, library })
 }

@@ -33,4 +33,27 @@ impl Stamp {
         }
         bytes
     }
+
+    /// What [`Self::to_bytes`] gave; None: it did not.
+    pub fn from_bytes(bytes: &[u8]) -> Option<Self> {
+        let bytes: &[u8; 32] = bytes.try_into().ok()?;
+        let mut parts = [0; 4];
+        for (part, place) in parts.iter_mut().zip(bytes.as_chunks::<8>().0) {
+            *part = u64::from_be_bytes(*place);
+        }
+        let [inode, modified_s, modified_ns, bytes] = parts;
+        Some(Self { inode, modified_s: modified_s.cast_signed(), modified_ns: modified_ns.cast_signed(), bytes })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_stamp_goes_through_bytes() {
+        let stamp = Stamp { inode: u64::MAX, modified_s: -1, modified_ns: 999_999_999, bytes: 7 };
+        assert_eq!(Stamp::from_bytes(&stamp.to_bytes()), Some(stamp));
+        assert_eq!(Stamp::from_bytes(&[0; 31]), None);
+    }
 }

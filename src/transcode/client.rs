@@ -3,7 +3,7 @@
 //!
 //! Invariant: dropping an answer closes its connection, by which the sidecar knows that nobody waits any more.
 
-use super::protocol::{Film, HEALTH, Job, PROBE, SEGMENT, Source};
+use super::protocol::{BUILD, Film, HEALTH, Job, PICTURE, PICTURE_BYTES_MAX, PROBE, SEGMENT, Source, Still};
 use bytes::Bytes;
 use http::{Method, Request, Response, StatusCode, header};
 use http_body_util::combinators::UnsyncBoxBody;
@@ -78,6 +78,23 @@ impl Client {
         matches!(asked, Ok(Ok((response, _))) if response.status() == StatusCode::NO_CONTENT)
     }
 
+    /// What makes films there.
+    pub async fn build(&self) -> Result<String, Error> {
+        let asked = timeout(HEALTH_TIME_MAX, self.send(Method::GET, BUILD, Bytes::new())).await;
+        let (response, _connection) = asked.map_err(|_| Error::Away("no answer in time".into()))??;
+        if response.status() != StatusCode::OK {
+            return Err(Error::Failed("it does not say what it is".into()));
+        }
+        Ok(String::from_utf8_lossy(&small(response.into_body()).await?).into_owned())
+    }
+
+    /// A picture of a film: JPEG.
+    pub async fn picture(&self, source: &Source, film: &Film) -> Result<Bytes, Error> {
+        let still = Still { source: source.clone(), film: film.clone() };
+        let (response, _connection) = self.ask(PICTURE, &still).await?;
+        whole(response.into_body(), PICTURE_BYTES_MAX).await
+    }
+
     pub async fn probe(&self, source: &Source) -> Result<Film, Error> {
         let (response, _connection) = self.ask(PROBE, source).await?;
         serde_json::from_slice(&small(response.into_body()).await?).map_err(away)
@@ -133,7 +150,11 @@ impl Client {
 }
 
 async fn small(body: Incoming) -> Result<Bytes, Error> {
-    let read = timeout(PIECE_TIME_MAX, Limited::new(body, SMALL_BYTES_MAX).collect()).await;
+    whole(body, SMALL_BYTES_MAX).await
+}
+
+async fn whole(body: Incoming, bytes_max: usize) -> Result<Bytes, Error> {
+    let read = timeout(PIECE_TIME_MAX, Limited::new(body, bytes_max).collect()).await;
     let read = read.map_err(|_| Error::Away("its answer stopped".into()))?;
     read.map(http_body_util::Collected::to_bytes).map_err(|error| Error::Away(error.to_string()))
 }

@@ -3,7 +3,9 @@
 //! | request | answer |
 //! |---|---|
 //! | `GET /health` | 204 |
+//! | `GET /build` | 200, what makes films: the `build` of a [`Film`] probed now |
 //! | `POST /probe`, a [`Source`] | 200, a [`Film`] |
+//! | `POST /picture`, a [`Still`] | 200, JPEG |
 //! | `POST /segment`, a [`Job`] | 200, fMP4 bytes as they are made |
 //!
 //! Everything else is an error: 503 with `Retry-After` (busy), 409 (the file is another version), 422 (it cannot be streamed,
@@ -18,7 +20,9 @@ use serde::{Deserialize, Serialize};
 use std::path::PathBuf;
 
 pub const HEALTH: &str = "/health";
+pub const BUILD: &str = "/build";
 pub const PROBE: &str = "/probe";
+pub const PICTURE: &str = "/picture";
 pub const SEGMENT: &str = "/segment";
 
 /// Changes with everything that changes the bytes of segments: part of their version.
@@ -54,6 +58,16 @@ pub struct Film {
     /// And of which build: another one makes other bytes.
     pub build: String,
 }
+
+/// A picture of a film, to be shown where the folder has none.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Still {
+    pub source: Source,
+    pub film: Film,
+}
+
+/// A picture is never longer.
+pub const PICTURE_BYTES_MAX: usize = 512 * 1024;
 
 #[derive(Debug, Clone, PartialEq, Eq, Hash, Serialize, Deserialize)]
 pub struct Audio {

@@ -1,7 +1,7 @@
 //! Fills in what depends on the machine or on other keys, so that `config show` prints what is in effect: absolute paths,
 //! the number of workers, sites' names, bursts.
 
-use super::super::raw::{RawCertificate, RawConfig, RawServer, RawSite};
+use super::super::raw::{RawCertificate, RawConfig, RawKind, RawServer, RawSite};
 use std::path::{Path, PathBuf};
 
 /// `folder` is where relative paths start: the configuration file's own.
@@ -37,8 +37,16 @@ pub fn complete(raw: &mut RawConfig, folder: &Path) {
         }
         origin.tls.ca.iter_mut().for_each(absolute);
         origin.folders.iter_mut().for_each(absolute);
+        origin.index.iter_mut().for_each(absolute);
     }
     raw.cache.disk.0.iter_mut().for_each(|disk| absolute(&mut disk.path));
+    // Who lets the cache survive a restart wants as much for what is known of films.
+    if let Some(disk) = raw.cache.disk.0.first().filter(|disk| !disk.path.is_empty()) {
+        let beside = Path::new(&disk.path).join("library").to_string_lossy().into_owned();
+        for origin in raw.origins.values_mut().filter(|origin| origin.kind == RawKind::Library) {
+            origin.index.get_or_insert_with(|| beside.clone());
+        }
+    }
     raw.log.access.file.iter_mut().for_each(absolute);
     raw.transcode.program.iter_mut().for_each(absolute);
     let cores = std::thread::available_parallelism().map_or(1, usize::from);

@@ -22,7 +22,7 @@ const HTTP_KEYS: [&str; 11] = [
     "keepalive_idle",
 ];
 /// Keys that only a library has.
-const LIBRARY_KEYS: [&str; 2] = ["folders", "rescan_interval"];
+const LIBRARY_KEYS: [&str; 3] = ["folders", "rescan_interval", "index"];
 
 /// Keys that mean nothing for an origin of this kind.
 pub fn keys_of_other_kinds(kind: RawKind) -> &'static [&'static str] {
@@ -79,9 +79,15 @@ impl Builder<'_> {
                         Some("name at least one folder of films"),
                     );
                 }
+                let index = raw.index.as_ref().map(PathBuf::from);
+                if index.iter().any(|index| raw.folders.iter().any(|folder| index.starts_with(folder))) {
+                    let advice = "choose a folder outside; nothing is ever written among the films";
+                    self.error(&at("index"), "the index lies in a folder of films", Some(advice));
+                }
                 OriginKind::Library(LibraryOrigin {
                     folders: raw.folders.iter().map(PathBuf::from).collect(),
                     rescan_interval: raw.rescan_interval.0,
+                    index,
                 })
             }
             RawKind::Http => OriginKind::Http(Box::new(self.http_origin(name, raw))),

@@ -23,6 +23,8 @@ pub struct LibraryOrigin {
     pub folders: Vec<PathBuf>,
     /// How often folders are scanned again.
     pub rescan_interval: Duration,
+    /// The folder of the index; None: what is known of films is forgotten at a restart.
+    pub index: Option<PathBuf>,
 }
 
 /// `kind: http`

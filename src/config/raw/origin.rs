@@ -46,6 +46,11 @@ pub struct RawOrigin {
     /// How often the folders are scanned again. For `kind: library`.
     #[schemars(extend("format" = "positive-time-span"))]
     pub rescan_interval: TimeSpan,
+    /// A folder for what is known of the films, so that a restart need not find it out again; default: `library` in the folder
+    /// of the first `cache.disk`, without a disk none. Never among the films. For `kind: library`.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schemars(extend("format" = "non-empty"))]
+    pub index: Option<String>,
     /// Offer renditions the origin lacks. Accepted with a warning: not built yet.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub add_renditions: Option<serde_json::Value>,
@@ -68,6 +73,7 @@ impl Default for RawOrigin {
             keepalive_idle: TimeSpan::secs(60),
             folders: Vec::new(),
             rescan_interval: TimeSpan::secs(300),
+            index: None,
             add_renditions: None,
         }
     }

@@ -24,20 +24,21 @@ pub fn problem(status: StatusCode, detail: &str) -> Answer {
     response
 }
 
-/// A text with an entity-tag of its own bytes, and 304 where the client has it already.
+/// A text, or what else is small, with an entity-tag of its own bytes, and 304 where the client has it already.
 pub fn text(
     method: &Method,
     headers: &HeaderMap,
-    body: String,
+    body: impl Into<Bytes>,
     content_type: &'static str,
     cache_control: &'static str,
 ) -> Answer {
+    let body = body.into();
     let etag = format!("\"{}\"", hex(&Sha256::digest(&body)[..16]));
     let validators = Validators { etag: Some(&etag), last_modified: None };
     let mut response = match evaluate(method, headers, validators) {
         Outcome::Proceed => Response::new(full(body)),
         Outcome::NotModified => {
-            let mut response = Response::new(full(String::new()));
+            let mut response = Response::new(full(Bytes::new()));
             *response.status_mut() = StatusCode::NOT_MODIFIED;
             response
         }

@@ -1,24 +1,38 @@
 //! The embedded origin (`kind: library`): folders of films, served as plain HTTP/1.1 on a private unix socket, so that the edge
 //! treats it like any other origin: the same pool, cache and metrics, no second way to answer a request.
 //!
-//! - `scan`, `catalog`: folders → titles, and what is known of them.
-//! - `rescan`: keeps the catalog true, by time and by file events.
+//! - `scan`, `catalog`, `search`: folders → titles, and how they are found.
+//! - `rescan`, `share`: keep the catalog true, by time and by file events.
+//! - `index`: what is known of titles, on a disk, over restarts.
+//! - `films`, `findings`, `facts`, `look`: what films are, asked of the sidecar when they are played or when it is quiet.
 //! - `server`, `respond`: connections, and requests → answers.
-//! - `file`, `answer`, `page`: the kinds of answer.
+//! - `file`, `answer`, `list`, `artwork`, `page`: the kinds of answer.
 //! - `streams`: adaptive streams of a film, made by the sidecar.
+//! - `status`, `fill`: how far it is; and all of it at once, for `reelgate scan`.
 //!
 //! Invariants: no file outside the folders is ever opened, whatever a path or a symbolic link says; a promised length is kept or
 //! the connection is aborted; nothing is written to the folders. It knows no sites, no clients and no credentials: those
 //! are the edge's.
 
 mod answer;
+mod artwork;
 mod catalog;
+mod facts;
 mod file;
+mod fill;
+mod films;
+mod findings;
+mod index;
+mod list;
+mod look;
 mod page;
 mod rescan;
 mod respond;
 mod scan;
+mod search;
 mod server;
+mod share;
+mod status;
 mod streams;
 #[cfg(test)]
 mod tests;
@@ -28,13 +42,21 @@ use crate::observe::Metrics;
 use crate::source::Folder;
 use crate::transcode::Client;
 use catalog::Catalog;
+use films::Films;
+use findings::Findings;
+use index::Index;
+use parking_lot::Mutex;
 use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicUsize};
 use std::time::Duration;
 use streams::Streams;
 use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
+
+pub use fill::{Filled, Progress, fill};
+pub use status::{Counts, Status};
 
 /// How long a request waits for the first scan before it gets 503.
 const FIRST_SCAN_WAIT: Duration = Duration::from_secs(10);
@@ -56,8 +78,32 @@ struct State {
     /// None until the first scan is done.
     catalog: watch::Sender<Option<Arc<Catalog>>>,
     metrics: Arc<Metrics>,
+    index: Arc<Index>,
+    /// The next scan must save what is unchanged too.
+    save_all: AtomicBool,
+    is_scanning: AtomicBool,
+    /// Titles found so far by the running scan, or by the last one.
+    found: AtomicUsize,
+    /// What was wrong with the last scan.
+    trouble: Mutex<Trouble>,
     /// None: films are served as they are only.
-    streams: Option<Streams>,
+    sidecar: Option<Sidecar>,
+}
+
+/// For people; empty: nothing.
+#[derive(Debug, Default)]
+struct Trouble {
+    /// With paths.
+    logged: String,
+    /// Without.
+    told: String,
+}
+
+/// What needs the sidecar.
+#[derive(Debug)]
+struct Sidecar {
+    streams: Streams,
+    films: Arc<Films>,
 }
 
 impl Library {
@@ -73,14 +119,11 @@ impl Library {
     ) -> io::Result<Arc<Self>> {
         tokio::runtime::Handle::try_current().map_err(io::Error::other)?;
         let (listener, socket) = server::Socket::bind(socket)?;
-        let state = Arc::new(State {
-            name: name.to_owned(),
-            folders: settings.folders.iter().map(|path| Arc::new(Folder::new(path))).collect(),
-            catalog: watch::Sender::new(None),
-            streams: transcoder.map(|client| Streams::new(client, name, Arc::clone(&metrics))),
-            metrics,
-        });
+        let state = State::new(name, settings, metrics, transcoder);
         let stop = CancellationToken::new();
+        if let Some(sidecar) = &state.sidecar {
+            tokio::spawn(look::keep_looking(Arc::clone(&state), Arc::clone(&sidecar.films), stop.clone()));
+        }
         tokio::spawn(server::serve(listener, Arc::clone(&state), stop.clone()));
         tokio::spawn(rescan::keep_scanning(Arc::clone(&state), settings.rescan_interval, stop.clone()));
         Ok(Arc::new(Self { state, socket, stop }))
@@ -91,9 +134,14 @@ impl Library {
         self.socket.path()
     }
 
-    /// Resolves once the first scan is done.
+    /// Resolves once there is a list: the index's, or that of the first scan.
     pub async fn scanned(&self) {
         self.state.catalog().await;
+    }
+
+    /// How far it is.
+    pub fn status(&self) -> Status {
+        self.state.status()
     }
 
     /// Removes the socket, closes idle connections and ends scanning. Responses in flight go on to their end: they belong to
@@ -111,6 +159,29 @@ impl Drop for Library {
 }
 
 impl State {
+    fn new(name: &str, settings: &LibraryOrigin, metrics: Arc<Metrics>, transcoder: Option<Arc<Client>>) -> Arc<Self> {
+        let index = Index::new(settings.index.as_deref(), name, &settings.folders, Arc::clone(&metrics));
+        let index = Arc::new(index);
+        let sidecar = transcoder.map(|client| {
+            let findings = Findings::new(Arc::clone(&client), Arc::clone(&index));
+            let films = Films::new(Arc::clone(&client), findings, name, Arc::clone(&metrics));
+            let films = Arc::new(films);
+            Sidecar { streams: Streams::new(client, Arc::clone(&films)), films }
+        });
+        Arc::new(Self {
+            name: name.to_owned(),
+            folders: settings.folders.iter().map(|path| Arc::new(Folder::new(path))).collect(),
+            catalog: watch::Sender::new(None),
+            metrics,
+            index,
+            save_all: AtomicBool::new(false),
+            is_scanning: AtomicBool::new(false),
+            found: AtomicUsize::new(0),
+            trouble: Mutex::default(),
+            sidecar,
+        })
+    }
+
     /// The newest catalog, as soon as there is one.
     async fn catalog(&self) -> Arc<Catalog> {
         let mut changes = self.catalog.subscribe();

@@ -3,21 +3,23 @@
 //! | path | answer | fresh for |
 //! |---|---|---|
 //! | `/`, `/watch/{id}` | pages | `no-cache` |
-//! | `/titles.json`, `?q=` | titles by name | 5 s |
+//! | `/titles.json`, `?q=` | titles by name, see `list` | 5 s |
+//! | `/t/{id}/title.json` | one of them | 5 s |
 //! | `/t/{id}/file` | the film file | 1 h |
-//! | `/t/{id}/poster.jpg` | the picture beside it | 1 h |
+//! | `/t/{id}/poster.jpg` | a picture, see `artwork` | 1 h |
 //! | `/t/{id}/master.m3u8` … of a film | see `streams` | |
 //! | `/t/{id}/…` of an HLS title | its files | playlists 60 s, or 1 s within a minute of a change; others 1 h |
 //!
 //! Freshness is explicit, so that the edge keeps the answers; validators are strong, so that checking again costs nothing. Errors
 //! are problems and never kept.
 
-use super::answer::{Answer, problem, text};
-use super::catalog::{Catalog, Kind, Title};
+use super::answer::{Answer, problem};
+use super::artwork::{self, posters};
+use super::catalog::{Kind, Title};
 use super::file::{self, OpenFile};
 use super::scan::is_hidden;
 use super::streams::Streams;
-use super::{FIRST_SCAN_WAIT, State, page};
+use super::{FIRST_SCAN_WAIT, State, list, page};
 use crate::http::path::SafePath;
 use crate::media::class::{Class, classify};
 use crate::media::content_type;
@@ -26,7 +28,7 @@ use ::http::request::Parts;
 use ::http::{HeaderValue, Method, Request, StatusCode, header};
 use std::ffi::OsStr;
 use std::io;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
@@ -36,7 +38,6 @@ const FRESH_PLAYLIST: &str = "public, max-age=60";
 const FRESH_GROWING_PLAYLIST: &str = "public, max-age=1";
 /// A playlist that did not change for this long is taken for finished.
 const GROWING: Duration = Duration::from_secs(60);
-const FRESH_TITLES: &str = "public, max-age=5";
 
 /// Answers one request; its body, if any, is not read.
 pub async fn respond<B>(state: &State, request: Request<B>) -> Answer {
@@ -60,7 +61,7 @@ pub async fn respond<B>(state: &State, request: Request<B>) -> Answer {
     let query = query_value(request.uri.query(), "q");
     match segments.as_slice() {
         [] => page::index(method, headers, &catalog.search(query.as_deref()), query.as_deref()),
-        ["titles.json"] => titles(&request, &catalog, query.as_deref()),
+        ["titles.json"] => list::titles(&request, &catalog),
         ["watch", id] => match catalog.get(id) {
             Some(title) => page::watch(method, headers, title, open(title, posters(title)).await.is_ok()),
             None => no_title(),
@@ -77,34 +78,15 @@ fn no_title() -> Answer {
     problem(StatusCode::NOT_FOUND, "no title has this id: see /titles.json")
 }
 
-fn titles(request: &Parts, catalog: &Catalog, query: Option<&str>) -> Answer {
-    #[derive(serde::Serialize)]
-    struct Listed<'a> {
-        id: &'a str,
-        name: &'a str,
-        duration_s: Option<f64>,
-        kind: Kind,
-        bytes: Option<u64>,
-    }
-    let titles = catalog.search(query).into_iter().map(|title| Listed {
-        id: &title.id,
-        name: &title.name,
-        duration_s: title.duration_s,
-        kind: title.kind,
-        bytes: title.bytes,
-    });
-    let body = serde_json::json!({ "titles": titles.collect::<Vec<_>>() }).to_string();
-    text(&request.method, &request.headers, body, "application/json", FRESH_TITLES)
-}
-
 /// What lies under `/t/{id}/`.
 async fn of_title(state: &State, request: &Parts, title: &Arc<Title>, rest: &[&str]) -> Answer {
     let candidates = match (title.kind, rest) {
+        (_, ["title.json"]) => return list::details(state, request, title),
         (_, ["poster.jpg"]) => posters(title),
         (Kind::File, ["file"]) => vec![title.path.clone()],
         (Kind::File, rest) if Streams::are_at(rest) => {
-            return match &state.streams {
-                Some(streams) => streams.answer(request, title, rest).await,
+            return match &state.sidecar {
+                Some(sidecar) => sidecar.streams.answer(request, title, rest).await,
                 None => problem(
                     StatusCode::NOT_FOUND,
                     "no renditions are made of films here (`transcode` is off, or ffmpeg is missing): play its `file`",
@@ -125,6 +107,9 @@ async fn of_title(state: &State, request: &Parts, title: &Arc<Title>, rest: &[&s
             let cache_control = cache_control(&name, &file);
             file::answer(&request.method, &request.headers, file, content_type::of_name(&name), cache_control)
         }
+        Err(error) if error.kind() == io::ErrorKind::NotFound && rest == ["poster.jpg"] => {
+            artwork::made(state, request, title).await
+        }
         Err(error) if error.kind() == io::ErrorKind::NotFound => {
             problem(StatusCode::NOT_FOUND, "this title has no such file")
         }
@@ -133,16 +118,6 @@ async fn of_title(state: &State, request: &Parts, title: &Arc<Title>, rest: &[&s
             problem(StatusCode::SERVICE_UNAVAILABLE, "the file cannot be read now: see the server's log")
         }
     }
-}
-
-/// Where a title's picture may lie, the most particular first.
-fn posters(title: &Title) -> Vec<PathBuf> {
-    let beside = match title.kind {
-        Kind::Hls => title.path.as_path(),
-        Kind::File => title.path.parent().unwrap_or(Path::new("")),
-    };
-    let own = (title.kind == Kind::File).then(|| title.path.with_extension("jpg"));
-    own.into_iter().chain(["poster.jpg", "folder.jpg"].map(|name| beside.join(name))).collect()
 }
 
 /// The first of a title's files that exists.
@@ -171,7 +146,7 @@ fn cache_control(name: &str, file: &OpenFile) -> &'static str {
 }
 
 /// The value of a query's parameter, as a form sends it (WHATWG URL, application/x-www-form-urlencoded).
-fn query_value(query: Option<&str>, name: &str) -> Option<String> {
+pub fn query_value(query: Option<&str>, name: &str) -> Option<String> {
     let mut pairs = query?.split('&').map(|pair| pair.split_once('=').unwrap_or((pair, "")));
     let (_, value) = pairs.find(|(key, _)| *key == name)?;
     let spaced = value.replace('+', " ");

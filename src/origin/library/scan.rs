@@ -2,13 +2,16 @@
 //!
 //! Invariants: hidden files and folders are not seen; linked folders are not entered (no rounds, no way out); a linked film
 //! counts only where [`Folder::open`] can open it. Bounded in entries and depth; folders are entered in name order, so that
-//! a scan cut short by a limit finds nearly the same titles each time.
+//! a scan cut short by a limit finds nearly the same titles each time. Of a file only a few headers are read, and of an unchanged
+//! one nothing. What is found is given on in batches, so that a scan that is cut off has not been for nothing.
 
 use super::catalog::{Catalog, Kind, Title, title_id};
+use super::facts::rounded;
 use crate::http::path::SafePath;
 use crate::media::class::{Class, classify};
 use crate::media::{hls, mp4};
 use crate::source::{Folder, Stamp};
+use arc_swap::ArcSwap;
 use std::ffi::{OsStr, OsString};
 use std::fs::{self, File};
 use std::io::{self, Read};
@@ -16,12 +19,16 @@ use std::os::unix::ffi::OsStrExt;
 use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::time::{Duration, Instant};
 use tokio_util::sync::CancellationToken;
 
 /// Entries (files and folders) looked at in one scan of all folders. The files of an HLS title do not count.
 pub const ENTRIES_MAX: usize = 100_000;
 /// Folders within folders.
 pub const DEPTH_MAX: usize = 16;
+/// Titles in a batch: what a scan that is cut off may lose.
+const BATCH: usize = 500;
 /// A longer playlist is not read for its duration.
 const PLAYLIST_BYTES_MAX: u64 = 8 * 1024 * 1024;
 
@@ -37,26 +44,52 @@ pub struct Scan {
     pub unreadable: Vec<(PathBuf, io::Error)>,
 }
 
-/// Scans all folders. What `previous` knows of an unchanged file is not read again. None: cancelled.
-pub fn scan(folders: &[Arc<Folder>], previous: &Catalog, cancelled: &CancellationToken) -> Option<Scan> {
-    let mut scanner =
-        Scanner { previous, titles: Vec::new(), entries_left: ENTRIES_MAX, limit_reached: false, cancelled };
+/// What a scan works with beside the folders.
+pub struct Work<'a> {
+    /// What is known of an unchanged file there is not read again.
+    pub previous: &'a Catalog,
+    /// Titles so far.
+    pub found: &'a AtomicUsize,
+    /// Takes titles in batches.
+    pub save: &'a dyn Fn(&[Arc<Title>]),
+    /// Also those that are unchanged.
+    pub save_all: bool,
+    /// Takes all that was found so far, now and then.
+    pub so_far: &'a dyn Fn(&[Arc<Title>]),
+    pub so_far_interval: Duration,
+    pub cancelled: &'a CancellationToken,
+}
+
+/// Scans all folders. None: cancelled.
+pub fn scan(folders: &[Arc<Folder>], work: &Work) -> Option<Scan> {
+    work.found.store(0, Ordering::Relaxed);
+    let mut scanner = Scanner {
+        work,
+        titles: Vec::new(),
+        unsaved: Vec::new(),
+        told: Instant::now(),
+        entries_left: ENTRIES_MAX,
+        limit_reached: false,
+    };
     let mut unreadable = Vec::new();
     for folder in folders {
         if let Err(error) = scanner.folder(folder) {
             unreadable.push((folder.path().to_path_buf(), error));
         }
     }
+    (work.save)(&scanner.unsaved);
     let Scanner { titles, limit_reached, .. } = scanner;
-    (!cancelled.is_cancelled()).then(|| Scan { catalog: Catalog::new(titles), limit_reached, unreadable })
+    (!work.cancelled.is_cancelled()).then(|| Scan { catalog: Catalog::new(titles), limit_reached, unreadable })
 }
 
 struct Scanner<'a> {
-    previous: &'a Catalog,
+    work: &'a Work<'a>,
     titles: Vec<Arc<Title>>,
+    unsaved: Vec<Arc<Title>>,
+    /// When all that was found so far was given on last.
+    told: Instant,
     entries_left: usize,
     limit_reached: bool,
-    cancelled: &'a CancellationToken,
 }
 
 struct Entry {
@@ -69,7 +102,7 @@ impl Scanner<'_> {
     fn folder(&mut self, folder: &Arc<Folder>) -> io::Result<()> {
         let mut waiting = vec![(PathBuf::new(), self.entries(folder.path())?)];
         while let Some((relative, entries)) = waiting.pop() {
-            if self.cancelled.is_cancelled() {
+            if self.work.cancelled.is_cancelled() {
                 return Ok(());
             }
             if entries.iter().any(|entry| entry.name == MASTER) && self.hls(folder, &relative) {
@@ -122,7 +155,7 @@ impl Scanner<'_> {
     fn hls(&mut self, folder: &Arc<Folder>, path: &Path) -> bool {
         let Ok(master) = folder.open(&path.join(MASTER)) else { return false };
         let own = path.file_name().or_else(|| folder.path().file_name());
-        self.titles.push(Arc::new(Title {
+        let title = Title {
             id: title_id(folder.path(), path),
             name: own.unwrap_or(OsStr::new("library")).to_string_lossy().into_owned(),
             kind: Kind::Hls,
@@ -131,7 +164,12 @@ impl Scanner<'_> {
             folder: Arc::clone(folder),
             path: path.to_path_buf(),
             stamp: None,
-        }));
+            known: ArcSwap::default(),
+        };
+        match self.work.previous.get(&title.id) {
+            Some(known) if known.is_unchanged(&title) => self.unchanged(known),
+            _ => self.changed(title),
+        }
         true
     }
 
@@ -140,13 +178,13 @@ impl Scanner<'_> {
             return;
         };
         let id = title_id(folder.path(), &path);
-        if let Some(known) = self.previous.get(&id)
+        if let Some(known) = self.work.previous.get(&id)
             && known.stamp == Some(stamp)
         {
-            self.titles.push(Arc::clone(known));
+            self.unchanged(known);
             return;
         }
-        self.titles.push(Arc::new(Title {
+        self.changed(Title {
             id,
             name: path.file_stem().unwrap_or_default().to_string_lossy().into_owned(),
             kind: Kind::File,
@@ -155,7 +193,34 @@ impl Scanner<'_> {
             folder: Arc::clone(folder),
             path,
             stamp: Some(stamp),
-        }));
+            known: ArcSwap::default(),
+        });
+    }
+
+    fn unchanged(&mut self, title: &Arc<Title>) {
+        if self.work.save_all {
+            self.unsaved.push(Arc::clone(title));
+        }
+        self.found(Arc::clone(title));
+    }
+
+    fn changed(&mut self, title: Title) {
+        let title = Arc::new(title);
+        self.unsaved.push(Arc::clone(&title));
+        self.found(title);
+    }
+
+    fn found(&mut self, title: Arc<Title>) {
+        self.titles.push(title);
+        self.work.found.store(self.titles.len(), Ordering::Relaxed);
+        if self.unsaved.len() >= BATCH {
+            (self.work.save)(&self.unsaved);
+            self.unsaved.clear();
+        }
+        if self.told.elapsed() >= self.work.so_far_interval {
+            (self.work.so_far)(&self.titles);
+            self.told = Instant::now();
+        }
     }
 }
 
@@ -197,9 +262,4 @@ fn playlist(file: File) -> Option<String> {
     let mut text = String::new();
     let read = file.take(PLAYLIST_BYTES_MAX + 1).read_to_string(&mut text).ok()?;
     (read as u64 <= PLAYLIST_BYTES_MAX).then_some(text)
-}
-
-/// To milliseconds: more is noise of the sum.
-fn rounded(seconds: f64) -> f64 {
-    (seconds * 1000.0).round() / 1000.0
 }

@@ -9,54 +9,38 @@
 //! The version stands for the file, the recipe and the encoder, so that a segment's bytes are the same whenever it is made, its
 //! entity-tag may be strong before it exists, and segments of two versions of a film never meet in one player.
 //!
-//! Invariants: nothing is kept here but what films are, in memory (a store on disk comes later); a segment that could not be made
-//! whole aborts its connection; without the sidecar the answer is 503 for what the edge has not got.
+//! Invariants: nothing is kept here; a segment that could not be made whole aborts its connection; without the sidecar the answer
+//! is 503 for what the edge has not got.
 
 use super::answer::{self, Answer, full, problem, text};
 use super::catalog::{Title, hex};
+use super::films::{self, Films};
 use super::scan::MASTER;
 use crate::http::precondition::{Outcome, Validators, evaluate};
 use crate::media::ladder::ladder;
 use crate::media::{aac, playlist};
-use crate::observe::Metrics;
 use crate::source::Stamp;
 use crate::transcode::protocol::{Film, Job, RECIPE, Source, Wanted};
 use crate::transcode::{Client, Error};
 use ::http::request::Parts;
 use ::http::{HeaderValue, Method, Response, StatusCode, header};
 use bytes::Bytes;
-use parking_lot::Mutex;
 use sha2::{Digest, Sha256};
-use std::collections::HashMap;
 use std::sync::Arc;
-use tokio::sync::OnceCell;
 
 const FRESH_PLAYLIST: &str = "public, max-age=60";
 const FRESH_SEGMENT: &str = "public, max-age=31536000, immutable";
 const HLS: &str = "application/vnd.apple.mpegurl";
-/// Films whose facts are remembered; one takes a few hundred bytes, and finding them again a third of a second.
-const FILMS_MAX: usize = 4096;
 
 #[derive(Debug)]
 pub struct Streams {
     client: Arc<Client>,
-    /// By title.
-    films: Mutex<HashMap<String, Known>>,
-    /// The library's name: a metric label.
-    origin: String,
-    metrics: Arc<Metrics>,
-}
-
-#[derive(Debug, Clone)]
-struct Known {
-    stamp: Stamp,
-    /// Empty until the first who asked got an answer; an error is why the film cannot be streamed.
-    film: Arc<OnceCell<Result<Arc<Film>, String>>>,
+    films: Arc<Films>,
 }
 
 impl Streams {
-    pub fn new(client: Arc<Client>, origin: &str, metrics: Arc<Metrics>) -> Self {
-        Self { client, films: Mutex::default(), origin: origin.to_owned(), metrics }
+    pub fn new(client: Arc<Client>, films: Arc<Films>) -> Self {
+        Self { client, films }
     }
 
     /// Whether a path below a film's title is one of ours.
@@ -78,10 +62,8 @@ impl Streams {
     }
 
     async fn try_answer(&self, request: &Parts, title: &Title, rest: &[&str]) -> Result<Answer, Error> {
-        // A film file always has one: it is what the scan read.
-        let Some(stamp) = title.stamp else { return Ok(no_such()) };
-        let source = Source { folder: title.folder.path().to_owned(), path: title.path.clone(), stamp };
-        let film = self.film(&title.id, &source).await?;
+        let Some(source) = films::source(title) else { return Ok(no_such()) };
+        let film = self.films.film(title, &source).await?;
         let rungs = ladder(film.width, film.height, &film.grid);
         let version = version(&source.stamp, &film);
         let list = |body| text(&request.method, &request.headers, body, HLS, FRESH_PLAYLIST);
@@ -126,6 +108,7 @@ impl Streams {
     }
 
     async fn piece(&self, wanted: Asked, source: Source, film: Arc<Film>) -> Result<Answer, Error> {
+        let _viewer = self.films.viewer();
         let job = |wanted| Job { source, film: film.as_ref().clone(), wanted };
         Ok(Response::new(match wanted {
             Asked::AudioInit => full(aac::init()),
@@ -139,46 +122,8 @@ impl Streams {
         }))
     }
 
-    /// What a film is: asked once for each version of the file, however many want to know.
-    async fn film(&self, title: &str, source: &Source) -> Result<Arc<Film>, Error> {
-        let known = {
-            let mut films = self.films.lock();
-            match films.get(title).filter(|known| known.stamp == source.stamp) {
-                Some(known) => known.clone(),
-                None => {
-                    let other = if films.len() >= FILMS_MAX { films.keys().next().cloned() } else { None };
-                    other.and_then(|other| films.remove(&other));
-                    let known = Known { stamp: source.stamp, film: Arc::default() };
-                    films.insert(title.to_owned(), known.clone());
-                    known
-                }
-            }
-        };
-        let asked = known.film.get_or_try_init(async || match self.counted("probe", self.client.probe(source).await) {
-            Ok(film) => Ok(Ok(Arc::new(film))),
-            Err(Error::Unfit(reason)) => {
-                tracing::warn!(origin = self.origin, title, reason, "library: a film cannot be streamed");
-                Ok(Err(reason))
-            }
-            Err(error) => Err(error),
-        });
-        asked.await?.clone().map_err(Error::Unfit)
-    }
-
     fn counted<T>(&self, kind: &str, result: Result<T, Error>) -> Result<T, Error> {
-        let outcome = match &result {
-            Ok(_) => "made",
-            Err(Error::Away(_)) => "away",
-            Err(Error::Busy) => "busy",
-            Err(Error::Changed) => "changed",
-            Err(Error::Unfit(_)) => "unfit",
-            Err(Error::Failed(_)) => "failed",
-        };
-        self.metrics.transcode_answers.with_label_values(&[&self.origin, kind, outcome]).inc();
-        if let Err(error @ (Error::Away(_) | Error::Failed(_))) = &result {
-            tracing::warn!(origin = self.origin, kind, %error, "library: no stream");
-        }
-        result
+        self.films.counted(kind, result)
     }
 }
 
@@ -218,7 +163,7 @@ fn no_such() -> Answer {
     problem(StatusCode::NOT_FOUND, "this title has no such stream, or not in this version: read its playlists again")
 }
 
-fn refusal(error: &Error) -> Answer {
+pub fn refusal(error: &Error) -> Answer {
     let (status, detail, retry_after) = match error {
         Error::Away(_) => (StatusCode::SERVICE_UNAVAILABLE, "streams cannot be made just now", "5"),
         Error::Busy => (StatusCode::SERVICE_UNAVAILABLE, "too many streams are being made: try again", "2"),

@@ -69,6 +69,36 @@ async fn a_scan_stops_at_its_depth_and_says_so() {
     assert!(library.metrics.limits_reached.with_label_values(&["library_entries"]).get() > 0);
 }
 
+#[test]
+fn a_scan_gives_on_what_it_finds_in_batches_and_so_far() {
+    let directory = tempfile::tempdir().unwrap();
+    for number in 0..1200 {
+        fs::write(directory.path().join(format!("{number}.mkv")), "film").unwrap();
+    }
+    let folders = [Arc::new(Folder::new(directory.path()))];
+    let (saved, so_far) = (Mutex::new(Vec::new()), Mutex::new(Vec::new()));
+    let (found, cancelled) = (AtomicUsize::new(0), CancellationToken::new());
+    let mut previous = Catalog::default();
+    for (save_all, batches) in [(false, vec![500, 500, 200]), (false, vec![0]), (true, vec![500, 500, 200])] {
+        let scanned = scan::scan(
+            &folders,
+            &scan::Work {
+                previous: &previous,
+                found: &found,
+                save: &|titles| saved.lock().push(titles.len()),
+                save_all,
+                so_far: &|titles| so_far.lock().push(titles.len()),
+                so_far_interval: Duration::ZERO,
+                cancelled: &cancelled,
+            },
+        );
+        previous = scanned.unwrap().catalog;
+        assert_eq!(std::mem::take(&mut *saved.lock()), batches);
+        assert_eq!(std::mem::take(&mut *so_far.lock()), (1..=1200).collect::<Vec<_>>());
+    }
+    assert_eq!(found.into_inner(), 1200);
+}
+
 #[tokio::test]
 async fn a_film_is_served_whole_with_validators() {
     let library = library(|films| fs::write(films.join("film.mkv"), "0123456789").unwrap()).await;

@@ -15,7 +15,7 @@ use std::ops::Range;
 /// keyframe would be missing from a segment.)
 const DEMUXERS: &str = "mov,mp4,m4a,3gp,3g2,mj2,matroska,webm";
 /// Standard input as a file one can seek in; `pipe:` could not.
-const INPUT: &str = "file:/proc/self/fd/0";
+pub const INPUT: &str = "file:/proc/self/fd/0";
 /// AAC frames encoded before the first one kept: the encoder's state has to settle, or each boundary clicks.
 pub const WARM_UP_FRAMES: u64 = 4;
 /// Fragments of half a second: the first leaves while the rest is made.
@@ -34,7 +34,7 @@ pub const ENCODERS: [Encoder; 1] = [Encoder {
     options: &["-preset", "veryfast", "-profile:v", "high", "-bf", "2", "-sc_threshold", "0", "-threads", "1"],
 }];
 
-fn input() -> Vec<String> {
+pub fn input() -> Vec<String> {
     let pixels = (u64::from(SIDE_MAX) * u64::from(SIDE_MAX)).to_string();
     words(&["-protocol_whitelist", "file", "-format_whitelist", DEMUXERS, "-max_pixels", &pixels])
 }
@@ -123,7 +123,7 @@ fn seek(film: &Film, wanted: bool, seconds: f64) -> Vec<String> {
     if wanted && seconds > 0.0 { words(&["-ss", &format!("{seconds:.6}")]) } else { Vec::new() }
 }
 
-fn words(words: &[&str]) -> Vec<String> {
+pub fn words(words: &[&str]) -> Vec<String> {
     words.iter().map(|word| (*word).to_owned()).collect()
 }
 

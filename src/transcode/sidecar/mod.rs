@@ -2,7 +2,7 @@
 //!
 //! - `arguments`: the command lines.
 //! - `child`: one run of a program, within limits.
-//! - `probe`, `segment`: what a film is; one segment, made and checked.
+//! - `probe`, `still`, `segment`: what a film is; a picture of it; one segment, made and checked.
 //! - `jobs`: what runs, who waits.
 //! - `server`: requests → jobs.
 //!
@@ -15,6 +15,7 @@ mod jobs;
 mod probe;
 mod segment;
 mod server;
+mod still;
 
 use clap::Parser;
 use jobs::Jobs;
@@ -30,7 +31,7 @@ use tokio::net::UnixListener;
 use tokio::sync::Semaphore;
 use tracing_subscriber::EnvFilter;
 
-/// Films probed at once: mostly waiting for the disk.
+/// Films probed at once, where fewer segments are made at once than that.
 const PROBES: usize = 2;
 /// And waiting for that, or being probed.
 const PROBES_WAITING_MAX: usize = 64;
@@ -89,7 +90,7 @@ fn run(arguments: Arguments) -> Result<(), String> {
         let server = Server {
             jobs,
             tools,
-            probes: Semaphore::new(PROBES),
+            probes: Semaphore::new(PROBES.max(arguments.jobs.into())),
             probes_waiting_max: Semaphore::new(PROBES_WAITING_MAX),
         };
         tracing::info!(jobs = arguments.jobs, queue = arguments.queue, "transcoder: ready");

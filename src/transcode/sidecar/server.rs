@@ -1,10 +1,11 @@
 //! Requests of the edge → jobs → answers (see [`super::super::protocol`]).
 
-use super::super::protocol::{HEALTH, Job, PROBE, SEGMENT, Source, Wanted};
-use super::child::{Failure, KillOnDrop};
+use super::super::protocol::{BUILD, HEALTH, Job, PICTURE, PROBE, SEGMENT, Source, Still, Wanted};
+use super::child::{Failure, Kill, KillOnDrop};
 use super::jobs::{Jobs, Output, Waiter};
 use super::probe::probe;
 use super::segment::{Tools, open};
+use super::still::still;
 use bytes::Bytes;
 use http::{HeaderValue, Method, Request, Response, StatusCode, header};
 use http_body_util::combinators::UnsyncBoxBody;
@@ -15,6 +16,7 @@ use hyper::service::service_fn;
 use hyper_util::rt::{TokioIo, TokioTimer};
 use serde::de::DeserializeOwned;
 use std::convert::Infallible;
+use std::fs::File;
 use std::io;
 use std::sync::Arc;
 use std::time::Duration;
@@ -78,6 +80,11 @@ async fn respond(server: &Server, request: Request<Incoming>) -> Response<Body> 
     let (head, body) = request.into_parts();
     let outcome = match (head.method, head.uri.path()) {
         (Method::GET, HEALTH) => return answer(StatusCode::NO_CONTENT, ""),
+        (Method::GET, BUILD) => return answer(StatusCode::OK, &server.tools.build),
+        (Method::POST, PICTURE) => match read::<Still>(body).await {
+            Ok(asked) => pictured(server, asked).await,
+            Err(refusal) => Err(refusal),
+        },
         (Method::POST, PROBE) => match read::<Source>(body).await {
             Ok(source) => probed(server, source).await,
             Err(refusal) => Err(refusal),
@@ -107,6 +114,25 @@ async fn read<T: DeserializeOwned>(body: Incoming) -> Result<T, (StatusCode, Str
 }
 
 async fn probed(server: &Server, source: Source) -> Outcome {
+    let film = looked_into(server, source, |tools, open, kill| probe(tools, open, kill)).await?;
+    Ok(answer(StatusCode::OK, &serde_json::to_string(&film).unwrap_or_default()))
+}
+
+async fn pictured(server: &Server, asked: Still) -> Outcome {
+    let Still { source, film } = asked;
+    let made = looked_into(server, source, move |tools, open, kill| still(tools, &film, open, kill)).await?;
+    Ok(Response::new(full(made.into())))
+}
+
+/// Opens a film anew, for each run of a program.
+type Open<'a> = &'a dyn Fn() -> io::Result<File>;
+
+/// Short work on a film, a few at once, within a time. A reason why it failed will stay one.
+async fn looked_into<T: Send + 'static>(
+    server: &Server,
+    source: Source,
+    work: impl FnOnce(&Tools, Open, &Kill) -> Result<T, Failure> + Send + 'static,
+) -> Result<T, (StatusCode, String)> {
     let busy = || (StatusCode::SERVICE_UNAVAILABLE, "too many films are being probed".to_owned());
     let _waiting = server.probes_waiting_max.try_acquire().map_err(|_| busy())?;
     let _slot = server.probes.acquire().await.map_err(|_| busy())?;
@@ -115,7 +141,7 @@ async fn probed(server: &Server, source: Source) -> Outcome {
     let work = tokio::task::spawn_blocking(move || match open(&source) {
         Ok(Some(_)) => {
             let again = || open(&source)?.ok_or_else(|| io::ErrorKind::NotFound.into());
-            Ok(probe(&tools, again, &killing))
+            Ok(work(&tools, &again, &killing))
         }
         Ok(None) => Err((StatusCode::CONFLICT, "the film has changed".to_owned())),
         Err(error) => Err((StatusCode::CONFLICT, format!("the film cannot be opened: {}", error.kind()))),
@@ -124,10 +150,7 @@ async fn probed(server: &Server, source: Source) -> Outcome {
         return Err((StatusCode::UNPROCESSABLE_ENTITY, "its packets could not be read in time".to_owned()));
     };
     match done.map_err(|_| (StatusCode::INTERNAL_SERVER_ERROR, "probing panicked".to_owned()))?? {
-        Ok(film) => {
-            let text = serde_json::to_string(&film).unwrap_or_default();
-            Ok(answer(StatusCode::OK, &text))
-        }
+        Ok(made) => Ok(made),
         Err(Failure::Failed(reason)) => Err((StatusCode::UNPROCESSABLE_ENTITY, reason)),
         Err(Failure::Killed) => Err((StatusCode::INTERNAL_SERVER_ERROR, "probing was ended".to_owned())),
     }

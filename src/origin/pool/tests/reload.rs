@@ -53,7 +53,11 @@ fn other_authorities_in_the_same_file_are_a_change() {
 
 #[tokio::test]
 async fn a_library_that_cannot_listen_is_an_error_that_names_it() {
-    let kind = OriginKind::Library(LibraryOrigin { folders: Vec::new(), rescan_interval: Duration::from_secs(60) });
+    let kind = OriginKind::Library(LibraryOrigin {
+        folders: Vec::new(),
+        rescan_interval: Duration::from_secs(60),
+        index: None,
+    });
     let origin = Arc::new(Origin { name: "films".to_owned(), kind });
     let error = Origins::build(&[origin], None, &Arc::new(Metrics::new()), &nowhere()).unwrap_err().to_string();
     assert!(error.contains("films") && error.contains("library"), "{error}");
@@ -64,7 +68,11 @@ async fn a_library_whose_settings_stay_keeps_its_socket_and_a_changed_one_gets_a
     let sockets = tempfile::tempdir().unwrap();
     let library = |seconds| {
         let rescan_interval = Duration::from_secs(seconds);
-        let kind = OriginKind::Library(LibraryOrigin { folders: vec![sockets.path().to_owned()], rescan_interval });
+        let kind = OriginKind::Library(LibraryOrigin {
+            folders: vec![sockets.path().to_owned()],
+            rescan_interval,
+            index: None,
+        });
         Arc::new(Origin { name: "films".to_owned(), kind })
     };
     let metrics = Arc::new(Metrics::new());

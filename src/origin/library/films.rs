@@ -1,0 +1,204 @@
+//! What films are: asked of the sidecar once for each version of a file, kept (see `findings`), and remembered in memory for those
+//! that are played.
+//!
+//! Invariant: whoever plays comes first: the background (see `look`) waits while segments are asked for.
+
+use super::catalog::Title;
+use super::facts::{Facts, Known};
+use super::findings::{Finding, Findings};
+use super::index::{FILM, now_s};
+use crate::observe::Metrics;
+use crate::source::Stamp;
+use crate::transcode::protocol::{Film, Source};
+use crate::transcode::{Client, Error};
+use bytes::Bytes;
+use parking_lot::Mutex;
+use std::collections::HashMap;
+use std::sync::Arc;
+use std::time::Duration;
+use tokio::sync::{OnceCell, Semaphore};
+use tokio::time::{Instant, timeout};
+
+/// Films remembered in memory; one takes a few hundred bytes, and reading it from the index again a millisecond.
+const FILMS_MAX: usize = 4096;
+/// Pictures made at once, and how long a request waits for its turn: a page of posters must not keep films from playing.
+const PICTURES: usize = 1;
+const PICTURE_WAIT: Duration = Duration::from_secs(20);
+
+#[derive(Debug)]
+pub struct Films {
+    client: Arc<Client>,
+    findings: Findings,
+    /// The library's name: a metric label.
+    origin: String,
+    metrics: Arc<Metrics>,
+    /// By title.
+    remembered: Mutex<HashMap<String, Remembered>>,
+    viewers: Mutex<Viewers>,
+    pictures: Semaphore,
+}
+
+/// Those who wait for a segment.
+#[derive(Debug)]
+struct Viewers {
+    waiting: usize,
+    /// When one of them came or went last; the start counts too, for everybody begins then.
+    changed: Instant,
+}
+
+/// Somebody who waits for a segment.
+#[derive(Debug)]
+pub struct Viewer<'a>(&'a Films);
+
+impl Drop for Viewer<'_> {
+    fn drop(&mut self) {
+        let mut viewers = self.0.viewers.lock();
+        viewers.waiting -= 1;
+        viewers.changed = Instant::now();
+    }
+}
+
+#[derive(Debug, Clone)]
+struct Remembered {
+    stamp: Stamp,
+    /// Empty until the first who asked got an answer.
+    film: Arc<OnceCell<Finding<Arc<Film>>>>,
+}
+
+/// What to ask the sidecar of. None: it is no film file.
+pub fn source(title: &Title) -> Option<Source> {
+    Some(Source { folder: title.folder.path().to_owned(), path: title.path.clone(), stamp: title.stamp? })
+}
+
+impl Films {
+    pub fn new(client: Arc<Client>, findings: Findings, origin: &str, metrics: Arc<Metrics>) -> Self {
+        Self {
+            client,
+            findings,
+            origin: origin.to_owned(),
+            metrics,
+            remembered: Mutex::default(),
+            viewers: Mutex::new(Viewers { waiting: 0, changed: Instant::now() }),
+            pictures: Semaphore::new(PICTURES),
+        }
+    }
+
+    /// Somebody waits for a segment, as long as this is held.
+    pub fn viewer(&self) -> Viewer<'_> {
+        let mut viewers = self.viewers.lock();
+        viewers.waiting += 1;
+        viewers.changed = Instant::now();
+        Viewer(self)
+    }
+
+    /// Whether nobody has waited for a segment for so long.
+    pub fn is_quiet(&self, time: Duration) -> bool {
+        let viewers = self.viewers.lock();
+        viewers.waiting == 0 && viewers.changed.elapsed() >= time
+    }
+
+    /// See [`Findings::build`].
+    pub async fn build(&self) -> Option<Arc<str>> {
+        self.findings.build().await
+    }
+
+    /// What a film is: found out once for each version of the file, however many want to know.
+    pub async fn film(&self, title: &Title, source: &Source) -> Result<Arc<Film>, Error> {
+        let known = {
+            let mut films = self.remembered.lock();
+            match films.get(&title.id).filter(|known| known.stamp == source.stamp) {
+                Some(known) => known.clone(),
+                None => {
+                    let other = if films.len() >= FILMS_MAX { films.keys().next().cloned() } else { None };
+                    other.and_then(|other| films.remove(&other));
+                    let known = Remembered { stamp: source.stamp, film: Arc::default() };
+                    films.insert(title.id.clone(), known.clone());
+                    known
+                }
+            }
+        };
+        let asked = known.film.get_or_try_init(|| self.find_out(title, source));
+        asked.await?.clone().map_err(Error::Unfit)
+    }
+
+    /// What was kept, else what the sidecar says.
+    async fn find_out(&self, title: &Title, source: &Source) -> Result<Finding<Arc<Film>>, Error> {
+        match self.findings.find(&title.id, FILM, &source.stamp).await {
+            Some(finding) => {
+                self.told(title, &finding).await;
+                Ok(finding.map(Arc::new))
+            }
+            None => self.probe(title, source).await,
+        }
+    }
+
+    /// Lists say so from now on.
+    async fn told(&self, title: &Title, finding: &Finding<Film>) {
+        let build = self.build().await.unwrap_or_default();
+        title.known.store(Arc::new(match finding {
+            Ok(film) => match serde_json::to_value(film).ok().and_then(|film| Facts::read(&film)) {
+                Some(facts) => Known::Film { facts, build },
+                None => Known::Nothing,
+            },
+            Err(reason) => Known::Broken { reason: reason.clone(), build, at_s: now_s() },
+        }));
+    }
+
+    /// Asks the sidecar, and keeps what it says.
+    async fn probe(&self, title: &Title, source: &Source) -> Result<Finding<Arc<Film>>, Error> {
+        let probed = match source.stamp.bytes {
+            0 => Err(Error::Unfit("the file is empty".to_owned())),
+            _ => self.counted("probe", self.client.probe(source).await),
+        };
+        let finding = match probed {
+            Ok(film) => {
+                self.findings.build_is(&film.build);
+                Ok(film)
+            }
+            Err(Error::Unfit(reason)) => {
+                let origin = &self.origin;
+                tracing::warn!(origin, title = title.id, reason, "library: a film cannot be streamed");
+                Err(reason)
+            }
+            Err(error) => return Err(error),
+        };
+        self.told(title, &finding).await;
+        self.findings.keep(&title.id, FILM, &source.stamp, &finding).await;
+        Ok(finding.map(Arc::new))
+    }
+
+    /// Looks into a film that nobody waits for.
+    pub async fn look_into(&self, title: &Title) -> Result<(), Error> {
+        let Some(source) = source(title) else { return Ok(()) };
+        // Another process may have found it out meanwhile. That it is broken is an answer too.
+        let _ = self.find_out(title, &source).await?;
+        // What was remembered of it may be older.
+        self.remembered.lock().remove(&title.id);
+        Ok(())
+    }
+
+    /// A picture of a film: JPEG.
+    pub async fn picture(&self, title: &Title, source: &Source) -> Result<Bytes, Error> {
+        let film = self.film(title, source).await?;
+        let turn = timeout(PICTURE_WAIT, self.pictures.acquire()).await;
+        let _turn = turn.ok().and_then(Result::ok).ok_or(Error::Busy)?;
+        self.counted("picture", self.client.picture(source, &film).await)
+    }
+
+    /// Counts an answer of the sidecar, and logs what an operator should know.
+    pub fn counted<T>(&self, kind: &str, result: Result<T, Error>) -> Result<T, Error> {
+        let outcome = match &result {
+            Ok(_) => "made",
+            Err(Error::Away(_)) => "away",
+            Err(Error::Busy) => "busy",
+            Err(Error::Changed) => "changed",
+            Err(Error::Unfit(_)) => "unfit",
+            Err(Error::Failed(_)) => "failed",
+        };
+        self.metrics.transcode_answers.with_label_values(&[&self.origin, kind, outcome]).inc();
+        if let Err(error @ (Error::Away(_) | Error::Failed(_))) = &result {
+            tracing::warn!(origin = self.origin, kind, %error, "library: no stream");
+        }
+        result
+    }
+}

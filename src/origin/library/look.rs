@@ -1,0 +1,101 @@
+//! Looks into films that nobody has played yet, so that lists say what they are, broken ones are known, and playing begins at once.
+//!
+//! Invariants: one film at a time, and only while nobody waits for a segment: the sidecar has a second place for who plays. A film
+//! is looked into once for each version of its file; what fails for the machine's sake is tried again later.
+
+use super::State;
+use super::catalog::{Catalog, Kind, Title};
+use super::films::Films;
+use super::index::now_s;
+use crate::transcode::Error;
+use std::sync::Arc;
+use std::time::Duration;
+use tokio::time::{Instant, sleep};
+use tokio_util::sync::CancellationToken;
+
+/// So long nobody must have asked for a segment.
+const QUIET: Duration = Duration::from_secs(3);
+/// Between looks whether it is quiet, and the first pause where the sidecar has no time.
+const LOOK_INTERVAL: Duration = Duration::from_millis(500);
+const PAUSE_MAX: Duration = Duration::from_secs(60);
+/// Between two lines of progress in the log.
+const TELL_INTERVAL: Duration = Duration::from_secs(30);
+/// Between two counts for the metrics.
+const COUNT_INTERVAL: Duration = Duration::from_secs(1);
+
+pub async fn keep_looking(state: Arc<State>, films: Arc<Films>, stop: CancellationToken) {
+    stop.run_until_cancelled(run(&state, &films)).await;
+}
+
+async fn run(state: &State, films: &Films) {
+    let mut catalogs = state.catalog.subscribe();
+    loop {
+        let catalog = catalogs.borrow_and_update().clone();
+        if let Some(catalog) = catalog {
+            look_into(state, films, &catalog).await;
+        }
+        if catalogs.changed().await.is_err() {
+            return;
+        }
+    }
+}
+
+/// Films of a catalog that somebody should look into.
+pub async fn due(films: &Films, catalog: &Catalog) -> Vec<Arc<Title>> {
+    let (build, now_s) = (films.build().await, now_s());
+    let due = |title: &&Arc<Title>| title.kind == Kind::File && title.known.load().is_due(build.as_deref(), now_s);
+    catalog.titles().iter().filter(due).cloned().collect()
+}
+
+async fn look_into(state: &State, films: &Films, catalog: &Catalog) {
+    quiet(films).await;
+    let due = due(films, catalog).await;
+    let build = films.build().await;
+    let (mut told, mut counted) = (Instant::now(), Instant::now());
+    for (done, title) in due.iter().enumerate() {
+        // Somebody may have played it meanwhile.
+        if title.known.load().is_due(build.as_deref(), now_s()) {
+            patiently(films, title).await;
+        }
+        if counted.elapsed() >= COUNT_INTERVAL {
+            state.count();
+            counted = Instant::now();
+        }
+        if told.elapsed() >= TELL_INTERVAL {
+            let left = due.len() - done - 1;
+            tracing::info!(origin = state.name, done, left, "library: looking into films");
+            told = Instant::now();
+        }
+    }
+    if !due.is_empty() {
+        let counts = state.count();
+        tracing::info!(
+            origin = state.name,
+            looked_into = due.len(),
+            broken = counts.broken,
+            "library: looked into films"
+        );
+    }
+}
+
+async fn quiet(films: &Films) {
+    while !films.is_quiet(QUIET) {
+        sleep(LOOK_INTERVAL).await;
+    }
+}
+
+/// One film, as soon as the sidecar has time.
+async fn patiently(films: &Films, title: &Title) {
+    let mut pause = LOOK_INTERVAL;
+    loop {
+        quiet(films).await;
+        match films.look_into(title).await {
+            Err(Error::Away(_) | Error::Busy) => {
+                sleep(pause).await;
+                pause = (pause * 2).min(PAUSE_MAX);
+            }
+            // Changed: the next scan finds the new version. Failed: the next one tries again.
+            Ok(()) | Err(Error::Changed | Error::Unfit(_) | Error::Failed(_)) => return,
+        }
+    }
+}
