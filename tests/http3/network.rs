@@ -175,9 +175,11 @@ fn what_is_urgent_comes_before_what_is_not() {
     let origin = origin();
     let edge = Edge::of(&origin).tls().set("cache.memory", "64MiB").run();
     edge.get("/big").expect_miss();
-    // The image is asked for first; the segment overtakes it. The same by PRIORITY_UPDATE (stream 4 of a second connection).
+    // The image is asked for first; the segment overtakes it. The same with two lines, the last of which counts, and by
+    // PRIORITY_UPDATE (stream 4 of a connection of its own).
     let update = [&[0x80, 0x0f, 0x07, 0x00, 0x04, 0x04][..], b"u=0"].concat();
-    for (segment, raw) in [(&[("priority", "u=1")][..], None), (&[], Some(update))] {
+    let twice = [("priority", "u=7"), ("priority", "u=1")];
+    for (segment, raw) in [(&twice[1..], None), (&twice[..], None), (&[], Some(update))] {
         let mut talk = Talk::with(&edge).connect("max_data", 64 << 20);
         talk = talk.send("GET", "/big", &[("priority", "u=6, i")], json!({}));
         if let Some(raw) = &raw {

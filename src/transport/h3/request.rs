@@ -61,7 +61,7 @@ impl Request {
                 return self.answer(408, send).await;
             }
         };
-        let said = request.headers.get("priority").map(|field| priority::parse(field.as_bytes()));
+        let said = priority::parse_lines(request.headers.get_all("priority").iter().map(http::HeaderValue::as_bytes));
         let priority = self.shared.control.priorities.open(self.id, said);
         let outcome = self.proxy(request, receiver, Sender::new(send, priority), app).await;
         self.shared.control.priorities.close(self.id);
