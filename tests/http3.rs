@@ -10,3 +10,4 @@ mod limits;
 mod messages;
 mod network;
 mod refusals;
+mod resumption;
