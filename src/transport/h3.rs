@@ -8,6 +8,7 @@
 //! | [`request`] | one request, from its stream to Pingora |
 //! | [`session`] | what Pingora sees of it |
 //! | [`receive`], [`send`] | the two halves of a request's stream |
+//! | [`message`] | what comes on it, as a request; pure |
 //! | [`control`] | SETTINGS, GOAWAY, priorities |
 //! | [`budget`] | what a client may waste |
 //! | [`wire`], [`qpack`], [`huffman`], [`static_table`], [`fields`], [`code`] | frames, fields and errors; pure |
@@ -25,7 +26,11 @@ mod connection;
 mod control;
 mod endpoint;
 mod fields;
+#[cfg(test)]
+#[path = "../../tests/fuzz/h3_streams.rs"]
+mod fuzz;
 mod huffman;
+mod message;
 mod qpack;
 mod receive;
 mod request;
