@@ -62,26 +62,52 @@ const HTTP3: Format = Format {
         &[0x10],
         &[0x80],
     ],
-    change: change_an_integer,
+    change,
 };
 
-/// Where frames begin, their contents, and the lengths between.
-fn frame_seams(input: &[u8]) -> Vec<usize> {
-    let (mut seams, mut at) = (vec![0], 0);
+/// Frames that are whole: where each begins, where its length does, its content, its end.
+fn frames(input: &[u8]) -> Vec<[usize; 4]> {
+    let (mut frames, mut at) = (Vec::new(), 0);
     while let Some((_, kind)) = varint(&input[at..])
         && let Some((length, bytes)) = varint(&input[at + kind..])
+        && let Some(end) = usize::try_from(length).ok().and_then(|length| length.checked_add(at + kind + bytes))
+        && end <= input.len()
     {
-        seams.extend([at + kind, at + kind + bytes]);
-        match usize::try_from(length).ok().and_then(|length| (at + kind + bytes).checked_add(length)) {
-            Some(next) if next <= input.len() => at = next,
-            _ => break,
-        }
-        seams.push(at);
+        frames.push([at, at + kind, at + kind + bytes, end]);
+        at = end;
     }
-    seams
+    frames
 }
 
-/// A frame's type or length becomes another, or is written in more bytes. One whose content was changed gets its right length back.
+fn frame_seams(input: &[u8]) -> Vec<usize> {
+    let frames = frames(input);
+    frames.iter().flat_map(|frame| frame[..3].to_vec()).chain([frames.last().map_or(0, |frame| frame[3])]).collect()
+}
+
+fn change(random: &mut fastrand::Rng, input: &mut Vec<u8>) {
+    if random.bool() { change_a_content(random, input) } else { change_an_integer(random, input) }
+}
+
+/// Fields of a frame are left out, doubled or put in, and its length is right again.
+fn change_a_content(random: &mut fastrand::Rng, input: &mut Vec<u8>) {
+    let frames = frames(input);
+    let Some([_, length, content, end]) = frames.get(random.usize(..frames.len().max(1))).copied() else { return };
+    let mut changed = input[content..end].to_vec();
+    let (one, other) = (random.usize(..=changed.len()), random.usize(..=changed.len()));
+    let part = one.min(other)..one.max(other);
+    let new = match random.u8(..3) {
+        0 => Vec::new(),
+        1 => changed[part.clone()].repeat(random.usize(2..40)),
+        _ => [&changed[part.clone()], HTTP3.pieces[random.usize(..HTTP3.pieces.len())]].concat(),
+    };
+    drop(changed.splice(part, new));
+    let mut put = Vec::new();
+    put_varint(&mut put, changed.len() as u64);
+    put.extend(changed);
+    drop(input.splice(length..end, put));
+}
+
+/// A frame's type or length becomes another, or is written in more bytes.
 fn change_an_integer(random: &mut fastrand::Rng, input: &mut Vec<u8>) {
     let seams = frame_seams(input);
     let at = seams[random.usize(..seams.len())];
