@@ -5,7 +5,6 @@
 mod browser;
 mod client;
 mod drain;
-mod fuzz;
 mod limits;
 mod messages;
 mod network;

@@ -80,19 +80,6 @@ impl Mutator {
         input
     }
 
-    /// Where to cut an input into pieces, as a network might.
-    pub fn cuts<'a>(&mut self, input: &'a [u8]) -> Vec<&'a [u8]> {
-        let mut rest = input;
-        let mut pieces = Vec::new();
-        while !rest.is_empty() {
-            let most = if self.random.bool() { 3 } else { rest.len() };
-            let (piece, after) = rest.split_at(self.random.usize(1..=most.min(rest.len())));
-            pieces.push(piece);
-            rest = after;
-        }
-        pieces
-    }
-
     fn pick<'a>(&mut self, pool: &'a [Vec<u8>]) -> &'a Vec<u8> {
         &pool[self.random.usize(..pool.len())]
     }
@@ -115,16 +102,5 @@ impl Mutator {
     fn range(&mut self, input: &[u8]) -> Range<usize> {
         let (one, other) = (self.place(input), self.place(input));
         one.min(other)..one.max(other)
-    }
-}
-
-/// Says which input it was, should what it is tried on panic.
-pub struct Tried<'a>(pub &'a [u8]);
-
-impl Drop for Tried<'_> {
-    fn drop(&mut self) {
-        if std::thread::panicking() {
-            eprintln!("with this input: {}", self.0.escape_ascii());
-        }
     }
 }
