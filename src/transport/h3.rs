@@ -3,7 +3,9 @@
 //!
 //! | part | what it does |
 //! |---|---|
-//! | [`endpoint`] | the UDP socket, who may come in, limits of QUIC |
+//! | [`endpoint`] | who may come in, limits of QUIC |
+//! | [`sockets`] | several sockets on one address, and clients that move |
+//! | [`congestion`] | how fast it sends |
 //! | [`connection`] | one connection: its streams, silence, a drain |
 //! | [`request`] | one request, from its stream to Pingora |
 //! | [`session`] | what Pingora sees of it |
@@ -22,6 +24,7 @@
 
 mod budget;
 mod code;
+mod congestion;
 mod connection;
 mod control;
 mod endpoint;
@@ -36,6 +39,7 @@ mod receive;
 mod request;
 mod send;
 mod session;
+mod sockets;
 mod static_table;
 mod wire;
 

@@ -46,6 +46,22 @@ fn a_client_that_moves_mid_download_gets_the_rest() {
     edge.expect_metric("reelgate_connections_accepted_total", &[("transport", "quic")], 1.0);
 }
 
+#[test]
+fn a_client_that_comes_out_at_another_socket_of_the_listener_keeps_its_connection() {
+    let origin = origin();
+    let edge = Edge::of(&origin).tls().set("workers", 4).run();
+    // Which socket a port leads to is the kernel's affair: after twelve moves, hardly ever always the first.
+    let talk = Talk::with(&edge).connect("max_stream_data", 131_072).send("GET", "/big", &[], json!({}));
+    let moves = (1..=12).fold(talk, |talk, turn| {
+        talk.step(json!({"do": "bytes", "bytes": turn * 300_000})).step(json!({"do": "move"}))
+    });
+    let told = moves.end().get("/").run();
+    let sum: String = Sha256::digest(pattern(8 << 20)).iter().map(|byte| format!("{byte:02x}")).collect();
+    assert_eq!(told.stream(0).expect(200).sha256(), sum);
+    told.stream(1).expect(200);
+    edge.expect_metric("reelgate_connections_accepted_total", &[("transport", "quic")], 1.0);
+}
+
 /// A stretch of network between a client and the edge, for one client; `passes` sees the size of each packet to the client.
 fn relay(edge: std::net::SocketAddr, passes: impl Fn(usize) -> bool + Send + 'static) -> std::net::SocketAddr {
     let towards_client = UdpSocket::bind("127.0.0.1:0").expect("a socket");

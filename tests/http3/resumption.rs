@@ -108,7 +108,7 @@ fn early_requests_of_quinn_are_refused_and_answered_after_the_handshake() {
         honest.close(0x100_u32.into(), b"");
 
         tickets.says_early.store(true, Ordering::Relaxed);
-        let (connection, accepted) = connect().into_0rtt().ok().expect("the ticket seems to allow early data");
+        let (connection, accepted) = connect().into_0rtt().expect("the ticket seems to allow early data");
         // :method POST, :scheme https, :authority localhost, :path /, whole in the first flight.
         let head = [&[0x01, 0x10, 0x00, 0x00, 0xd4, 0xd7, 0x50, 0x09][..], b"localhost", &[0xc1]].concat();
         let (mut send, mut receive) = connection.open_bi().await.expect("a stream");
