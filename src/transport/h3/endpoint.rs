@@ -15,7 +15,7 @@ use crate::transport::serve::Context;
 use crate::transport::tls;
 use parking_lot::Mutex;
 use pingora_core::apps::HttpServerApp;
-use quinn::{EndpointConfig, IdleTimeout, Runtime, ServerConfig, TransportConfig, VarInt};
+use quinn::{AckFrequencyConfig, EndpointConfig, IdleTimeout, Runtime, ServerConfig, TransportConfig, VarInt};
 use ring::hmac;
 use ring::rand::{SecureRandom, SystemRandom};
 use sha2::{Digest, Sha256};
@@ -33,6 +33,9 @@ const STREAM_WINDOW_BYTES: u32 = 1 << 20;
 const CONNECTION_WINDOW_BYTES: u32 = 4 << 20;
 /// What one connection may hold of its answers until the client has acknowledged it.
 const SEND_WINDOW_BYTES: u64 = 4 << 20;
+/// Packets a client may leave unacknowledged, where it can be told so (draft-ietf-quic-ack-frequency): one of ours for every second
+/// packet costs us more than the packets do. The first flight (ten packets) is still acknowledged twice.
+const UNACKNOWLEDGED_MAX: u32 = 4;
 /// Control, two of QPACK, and a few nobody knows.
 const OTHER_STREAMS_AT_ONCE: u32 = 16;
 /// How often we ask whether a silent client with an open connection is still there.
@@ -206,6 +209,8 @@ impl QuicListener {
 
 fn transport(limits: &Limits) -> TransportConfig {
     let mut transport = TransportConfig::default();
+    let mut acknowledgements = AckFrequencyConfig::default();
+    acknowledgements.ack_eliciting_threshold(VarInt::from_u32(UNACKNOWLEDGED_MAX));
     // A client that says nothing at all for so long is gone; requests have deadlines of their own.
     let silence = IdleTimeout::try_from(limits.stall_timeout).unwrap_or(VarInt::MAX.into());
     transport
@@ -215,6 +220,7 @@ fn transport(limits: &Limits) -> TransportConfig {
         .receive_window(VarInt::from_u32(CONNECTION_WINDOW_BYTES))
         .send_window(SEND_WINDOW_BYTES)
         .congestion_controller_factory(congestion::controller())
+        .ack_frequency_config(Some(acknowledgements))
         .max_idle_timeout(Some(silence))
         .keep_alive_interval(Some(KEEP_ALIVE.min(limits.stall_timeout / 2)))
         .datagram_receive_buffer_size(None);
