@@ -5,8 +5,8 @@
 mod browser;
 mod client;
 mod drain;
-mod fuzz;
 mod limits;
 mod messages;
 mod network;
 mod refusals;
+mod resumption;

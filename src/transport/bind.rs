@@ -87,17 +87,23 @@ pub(super) fn tcp(address: SocketAddr, only_v6: bool) -> Result<TcpListener, Bin
     Ok(TcpListener::from_std(socket.into())?)
 }
 
-/// For QUIC. The buffers are asked for; the system gives what it allows (`net.core.rmem_max`).
-pub(super) fn udp(address: SocketAddr, only_v6: bool) -> Result<UdpSocket, BindProblem> {
-    let socket = Socket::new(Domain::for_address(address), Type::DGRAM, Some(Protocol::UDP))?;
-    if address.is_ipv6() {
-        socket.set_only_v6(only_v6)?;
-    }
-    socket.set_recv_buffer_size(UDP_BUFFER_BYTES)?;
-    socket.set_send_buffer_size(UDP_BUFFER_BYTES)?;
-    socket.set_nonblocking(true)?;
-    socket.bind(&address.into())?;
-    Ok(socket.into())
+/// For QUIC, so many on one address. The buffers are asked for; the system gives what it allows (`net.core.rmem_max`).
+pub(super) fn udp(address: SocketAddr, only_v6: bool, sockets: usize) -> Result<Vec<UdpSocket>, BindProblem> {
+    let open = |shared: bool| -> io::Result<UdpSocket> {
+        let socket = Socket::new(Domain::for_address(address), Type::DGRAM, Some(Protocol::UDP))?;
+        if address.is_ipv6() {
+            socket.set_only_v6(only_v6)?;
+        }
+        socket.set_reuse_port(shared)?;
+        socket.set_recv_buffer_size(UDP_BUFFER_BYTES)?;
+        socket.set_send_buffer_size(UDP_BUFFER_BYTES)?;
+        socket.set_nonblocking(true)?;
+        socket.bind(&address.into())?;
+        Ok(socket.into())
+    };
+    // Sharing is with ourselves only: another process on this address would get a part of our packets.
+    drop(open(false)?);
+    Ok((0..sockets).map(|_| open(sockets > 1)).collect::<io::Result<_>>()?)
 }
 
 /// Takes the place of a socket file that nobody listens on.

@@ -3,11 +3,14 @@
 //!
 //! | part | what it does |
 //! |---|---|
-//! | [`endpoint`] | the UDP socket, who may come in, limits of QUIC |
+//! | [`endpoint`] | who may come in, limits of QUIC |
+//! | [`sockets`] | several sockets on one address, and clients that move |
+//! | [`congestion`] | how fast it sends |
 //! | [`connection`] | one connection: its streams, silence, a drain |
 //! | [`request`] | one request, from its stream to Pingora |
 //! | [`session`] | what Pingora sees of it |
 //! | [`receive`], [`send`] | the two halves of a request's stream |
+//! | [`message`] | what comes on it, as a request; pure |
 //! | [`control`] | SETTINGS, GOAWAY, priorities |
 //! | [`budget`] | what a client may waste |
 //! | [`wire`], [`qpack`], [`huffman`], [`static_table`], [`fields`], [`code`] | frames, fields and errors; pure |
@@ -21,16 +24,22 @@
 
 mod budget;
 mod code;
+mod congestion;
 mod connection;
 mod control;
 mod endpoint;
 mod fields;
+#[cfg(test)]
+#[path = "../../tests/fuzz/h3_streams.rs"]
+mod fuzz;
 mod huffman;
+mod message;
 mod qpack;
 mod receive;
 mod request;
 mod send;
 mod session;
+mod sockets;
 mod static_table;
 mod wire;
 

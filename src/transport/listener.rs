@@ -129,12 +129,7 @@ impl Listener {
             tokio::spawn(certificates.watch(CERTIFICATE_INTERVAL, metrics, closing.clone()));
         }
         if let Some(quic) = quic {
-            let (app, shutdown, closing) = (Arc::clone(&app), shutdown.clone(), closing.clone());
-            let place = context.shared.workers.take();
-            place.runtime.clone().spawn(async move {
-                let _place = place;
-                quic.run(app, shutdown, closing).await;
-            });
+            quic.run(&app, &shutdown, &closing);
         }
         let context = Arc::new(context);
         let for_connections = shutdown.clone();

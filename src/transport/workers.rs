@@ -56,6 +56,10 @@ impl Workers {
         Ok(Self { workers, _stop: stop.drop_guard() })
     }
 
+    pub(super) fn threads(&self) -> usize {
+        self.workers.len()
+    }
+
     pub(super) fn take(&self) -> Place {
         let least = self.workers.iter().min_by_key(|worker| worker.connections.load(Ordering::Relaxed));
         let worker = least.expect("there is at least one");

@@ -2,11 +2,14 @@
 
 Standard input: {"address": [ip, port], "patience_s": n, "connect": {…}, "steps": [{"do": …}, …]}
 Standard output: {"streams": [{"status", "fields", "body", "length", "sha256", "ended", "reset", "stopped", "trailers"}, …],
-                  "closed": {"code"} or null, "goaway": [ids], "retried": bool, "largest": datagram, "failed": text or null}
+                  "closed": {"code"} or null, "goaway": [ids], "retried": bool, "largest": datagram, "failed": text or null,
+                  "resumed", "early_sent", "early_accepted", "answered_early": bool}
 
 Steps: send (a request), raw (bytes on a stream: a number, "new" or "uni"), reset, stop, head, bytes, end (wait for the answer's
 head, for so many bytes of it, for its end), closed, goaway (wait for it), stall (no more credit), freeze (neither read nor
 acknowledge), move (another port), sleep_ms (for what leaves no trace).
+With "resume" in "connect", a connection before this one gets a session ticket for it; with "early" the first step goes out as early data
+(0-RTT), whatever the ticket allows.
 Streams are named by their place in the list, in the order they were opened.
 """
 
@@ -21,7 +24,8 @@ from aioquic.asyncio.protocol import QuicConnectionProtocol
 from aioquic.h3.connection import H3_ALPN, H3Connection
 from aioquic.h3.events import DataReceived, HeadersReceived
 from aioquic.quic.configuration import QuicConfiguration
-from aioquic.quic.events import ConnectionTerminated, StopSendingReceived, StreamDataReceived, StreamReset
+from aioquic.quic.events import ConnectionTerminated, HandshakeCompleted, StopSendingReceived, StreamDataReceived, StreamReset
+from aioquic.tls import Epoch
 
 BODY_SHOWN_MAX = 64 * 1024
 
@@ -87,6 +91,9 @@ class Client(QuicConnectionProtocol):
         self.frozen = False
         self.retried = False
         self.largest = 0
+        self.handshake = None
+        self.early_sent = False
+        self.answered_early = False
         self.changed = asyncio.Condition()
 
     def datagram_received(self, data, addr):
@@ -97,9 +104,16 @@ class Client(QuicConnectionProtocol):
         self.largest = max(self.largest, len(data))
         super().datagram_received(data, addr)
 
+    def transmit(self):
+        if self.streams and not self.handshake and (keys := getattr(self._quic, "_cryptos", {}).get(Epoch.ZERO_RTT)):
+            self.early_sent = self.early_sent or keys.send.is_valid()
+        super().transmit()
+
     def quic_event_received(self, event):
         if isinstance(event, ConnectionTerminated):
             self.closed_with = {"code": event.error_code}
+        elif isinstance(event, HandshakeCompleted):
+            self.handshake = event
         elif isinstance(event, StreamReset) and event.stream_id in self.by_id:
             self.by_id[event.stream_id].reset = event.error_code
         elif isinstance(event, StopSendingReceived) and event.stream_id in self.by_id:
@@ -112,6 +126,7 @@ class Client(QuicConnectionProtocol):
             if stream is None:
                 continue
             if isinstance(answer, HeadersReceived):
+                self.answered_early = self.answered_early or self.handshake is None
                 fields = [[name.decode(), value.decode("latin-1")] for name, value in answer.headers]
                 if stream.status is None:
                     stream.status = int(fields[0][1])
@@ -220,6 +235,18 @@ class Client(QuicConnectionProtocol):
         self.transmit()
 
 
+async def ticket(host, port, configuration, patience):
+    """Of a connection that does nothing else."""
+    got = asyncio.get_running_loop().create_future()
+
+    def take(ticket):
+        if not got.done():
+            got.set_result(ticket)
+
+    async with connect(host, port, configuration=configuration, session_ticket_handler=take):
+        return await asyncio.wait_for(got, patience)
+
+
 async def main(program):
     settings = program.get("connect", {})
     configuration = QuicConfiguration(alpn_protocols=settings.get("alpn", H3_ALPN), is_client=True, verify_mode=ssl.CERT_NONE)
@@ -236,7 +263,13 @@ async def main(program):
     client = None
     configuration.idle_timeout = min(configuration.idle_timeout, patience)
     try:
-        async with connect(host, port, configuration=configuration, create_protocol=Client) as client:
+        if settings.get("resume") or settings.get("early"):
+            configuration.session_ticket = await ticket(host, port, configuration, patience)
+        if settings.get("early"):
+            # What a server that takes early data would have written there.
+            configuration.session_ticket.max_early_data_size = 0xFFFFFFFF
+        early = settings.get("early", False)
+        async with connect(host, port, configuration=configuration, create_protocol=Client, wait_connected=not early) as client:
             for step in program["steps"]:
                 await client.step(step, patience)
             # What ends the connection here is us.
@@ -249,6 +282,10 @@ async def main(program):
         told["goaway"] = client.goaway
         told["retried"] = client.retried
         told["largest"] = client.largest
+        told["resumed"] = bool(client.handshake and client.handshake.session_resumed)
+        told["early_sent"] = client.early_sent
+        told["early_accepted"] = bool(client.handshake and client.handshake.early_data_accepted)
+        told["answered_early"] = client.answered_early
     print(json.dumps(told))
 
 

@@ -36,7 +36,7 @@ impl Talk {
         self
     }
 
-    /// A setting of the connection: `name`, `max_data`, `max_stream_data`, `idle_s`, `cafile`.
+    /// A setting of the connection: `name`, `max_data`, `max_stream_data`, `idle_s`, `cafile`, `resume`, `early`.
     pub fn connect(mut self, key: &str, value: impl Into<Value>) -> Self {
         self.connect[key] = value.into();
         self
@@ -153,6 +153,11 @@ impl Told {
 
     pub fn retried(&self) -> bool {
         self.0["retried"] == true
+    }
+
+    /// What it tells of its handshake: `resumed`, `early_sent`, `early_accepted`, `answered_early`.
+    pub fn is(&self, what: &str) -> bool {
+        self.0[what].as_bool().unwrap_or_else(|| panic!("{what}: {self:?}"))
     }
 
     /// Bytes of the largest packet that came.

@@ -46,6 +46,22 @@ fn a_client_that_moves_mid_download_gets_the_rest() {
     edge.expect_metric("reelgate_connections_accepted_total", &[("transport", "quic")], 1.0);
 }
 
+#[test]
+fn a_client_that_comes_out_at_another_socket_of_the_listener_keeps_its_connection() {
+    let origin = origin();
+    let edge = Edge::of(&origin).tls().set("workers", 4).run();
+    // Which socket a port leads to is the kernel's affair: after twelve moves, hardly ever always the first.
+    let talk = Talk::with(&edge).connect("max_stream_data", 131_072).send("GET", "/big", &[], json!({}));
+    let moves = (1..=12).fold(talk, |talk, turn| {
+        talk.step(json!({"do": "bytes", "bytes": turn * 300_000})).step(json!({"do": "move"}))
+    });
+    let told = moves.end().get("/").run();
+    let sum: String = Sha256::digest(pattern(8 << 20)).iter().map(|byte| format!("{byte:02x}")).collect();
+    assert_eq!(told.stream(0).expect(200).sha256(), sum);
+    told.stream(1).expect(200);
+    edge.expect_metric("reelgate_connections_accepted_total", &[("transport", "quic")], 1.0);
+}
+
 /// A stretch of network between a client and the edge, for one client; `passes` sees the size of each packet to the client.
 fn relay(edge: std::net::SocketAddr, passes: impl Fn(usize) -> bool + Send + 'static) -> std::net::SocketAddr {
     let towards_client = UdpSocket::bind("127.0.0.1:0").expect("a socket");
@@ -175,10 +191,13 @@ fn what_is_urgent_comes_before_what_is_not() {
     let origin = origin();
     let edge = Edge::of(&origin).tls().set("cache.memory", "64MiB").run();
     edge.get("/big").expect_miss();
-    // The image is asked for first; the segment overtakes it. The same by PRIORITY_UPDATE (stream 4 of a second connection).
+    // The image is asked for first; the segment overtakes it. The same with two lines, the last of which counts, and by
+    // PRIORITY_UPDATE (stream 4 of a connection of its own).
     let update = [&[0x80, 0x0f, 0x07, 0x00, 0x04, 0x04][..], b"u=0"].concat();
-    for (segment, raw) in [(&[("priority", "u=1")][..], None), (&[], Some(update))] {
-        let mut talk = Talk::with(&edge).connect("max_data", 64 << 20);
+    let twice = [("priority", "u=7"), ("priority", "u=1")];
+    for (segment, raw) in [(&twice[1..], None), (&twice[..], None), (&[], Some(update))] {
+        // The client's credit is what both compete for, so that how fast the path is does not matter.
+        let mut talk = Talk::with(&edge).connect("max_data", 1 << 20);
         talk = talk.send("GET", "/big", &[("priority", "u=6, i")], json!({}));
         if let Some(raw) = &raw {
             talk = talk.raw("control", raw, false);

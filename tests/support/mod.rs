@@ -22,7 +22,7 @@ pub use metrics::Samples;
 pub use nginx::Nginx;
 pub use origin::{Origin, Received};
 pub use patience::{Gate, eventually, free_port, patience, pause, wait_for};
-pub use player::{Answer, Player, Speech, http3_settings, runtime};
+pub use player::{Answer, Player, Speech, http3_settings, http3_settings_with, runtime};
 pub use reply::{Reply, Step};
 
 /// `bytes` bytes that differ at every offset modulo a prime, so that a shifted or mixed body is noticed.

@@ -260,8 +260,14 @@ impl Http3 {
 
 /// For quinn: any certificate, TLS 1.3, windows as those of the HTTP/2 players.
 pub fn http3_settings() -> quinn::ClientConfig {
+    http3_settings_with(|_| {})
+}
+
+/// The same, with other settings of TLS.
+pub fn http3_settings_with(change: impl FnOnce(&mut rustls::ClientConfig)) -> quinn::ClientConfig {
     let mut tls = rustls::ClientConfig::clone(&tls(false));
     tls.alpn_protocols = vec![b"h3".to_vec()];
+    change(&mut tls);
     let crypto = quinn::crypto::rustls::QuicClientConfig::try_from(tls).expect("TLS 1.3 is there");
     let mut settings = quinn::ClientConfig::new(Arc::new(crypto));
     let mut transport = quinn::TransportConfig::default();

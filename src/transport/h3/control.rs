@@ -144,7 +144,17 @@ impl Control {
         if taken { Err(Code::STREAM_CREATION_ERROR) } else { Ok(()) }
     }
 
-    /// A frame of the control stream.
+    /// More of the control stream, whose frames `frames` reads.
+    pub fn read(&self, frames: &mut Frames, bytes: Bytes) -> Result<(), Code> {
+        frames.push(bytes);
+        while let Some(part) = frames.next()? {
+            if let Part::Frame(kind, content) = part {
+                self.frame(kind, &content)?;
+            }
+        }
+        Ok(())
+    }
+
     fn frame(&self, kind: u64, content: &[u8]) -> Result<(), Code> {
         let mut state = self.state.lock();
         if !state.budget.spend(Instant::now()) {
@@ -234,16 +244,7 @@ async fn read_all(stream: &mut RecvStream, control: Arc<Control>) -> Result<(), 
         CONTROL => {
             control.take(kind)?;
             let mut frames = Frames::new(Place::Control);
-            critical(stream, rest, |bytes| {
-                frames.push(bytes);
-                while let Some(part) = frames.next()? {
-                    if let Part::Frame(kind, content) = part {
-                        control.frame(kind, &content)?;
-                    }
-                }
-                Ok(())
-            })
-            .await
+            critical(stream, rest, |bytes| control.read(&mut frames, bytes)).await
         }
         ENCODER => {
             control.take(kind)?;

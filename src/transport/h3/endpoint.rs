@@ -1,11 +1,12 @@
-//! The UDP socket of a listener: bound beside the TCP one, with its certificates; who may come in is decided here, before
+//! The UDP sockets of a listener: bound beside the TCP one, with its certificates; who may come in is decided here, before
 //! anything is spent on a handshake.
 //!
-//! One endpoint reads all packets of its socket and hands them to their connections, which are spread over the workers and send
-//! by themselves. So a client may change its address (RFC 9000, section 9) and still be found; with several sockets on one port
-//! the kernel would send its packets to another of them.
+//! Each worker has an endpoint, with a socket of its own on the listener's address ([`super::sockets`]): it reads packets and hands them
+//! to their connections, which are spread over the workers whichever endpoint they came to, and send by themselves.
 
+use super::congestion;
 use super::connection::{self, Accepted, Handshake};
+use super::sockets::{Group, Ids, Socket};
 use crate::config::{Certificate, Limits, Listen};
 use crate::transport::bind::{self, BindProblem};
 use crate::transport::certificates::Certificates;
@@ -14,10 +15,11 @@ use crate::transport::serve::Context;
 use crate::transport::tls;
 use parking_lot::Mutex;
 use pingora_core::apps::HttpServerApp;
-use quinn::{ConnectionId, ConnectionIdGenerator, EndpointConfig, IdleTimeout, ServerConfig, TransportConfig, VarInt};
+use quinn::{AckFrequencyConfig, EndpointConfig, IdleTimeout, Runtime, ServerConfig, TransportConfig, VarInt};
 use ring::hmac;
 use ring::rand::{SecureRandom, SystemRandom};
 use sha2::{Digest, Sha256};
+use std::io;
 use std::net::{SocketAddr, UdpSocket};
 use std::os::fd::{AsRawFd, RawFd};
 use std::sync::Arc;
@@ -31,6 +33,9 @@ const STREAM_WINDOW_BYTES: u32 = 1 << 20;
 const CONNECTION_WINDOW_BYTES: u32 = 4 << 20;
 /// What one connection may hold of its answers until the client has acknowledged it.
 const SEND_WINDOW_BYTES: u64 = 4 << 20;
+/// Packets a client may leave unacknowledged, where it can be told so (draft-ietf-quic-ack-frequency): one of ours for every second
+/// packet costs us more than the packets do. The first flight (ten packets) is still acknowledged twice.
+const UNACKNOWLEDGED_MAX: u32 = 4;
 /// Control, two of QPACK, and a few nobody knows.
 const OTHER_STREAMS_AT_ONCE: u32 = 16;
 /// How often we ask whether a silent client with an open connection is still there.
@@ -41,11 +46,13 @@ const INCOMING_BYTES_MAX: u64 = 64 << 10;
 const INCOMING_BYTES_MAX_ALL: u64 = 8 << 20;
 /// How long the answer to a Retry counts.
 const RETRY_LIFETIME: Duration = Duration::from_secs(15);
-const CONNECTION_ID_BYTES: usize = 8;
 
 /// See the module. It lives as long as its last connection.
 pub(in crate::transport) struct QuicListener {
-    socket: UdpSocket,
+    sockets: Vec<UdpSocket>,
+    group: Arc<Group>,
+    /// All of them read until the last connection is gone: its client may move, and come out at any socket.
+    endpoints: Mutex<Vec<quinn::Endpoint>>,
     pub(super) local: SocketAddr,
     pub(super) context: Context,
     server: ServerConfig,
@@ -77,8 +84,11 @@ impl QuicListener {
             .max_incoming(INCOMING_MAX)
             .incoming_buffer_size(INCOMING_BYTES_MAX)
             .incoming_buffer_size_total(INCOMING_BYTES_MAX_ALL);
+        let group = Group::new(context.shared.workers.threads());
         Ok(Self {
-            socket: bind::udp(local, only_v6)?,
+            sockets: bind::udp(local, only_v6, group.sockets())?,
+            group,
+            endpoints: Mutex::default(),
             local,
             server,
             reset_key: reset_key(&context.settings),
@@ -89,7 +99,7 @@ impl QuicListener {
     }
 
     pub(super) fn raw_fd(&self) -> RawFd {
-        self.socket.as_raw_fd()
+        self.sockets[0].as_raw_fd()
     }
 
     /// Limits may be swapped at any time; a connection keeps those it was accepted under.
@@ -107,22 +117,48 @@ impl QuicListener {
         config
     }
 
-    /// Accepts until `shutdown` turns true, then no more; connections go on by themselves. To be run on a worker: packets are
-    /// read where it runs.
-    pub async fn run<A>(self, app: Arc<A>, mut shutdown: watch::Receiver<bool>, closing: CancellationToken)
+    /// Accepts on the workers until `shutdown` turns true, then no more; connections go on by themselves. Returns at once.
+    pub fn run<A>(self, app: &Arc<A>, shutdown: &watch::Receiver<bool>, closing: &CancellationToken)
     where
         A: HttpServerApp + Send + Sync + 'static,
     {
-        let endpoint = self.socket.try_clone().and_then(|socket| {
-            let server = self.server_config(&self.context.shared.limits.load_full());
-            let server = ServerConfig::clone(&server);
-            quinn::Endpoint::new(self.endpoint_config(), Some(server), socket, Arc::new(quinn::TokioRuntime))
-        });
-        let endpoint = match endpoint {
+        let listener = Arc::new(self);
+        for number in 0..listener.group.sockets() {
+            let (listener, app) = (Arc::clone(&listener), Arc::clone(app));
+            let (shutdown, closing) = (shutdown.clone(), closing.clone());
+            let place = listener.context.shared.workers.take();
+            place.runtime.clone().spawn(async move {
+                let _place = place;
+                listener.accept(number, app, shutdown, closing).await;
+            });
+        }
+    }
+
+    /// To be called on the worker that is to read.
+    fn open(&self, number: usize) -> io::Result<quinn::Endpoint> {
+        let runtime = quinn::TokioRuntime;
+        let inner = runtime.wrap_udp_socket(self.sockets[number].try_clone()?)?;
+        let socket = Arc::new(Socket::new(inner, Arc::clone(&self.group), number));
+        let server = ServerConfig::clone(&self.server_config(&self.context.shared.limits.load_full()));
+        let config = self.endpoint_config(number);
+        quinn::Endpoint::new_with_abstract_socket(config, Some(server), socket, Arc::new(runtime))
+    }
+
+    async fn accept<A>(
+        self: Arc<Self>,
+        number: usize,
+        app: Arc<A>,
+        mut shutdown: watch::Receiver<bool>,
+        closing: CancellationToken,
+    ) where
+        A: HttpServerApp + Send + Sync + 'static,
+    {
+        let endpoint = match self.open(number) {
             Ok(endpoint) => endpoint,
             Err(error) => return tracing::error!(listener = %self.local, %error, "HTTP/3 cannot be served"),
         };
-        let listener = Arc::new(self);
+        self.endpoints.lock().push(endpoint.clone());
+        let listener = self;
         loop {
             let incoming = tokio::select! {
                 biased;
@@ -163,15 +199,18 @@ impl QuicListener {
             || self.context.shared.slots.open_of(address) >= limits.connections_per_address_max / 2
     }
 
-    fn endpoint_config(&self) -> EndpointConfig {
+    fn endpoint_config(&self, socket: usize) -> EndpointConfig {
         let mut config = EndpointConfig::new(Arc::new(hmac::Key::new(hmac::HMAC_SHA256, &self.reset_key)));
-        config.cid_generator(|| Box::new(RandomIds(SystemRandom::new())));
+        let sockets = self.group.sockets();
+        config.cid_generator(move || Box::new(Ids { random: SystemRandom::new(), socket, sockets }));
         config
     }
 }
 
 fn transport(limits: &Limits) -> TransportConfig {
     let mut transport = TransportConfig::default();
+    let mut acknowledgements = AckFrequencyConfig::default();
+    acknowledgements.ack_eliciting_threshold(VarInt::from_u32(UNACKNOWLEDGED_MAX));
     // A client that says nothing at all for so long is gone; requests have deadlines of their own.
     let silence = IdleTimeout::try_from(limits.stall_timeout).unwrap_or(VarInt::MAX.into());
     transport
@@ -180,6 +219,8 @@ fn transport(limits: &Limits) -> TransportConfig {
         .stream_receive_window(VarInt::from_u32(STREAM_WINDOW_BYTES))
         .receive_window(VarInt::from_u32(CONNECTION_WINDOW_BYTES))
         .send_window(SEND_WINDOW_BYTES)
+        .congestion_controller_factory(congestion::controller())
+        .ack_frequency_config(Some(acknowledgements))
         .max_idle_timeout(Some(silence))
         .keep_alive_interval(Some(KEEP_ALIVE.min(limits.stall_timeout / 2)))
         .datagram_receive_buffer_size(None);
@@ -205,26 +246,4 @@ fn reset_key(settings: &Listen) -> [u8; 32] {
         }
     }
     hash.finalize().into()
-}
-
-/// Connection IDs nobody can guess or tell apart. (quinn's own carry a mark of their process, and it would ignore those of one
-/// before it instead of resetting them.)
-struct RandomIds(SystemRandom);
-
-impl ConnectionIdGenerator for RandomIds {
-    fn generate_cid(&mut self) -> ConnectionId {
-        let mut id = [0; CONNECTION_ID_BYTES];
-        if self.0.fill(&mut id).is_err() {
-            fastrand::fill(&mut id);
-        }
-        ConnectionId::new(&id)
-    }
-
-    fn cid_len(&self) -> usize {
-        CONNECTION_ID_BYTES
-    }
-
-    fn cid_lifetime(&self) -> Option<Duration> {
-        None
-    }
 }

@@ -4,6 +4,7 @@ use super::code::{Broken, Code};
 use super::connection::Shared;
 use super::control::stream_priority;
 use super::fields;
+use super::message::Message;
 use super::receive::{Ended, Receiver};
 use super::send::Sender;
 use super::session::{Parts, Session};
@@ -48,7 +49,7 @@ impl Request {
         let limits = &self.shared.limits;
         let _held = self.shared.listener.context.shared.lifecycle.hold();
         let frame_bytes_max = limits.header_bytes_max.max(FRAME_BYTES_LEAST) as u64;
-        let mut receiver = Receiver::new(receive, limits.header_bytes_max, frame_bytes_max);
+        let mut receiver = Receiver::new(receive, Message::new(limits.header_bytes_max, frame_bytes_max));
         let head = async {
             let _turn = self.shared.heads.acquire().await;
             receiver.head().await
@@ -61,7 +62,7 @@ impl Request {
                 return self.answer(408, send).await;
             }
         };
-        let said = request.headers.get("priority").map(|field| priority::parse(field.as_bytes()));
+        let said = priority::parse_lines(request.headers.get_all("priority").iter().map(http::HeaderValue::as_bytes));
         let priority = self.shared.control.priorities.open(self.id, said);
         let outcome = self.proxy(request, receiver, Sender::new(send, priority), app).await;
         self.shared.control.priorities.close(self.id);

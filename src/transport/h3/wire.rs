@@ -40,7 +40,7 @@ pub fn put_varint(out: &mut impl BufMut, value: u64) {
     }
 }
 
-/// What is read: a frame's whole content, or a part of a DATA frame's.
+/// What is read: a frame's whole content, or a part of a DATA frame's (nothing: of an empty one).
 #[derive(Debug, PartialEq, Eq)]
 pub enum Part {
     Frame(u64, Bytes),
@@ -90,6 +90,16 @@ impl Frames {
         self.input.is_empty() && self.head.is_empty() && matches!(self.state, State::Head)
     }
 
+    /// Bytes kept, of a frame that is not whole, and not read yet.
+    #[cfg(test)]
+    pub fn held(&self) -> usize {
+        let content = match &self.state {
+            State::Whole { content, .. } => content.capacity(),
+            _ => 0,
+        };
+        self.head.len() + self.input.len() + content
+    }
+
     /// The next part; None: more input is needed. An error ends the connection.
     pub fn next(&mut self) -> Result<Option<Part>, Code> {
         loop {
@@ -97,6 +107,10 @@ impl Frames {
                 State::Head => {
                     let Some((kind, length)) = self.read_head() else { return Ok(None) };
                     self.state = self.begin(kind, length)?;
+                    if matches!(self.state, State::Data { left: 0 }) {
+                        self.state = State::Head;
+                        return Ok(Some(Part::Data(Bytes::new())));
+                    }
                 }
                 State::Whole { kind, left, content } => {
                     let take = (*left).min(self.input.len());
