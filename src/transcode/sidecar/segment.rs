@@ -2,19 +2,19 @@
 
 use super::super::find_program;
 use super::super::protocol::{Film, Job, Source, Wanted};
-use super::arguments::{self, ENCODERS, Encoder, WARM_UP_FRAMES};
+use super::arguments::{self, ENCODERS, Encoder};
 use super::child::{Failure, Kill, run};
 use super::jobs::Output;
-use crate::media::aac;
 use crate::media::fragment::{Check, Piece, Splitter, Wrong, avc_profile};
 use crate::media::ladder::{Rung, ladder};
-use crate::media::playlist::AUDIO_BITS_PER_S;
 use crate::source::{Folder, Stamp};
 use bytes::Bytes;
 use std::fs::File;
 use std::io;
 use std::path::PathBuf;
 use tokio::sync::watch;
+
+mod audio;
 
 /// Bytes of a segment beside its peak rate: boxes, and what rate control misses on the hardest pictures.
 const SPARE_BYTES: usize = 1 << 20;
@@ -73,26 +73,10 @@ pub fn make(tools: &Tools, job: &Job, kill: &Kill, sink: &Sink) -> Result<(), Fa
     let failed = |why: &str| Failure::Failed(why.to_owned());
     let film = open(&job.source).map_err(|error| failed(&format!("the film cannot be opened: {}", error.kind())))?;
     let film = film.ok_or_else(|| failed("the film has changed"))?;
-    let beyond = || failed("the title has no such segment");
     match &job.wanted {
         Wanted::Init { rung } => video(tools, &job.film, rung, 0, film, kill, sink),
         Wanted::Video { rung, segment } => video(tools, &job.film, rung, *segment, film, kill, sink),
-        Wanted::Audio { segment } => {
-            let frames = job.film.grid.audio_frames_of(*segment).ok_or_else(beyond)?;
-            let audio = job.film.audio.as_ref().ok_or_else(beyond)?;
-            let wanted = usize::try_from(frames.end - frames.start).map_err(|_| beyond())?;
-            let skipped = WARM_UP_FRAMES as usize + 1;
-            let bytes_max = (wanted + skipped + 2) * (AUDIO_BITS_PER_S as usize / 8);
-            let mut adts = Vec::new();
-            run(&tools.ffmpeg, &arguments::audio(&job.film, audio, &frames), film, kill, |bytes| {
-                adts.extend_from_slice(bytes);
-                if adts.len() > bytes_max { Err(Wrong::TooLong.to_string()) } else { Ok(()) }
-            })?;
-            let all = aac::adts_frames(&adts).ok_or_else(|| failed("the output is no AAC as asked for"))?;
-            let kept = all.get(skipped..skipped + wanted).ok_or_else(|| failed(&Wrong::FrameCount.to_string()))?;
-            sink.fragment(aac::fragment(frames.start, kept));
-            Ok(())
-        }
+        Wanted::Audio { segment } => audio::make(tools, &job.film, *segment, film, kill, sink),
     }
 }
 
