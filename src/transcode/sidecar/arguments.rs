@@ -9,8 +9,10 @@ use crate::media::ladder::{Rung, SIDE_MAX};
 use std::ops::Range;
 
 mod audio;
+mod text;
 
-pub use audio::{WARM_UP_FRAMES, audio};
+pub use audio::{WARM_UP_FRAMES, audio, silence};
+pub use text::{text, text_file};
 
 /// Demuxers that may read a film, by ffmpeg's names: those that seek to keyframes. (MPEG-TS does not: what comes before the next
 /// keyframe would be missing from a segment.)
@@ -34,8 +36,12 @@ pub const ENCODERS: [Encoder; 1] = [Encoder {
 }];
 
 fn input() -> Vec<String> {
+    input_as(DEMUXERS)
+}
+
+fn input_as(demuxers: &str) -> Vec<String> {
     let pixels = (u64::from(SIDE_MAX) * u64::from(SIDE_MAX)).to_string();
-    words(&["-protocol_whitelist", "file", "-format_whitelist", DEMUXERS, "-max_pixels", &pixels])
+    words(&["-protocol_whitelist", "file", "-format_whitelist", demuxers, "-max_pixels", &pixels])
 }
 
 /// Streams of a film.
@@ -45,9 +51,13 @@ pub fn streams() -> Vec<String> {
                    stream_tags=language:stream_side_data=rotation";
     let mut arguments = words(&["-hide_banner", "-v", "error"]);
     arguments.extend(input());
-    arguments.extend(words(&["-show_entries", entries, "-of", "json", INPUT]));
+    arguments.extend(words(&["-show_entries", entries, "-show_entries", TRACKS, "-of", "json", INPUT]));
     arguments
 }
+
+/// What is asked of audio and subtitles, beside that.
+const TRACKS: &str = "stream=channels,sample_rate:stream_disposition=default,forced,comment,hearing_impaired,visual_impaired,\
+                      descriptions:stream_tags=language,title";
 
 /// Time stamps of a stream's packets, from a time (seconds, in the file's own time) to the end.
 pub fn packets(stream: u32, from_s: f64) -> Vec<String> {
@@ -120,7 +130,9 @@ pub mod tests {
             start: Fraction::parse("23/1000").unwrap(),
             file_start: Fraction::parse("3/1000").unwrap(),
             grid: Grid { frame_rate: Fraction::parse("30000/1001").unwrap(), frames: 1000 },
-            audio: Some(super::super::super::protocol::Audio { stream: 2, language: "eng".into() }),
+            audio: vec![],
+            text: vec![],
+            left_out: vec![],
             encoder: "libx264".into(),
             build: "5.1".into(),
         }
