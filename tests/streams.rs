@@ -9,6 +9,8 @@ use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
+mod tracks;
+
 fn library(folder: &Path) -> EdgeBuilder {
     Edge::of(&Origin::start())
         .set("origins.main", json!({"kind": "library", "folders": [folder.display().to_string()]}))

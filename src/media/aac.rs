@@ -227,9 +227,9 @@ mod tests {
             let init = init(layout);
             let at = |kind: &[u8; 4]| init.windows(4).position(|found| found == kind).unwrap();
             assert_eq!(init[at(b"mp4a") + 4 + 17], channels);
-            let descriptors = &init[at(b"esds") + 4..][..35];
-            assert_eq!((descriptors[26], &descriptors[28..30]), (5, &specific[..]));
-            assert_eq!(descriptors.len(), 4 + descriptors[5] as usize + 2 + 4);
+            let descriptors = &init[at(b"esds") + 4..][..31];
+            assert_eq!((descriptors[24], &descriptors[26..28]), (5, &specific[..]));
+            assert_eq!(descriptors.len(), 4 + 2 + usize::from(descriptors[5]));
         }
     }
 

@@ -13,8 +13,9 @@ pub const WARM_UP_FRAMES: u64 = 4;
 /// AAC frames of a title, with [`WARM_UP_FRAMES`] and the encoder's own priming frame before them: ADTS on standard output.
 pub fn audio(film: &Film, audio: &Audio, layout: Layout, frames: &Range<u64>) -> Vec<String> {
     let (first, length) = samples(frames);
+    // Two resamplers: `first_pts` counts samples of what comes in, so the rate has to be ours by then.
     let filter = format!(
-        "asetpts={},aresample={AUDIO_RATE}:async=1:first_pts={first},apad=whole_len={length},\
+        "asetpts={},aresample={AUDIO_RATE},aresample={AUDIO_RATE}:async=1:first_pts={first},apad=whole_len={length},\
          atrim=end_sample={length},aformat=sample_fmts=fltp:channel_layouts={}",
         times(film, audio),
         channels(layout),
@@ -22,7 +23,9 @@ pub fn audio(film: &Film, audio: &Audio, layout: Layout, frames: &Range<u64>) ->
     let from = Fraction::new(first, AUDIO_RATE).map_or(0.0, Fraction::as_f64) - 0.5;
     let mut arguments = words(&["-nostdin", "-hide_banner", "-v", "error"]);
     arguments.extend(input());
-    arguments.extend(words(&["-threads", "1"]));
+    // Without accurate seeking: it would cut the first packet, which then could not be counted. What comes too early is dropped
+    // by the resampler.
+    arguments.extend(words(&["-threads", "1", "-noaccurate_seek"]));
     arguments.extend(seek(film, first > 0, from));
     let stream = format!("0:{}", audio.stream);
     arguments.extend(words(&["-copyts", "-i", INPUT, "-map", &stream, "-vn", "-sn", "-dn", "-af", &filter]));
@@ -58,7 +61,7 @@ fn times(film: &Film, audio: &Audio) -> String {
         None => format!("PTS-({start})/TB"),
         Some(first) => format!(
             "'st(0,round((PTS*TB-({first}))*SR/NB_SAMPLES)*NB_SAMPLES/SR+({first}));\
-             (if(lte(abs(PTS*TB-ld(0)),0.002),ld(0),PTS*TB)-({start}))/TB'"
+             round((if(lte(abs(PTS*TB-ld(0)),0.002),ld(0),PTS*TB)-({start}))/TB)'"
         ),
     }
 }
@@ -97,8 +100,8 @@ mod tests {
         };
         let expected = |seek: &str, first: i32, length: u32| {
             format!(
-                "-nostdin -hide_banner -v error {FENCES} -threads 1 {seek}-copyts -i file:/proc/self/fd/0 -map 0:2 -vn -sn -dn \
-                 -af asetpts=PTS-(23/1000)/TB,aresample=48000:async=1:first_pts={first},apad=whole_len={length},\
+                "-nostdin -hide_banner -v error {FENCES} -threads 1 -noaccurate_seek {seek}-copyts -i file:/proc/self/fd/0 -map 0:2 -vn -sn -dn \
+                 -af asetpts=PTS-(23/1000)/TB,aresample=48000,aresample=48000:async=1:first_pts={first},apad=whole_len={length},\
                  atrim=end_sample={length},aformat=sample_fmts=fltp:channel_layouts=stereo -c:a aac -b:a 128000 -f adts pipe:1"
             )
         };
@@ -113,7 +116,7 @@ mod tests {
         let line = audio(&film, &track(Some("7/1000")), Layout::Surround, &frames).join(" ");
         assert!(line.contains(
             "asetpts='st(0,round((PTS*TB-(7/1000))*SR/NB_SAMPLES)*NB_SAMPLES/SR+(7/1000));\
-             (if(lte(abs(PTS*TB-ld(0)),0.002),ld(0),PTS*TB)-(23/1000))/TB',aresample"
+             round((if(lte(abs(PTS*TB-ld(0)),0.002),ld(0),PTS*TB)-(23/1000))/TB)',aresample"
         ));
         assert!(line.ends_with("channel_layouts=5.1 -c:a aac -b:a 384000 -f adts pipe:1"), "{line}");
         assert_eq!(
