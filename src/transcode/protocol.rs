@@ -82,6 +82,8 @@ pub struct Audio {
     /// Seconds: its first packet. Present where all packets hold as many samples and the file's clock is too coarse to say where
     /// they begin; counted from here, they are where they belong.
     pub counted_from: Option<Fraction>,
+    /// The clock is as coarse, and packets cannot be counted.
+    pub uncertain: bool,
 }
 
 /// A track of subtitles.

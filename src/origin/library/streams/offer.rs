@@ -196,6 +196,7 @@ mod tests {
             commentary,
             descriptive: false,
             counted_from: None,
+            uncertain: false,
         }
     }
 

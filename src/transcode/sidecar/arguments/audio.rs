@@ -9,6 +9,8 @@ use std::ops::Range;
 
 /// AAC frames encoded before the first one kept: the encoder's state has to settle, or each boundary clicks.
 pub const WARM_UP_FRAMES: u64 = 4;
+/// Seconds of a title that are read from the same place where times are uncertain.
+const TOGETHER_S: f64 = 60.0;
 
 /// AAC frames of a title, with [`WARM_UP_FRAMES`] and the encoder's own priming frame before them: ADTS on standard output.
 pub fn audio(film: &Film, audio: &Audio, layout: Layout, frames: &Range<u64>) -> Vec<String> {
@@ -20,13 +22,15 @@ pub fn audio(film: &Film, audio: &Audio, layout: Layout, frames: &Range<u64>) ->
         times(film, audio),
         channels(layout),
     );
-    let from = Fraction::new(first, AUDIO_RATE).map_or(0.0, Fraction::as_f64) - 0.5;
+    let first_s = Fraction::new(first, AUDIO_RATE).map_or(0.0, Fraction::as_f64);
+    // Where nothing says exactly where packets begin, a minute is read from one place: all its segments are off by as much.
+    let from = if audio.uncertain { (first_s / TOGETHER_S).floor() * TOGETHER_S } else { first_s } - 0.5;
     let mut arguments = words(&["-nostdin", "-hide_banner", "-v", "error"]);
     arguments.extend(input());
     // Without accurate seeking: it would cut the first packet, which then could not be counted. What comes too early is dropped
     // by the resampler.
     arguments.extend(words(&["-threads", "1", "-noaccurate_seek"]));
-    arguments.extend(seek(film, first > 0, from));
+    arguments.extend(seek(film, from > 0.0, from));
     let stream = format!("0:{}", audio.stream);
     arguments.extend(words(&["-copyts", "-i", INPUT, "-map", &stream, "-vn", "-sn", "-dn", "-af", &filter]));
     arguments.extend(output(layout));
@@ -89,6 +93,7 @@ mod tests {
             commentary: false,
             descriptive: false,
             counted_from: counted_from.and_then(Fraction::parse),
+            uncertain: false,
         }
     }
 
@@ -118,6 +123,12 @@ mod tests {
             "asetpts='st(0,round((PTS*TB-(7/1000))*SR/NB_SAMPLES)*NB_SAMPLES/SR+(7/1000));\
              round((if(lte(abs(PTS*TB-ld(0)),0.002),ld(0),PTS*TB)-(23/1000))/TB)',aresample"
         ));
+        let minute = |segment| {
+            let (uncertain, frames) =
+                (Audio { uncertain: true, ..track(None) }, film.grid.audio_frames_of(segment).unwrap());
+            audio(&Film { grid: film.grid, ..film.clone() }, &uncertain, Layout::Stereo, &frames)
+        };
+        assert!(!minute(8).contains(&"-ss".to_owned()));
         assert!(line.ends_with("channel_layouts=5.1 -c:a aac -b:a 384000 -f adts pipe:1"), "{line}");
         assert_eq!(
             silence(Layout::LargeSurround, &frames).join(" "),

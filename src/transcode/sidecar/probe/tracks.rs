@@ -102,6 +102,7 @@ fn audio(stream: Stream, decodable: Option<&HashSet<String>>, taken: usize) -> R
     // Ticks of more than a sample cannot say where a packet begins.
     let coarse = base.zip(rate).and_then(|(base, rate)| base.times(rate)).is_some_and(|samples| samples.as_f64() > 1.0);
     let start = stream.start_pts.zip(base).and_then(|(start, base)| Fraction::new(start, 1)?.times(base));
+    let counted_from = start.filter(|_| coarse && EVEN_PACKETS.contains(&codec.as_str()));
     let title = words(&stream.tags.title.unwrap_or_default());
     let said = title.to_lowercase();
     Ok(Audio {
@@ -111,7 +112,8 @@ fn audio(stream: Stream, decodable: Option<&HashSet<String>>, taken: usize) -> R
         default: stream.disposition.default != 0,
         commentary: stream.disposition.comment != 0 || said.contains("commentary"),
         descriptive: stream.disposition.visual_impaired != 0 || stream.disposition.descriptions != 0,
-        counted_from: start.filter(|_| coarse && EVEN_PACKETS.contains(&codec.as_str())),
+        uncertain: coarse && counted_from.is_none(),
+        counted_from,
         title,
     })
 }
@@ -172,9 +174,12 @@ mod tests {
         let known = ["ac3", "vorbis", "aac", "subrip", "ass", "hdmv_pgs_subtitle", "eia_608"].map(str::to_owned);
         let tracks = read(json.as_bytes(), Some(&known.into_iter().collect()));
         let audio: Vec<_> =
-            tracks.audio.iter().map(|a| (a.stream, a.commentary, a.descriptive, a.counted_from)).collect();
+            tracks.audio.iter().map(|a| (a.stream, a.commentary, a.descriptive, a.counted_from, a.uncertain)).collect();
         let seven = Fraction::parse("7/1000");
-        assert_eq!(audio, [(1, false, false, seven), (2, true, false, None), (3, false, true, None)]);
+        assert_eq!(
+            audio,
+            [(1, false, false, seven, false), (2, true, false, None, true), (3, false, true, None, false)]
+        );
         let first = &tracks.audio[0];
         assert_eq!(
             (first.title.as_str(), first.language.as_str(), first.channels, first.default),
