@@ -123,17 +123,24 @@ mod tests {
             "asetpts='st(0,round((PTS*TB-(7/1000))*SR/NB_SAMPLES)*NB_SAMPLES/SR+(7/1000));\
              round((if(lte(abs(PTS*TB-ld(0)),0.002),ld(0),PTS*TB)-(23/1000))/TB)',aresample"
         ));
-        let minute = |segment| {
-            let (uncertain, frames) =
-                (Audio { uncertain: true, ..track(None) }, film.grid.audio_frames_of(segment).unwrap());
-            audio(&Film { grid: film.grid, ..film.clone() }, &uncertain, Layout::Stereo, &frames)
-        };
-        assert!(!minute(8).contains(&"-ss".to_owned()));
         assert!(line.ends_with("channel_layouts=5.1 -c:a aac -b:a 384000 -f adts pipe:1"), "{line}");
         assert_eq!(
             silence(Layout::LargeSurround, &frames).join(" "),
             "-nostdin -hide_banner -v error -threads 1 -f lavfi -i anullsrc=r=48000:cl=7.1,atrim=end_sample=198656 \
              -c:a aac -b:a 512000 -f adts pipe:1"
         );
+    }
+
+    #[test]
+    fn an_uncertain_minute_is_read_from_one_place() {
+        let film = Film { grid: crate::media::grid::Grid { frames: 10_000, ..film().grid }, ..film() };
+        let uncertain = Audio { uncertain: true, ..track(None) };
+        let from = |segment| {
+            let frames = film.grid.audio_frames_of(segment).unwrap();
+            let line = audio(&film, &uncertain, Layout::Stereo, &frames);
+            line.iter().position(|word| word == "-ss").map(|at| line[at + 1].clone())
+        };
+        assert_eq!((from(0), from(14)), (None, None));
+        assert_eq!((from(16), from(29)), (Some("59.520000".into()), Some("59.520000".into())));
     }
 }
