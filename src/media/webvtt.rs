@@ -131,7 +131,7 @@ fn clean(text: &str) -> String {
     while let Some(character) = rest.chars().next() {
         let mut taken = character.len_utf8();
         match character {
-            '<' => match rest.find('>').filter(|end| *end <= TAG_BYTES_MAX) {
+            '<' => match rest.find('>').filter(|end| *end <= TAG_BYTES_MAX && looks_like_a_tag(&rest[1..*end])) {
                 Some(end) => {
                     if is_tag(&rest[1..end]) {
                         out.push_str(&rest[..=end]);
@@ -160,6 +160,12 @@ fn clean(text: &str) -> String {
     }
     let lines = out.lines().map(str::trim).filter(|line| !line.is_empty());
     lines.collect::<Vec<_>>().join("\n")
+}
+
+/// Whether a reader would take it for a tag; `1 < 2 > 0` is arithmetic.
+fn looks_like_a_tag(inside: &str) -> bool {
+    !inside.contains('<')
+        && (inside.starts_with(|c: char| c.is_ascii_alphabetic() || "/!?".contains(c)) || time_of(inside).is_some())
 }
 
 /// What may stand between `<` and `>` (§4.2.2), but for times inside a cue: they would have to move with it.

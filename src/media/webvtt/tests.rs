@@ -56,6 +56,9 @@ fn no_tag_but_those_of_webvtt_goes_through() {
         ("<font color=\"#fff\">white</font>", "white"),
         ("<00:00:01.000>now", "now"),
         ("1 < 2 & 3 > 2", "1 &lt; 2 &amp; 3 &gt; 2"),
+        ("I <3 you <i>all</i>", "I &lt;3 you <i>all</i>"),
+        ("a << b <i>", "a &lt;&lt; b <i>"),
+        ("<\nb>", "&lt;\nb&gt;"),
         ("&amp; &nbsp; &copy; &#233; &#x10; &#+5;", "&amp; &nbsp; &amp;copy; &#233; &amp;#x10; &amp;#+5;"),
         ("bell\u{7} tab\tend", "bell tab end"),
     ] {

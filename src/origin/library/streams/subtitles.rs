@@ -50,7 +50,7 @@ impl SubtitleFile {
                 // Hearing impaired, but Hindi where no language was said.
                 "hi" if !file.language.is_empty() => file.hearing_impaired = true,
                 "default" => {}
-                _ if file.language.is_empty() && language::tag(word).is_some() => file.language = word.to_owned(),
+                _ if file.language.is_empty() && is_language(word) => file.language = word.to_owned(),
                 _ if file.title.is_empty() => file.title = word.to_owned(),
                 _ => file.title = format!("{} {word}", file.title),
             }
@@ -67,6 +67,11 @@ impl SubtitleFile {
     pub fn path(&self, film: &Path) -> PathBuf {
         film.with_file_name(&self.name)
     }
+}
+
+/// Of those known by name only: `Cut` would be one of the others.
+fn is_language(word: &str) -> bool {
+    language::tag(word).is_some_and(|tag| language::name(&tag).is_some())
 }
 
 /// What stands between a film's name and the extension of a file of its subtitles.
