@@ -105,7 +105,7 @@ impl Grid {
         Some(self.first_audio_frame(frames.start)..self.first_audio_frame(frames.end))
     }
 
-    /// Segments of subtitles: each lasts as long as [`TEXT_SEGMENT_PARTS`] of video.
+    /// Segments of subtitles: each lasts as long as fifteen of video, a minute.
     pub fn text_segments(&self) -> u64 {
         self.segments().div_ceil(TEXT_SEGMENT_PARTS)
     }

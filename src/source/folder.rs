@@ -48,7 +48,7 @@ impl Folder {
         if file.metadata()?.is_file() { Ok(file) } else { Err(not_found()) }
     }
 
-    /// Names in a folder beneath, as they come; at most [`NAMES_MAX`]. Errors are those of [`Self::open`].
+    /// Names in a folder beneath, as they come; at most 20,000. Errors are those of [`Self::open`].
     pub fn names(&self, relative: &Path) -> io::Result<Vec<OsString>> {
         let root = rustix::fs::open(&self.path, OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC, Mode::empty())?;
         let directory = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC;

@@ -294,11 +294,11 @@ fn strays(samples: &[f64]) -> f64 {
     let places = |step: usize| (start..samples.len() - 2 * WINDOW).step_by(step);
     // How late all of it is: together, windows tell a period from the next.
     let together = |late: &f64| {
-        let parts = places(12_000).map(|at| rising(&samples[at..at + 600], at, *late));
+        let parts = places(12_000).map(|at| rising(&samples[at..at + 300], at, *late));
         let sum = parts.fold((0.0, 0.0), |sum, part| (sum.0 + part.0, sum.1 + part.1));
         sum.0.hypot(sum.1)
     };
-    let tries = (-400..400).map(|late| f64::from(late) * 6.0);
+    let tries = (-200..200).map(|late| f64::from(late) * 12.0);
     let late = tries.max_by(|a, b| together(a).total_cmp(&together(b))).expect("there are some");
     let lags = places(WINDOW / 2).map(|at| {
         let (level, quarter) = rising(&samples[at..at + WINDOW], at, late);
