@@ -298,7 +298,7 @@ fn strays(samples: &[f64]) -> f64 {
         let sum = parts.fold((0.0, 0.0), |sum, part| (sum.0 + part.0, sum.1 + part.1));
         sum.0.hypot(sum.1)
     };
-    let tries = (-200..200).map(|late| f64::from(late) * 12.0);
+    let tries = (-400..400).map(|late| f64::from(late) * 6.0);
     let late = tries.max_by(|a, b| together(a).total_cmp(&together(b))).expect("there are some");
     let lags = places(WINDOW / 2).map(|at| {
         let (level, quarter) = rising(&samples[at..at + WINDOW], at, late);
