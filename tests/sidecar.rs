@@ -54,7 +54,9 @@ impl Sidecar {
             start: second,
             file_start: second,
             grid: Grid { frame_rate: Fraction::parse("25").expect("a number"), frames: 1000 },
-            audio: None,
+            audio: vec![],
+            text: vec![],
+            left_out: vec![],
             encoder: "libx264".into(),
             build: String::new(),
         };

@@ -3,7 +3,7 @@
 //!
 //! Invariants: a film out of bounds (no video, absurd sizes, endless) is refused with a reason; nothing of it is decoded.
 
-use super::super::protocol::{Audio, Film};
+use super::super::protocol::Film;
 use super::arguments::{self, ENCODERS};
 use super::child::{Failure, Kill, run};
 use super::segment::Tools;
@@ -13,6 +13,8 @@ use crate::media::ladder::SIDE_MAX;
 use serde::Deserialize;
 use std::fs::File;
 use std::path::Path;
+
+mod tracks;
 
 /// What ffprobe says of the streams; a film has a few.
 const STREAMS_BYTES_MAX: usize = 256 * 1024;
@@ -51,8 +53,6 @@ struct Stream {
     #[serde(default)]
     disposition: Disposition,
     #[serde(default)]
-    tags: Tags,
-    #[serde(default)]
     side_data_list: Vec<SideData>,
 }
 
@@ -60,13 +60,6 @@ struct Stream {
 struct Disposition {
     #[serde(default)]
     attached_pic: u8,
-    #[serde(default)]
-    default: u8,
-}
-
-#[derive(Default, Deserialize)]
-struct Tags {
-    language: Option<String>,
 }
 
 #[derive(Deserialize)]
@@ -105,13 +98,7 @@ pub fn probe(tools: &Tools, open: impl Fn() -> std::io::Result<File>, kill: &Kil
     let start = Fraction::new(start, 1).and_then(|start| start.times(time_base));
     let file_start = Fraction::new((starts_s * 1e6).round() as i64, 1_000_000);
     let grid = Grid { frame_rate, frames: frames.ok_or_else(|| refused("its video has no frames, or too many"))? };
-    let sounds = said.streams.iter().filter(|stream| stream.codec_type.as_deref() == Some("audio"));
-    let sounds = sounds.filter(|stream| stream.codec_name.is_some());
-    // The default one, else the first.
-    let audio = sounds.min_by_key(|stream| stream.disposition.default == 0).map(|stream| Audio {
-        stream: stream.index,
-        language: stream.tags.language.clone().unwrap_or_else(|| "und".into()),
-    });
+    let tracks = tracks::read(&text, tools.decodable.as_ref());
     Ok(Film {
         video_stream: video.index,
         width,
@@ -119,7 +106,9 @@ pub fn probe(tools: &Tools, open: impl Fn() -> std::io::Result<File>, kill: &Kil
         start: start.ok_or_else(|| refused("its video starts at no time"))?,
         file_start: file_start.ok_or_else(|| refused("it starts at no time"))?,
         grid,
-        audio,
+        audio: tracks.audio,
+        text: tracks.text,
+        left_out: tracks.left_out,
         encoder: ENCODERS[0].name.into(),
         build: tools.build.clone(),
     })
