@@ -14,7 +14,9 @@ fn sources() -> Vec<(PathBuf, String)> {
     while let Some(folder) = folders.pop() {
         for entry in std::fs::read_dir(&folder).expect("a source folder is readable") {
             let path = entry.expect("an entry of a source folder").path();
-            if path.is_dir() {
+            if path.file_name().is_some_and(|name| name == "node_modules") {
+                continue;
+            } else if path.is_dir() {
                 folders.push(path);
             } else if path.extension().is_some_and(|e| e == "rs") {
                 let text = std::fs::read_to_string(&path).expect("a source file is UTF-8");
@@ -42,12 +44,12 @@ fn ranks() -> BTreeMap<String, u32> {
     ranks
 }
 
-/// `src/cache/store.rs` → `cache`; the crate's root and binaries belong to no room.
+/// `src/cache/store.rs` → `cache`; the crate's root, binaries and the page (which is no Rust but for its build script) belong to no room.
 fn room(path: &Path) -> Option<String> {
     let below = path.strip_prefix("src").ok()?;
     let first = below.components().next()?.as_os_str().to_str()?;
     let name = first.trim_end_matches(".rs");
-    (!matches!(name, "lib" | "main" | "bin")).then(|| name.to_owned())
+    (!matches!(name, "lib" | "main" | "bin" | "page")).then(|| name.to_owned())
 }
 
 /// The rooms a file names by `crate::room`, and by `crate::{a, b::c}`.

@@ -28,10 +28,11 @@ pub fn problem(status: StatusCode, detail: &str) -> Answer {
 pub fn text(
     method: &Method,
     headers: &HeaderMap,
-    body: String,
+    body: impl Into<Bytes>,
     content_type: &'static str,
     cache_control: &'static str,
 ) -> Answer {
+    let body = body.into();
     let etag = format!("\"{}\"", hex(&Sha256::digest(&body)[..16]));
     let validators = Validators { etag: Some(&etag), last_modified: None };
     let mut response = match evaluate(method, headers, validators) {

@@ -4,7 +4,7 @@
 //! - `scan`, `catalog`: folders → titles, and what is known of them.
 //! - `rescan`: keeps the catalog true, by time and by file events.
 //! - `server`, `respond`: connections, and requests → answers.
-//! - `file`, `answer`, `page`: the kinds of answer.
+//! - `file`, `answer`, `page`: the kinds of answer; `player`: the pages built from `src/page`.
 //! - `streams`: adaptive streams of a film, made by the sidecar.
 //!
 //! Invariants: no file outside the folders is ever opened, whatever a path or a symbolic link says; a promised length is kept or
@@ -15,6 +15,7 @@ mod answer;
 mod catalog;
 mod file;
 mod page;
+mod player;
 mod rescan;
 mod respond;
 mod scan;
@@ -73,6 +74,12 @@ impl Library {
     ) -> io::Result<Arc<Self>> {
         tokio::runtime::Handle::try_current().map_err(io::Error::other)?;
         let (listener, socket) = server::Socket::bind(socket)?;
+        if !player::is_built() {
+            tracing::info!(
+                origin = name,
+                "library: this binary was built without the player; its pages are plain ones"
+            );
+        }
         let state = Arc::new(State {
             name: name.to_owned(),
             folders: settings.folders.iter().map(|path| Arc::new(Folder::new(path))).collect(),
