@@ -10,13 +10,13 @@ export function hash(text: string): number {
   return value >>> 0;
 }
 
-/** Up to two letters that stand for a name. */
+/** Up to two letters that stand for a name; a number stays whole. */
 export function initials(name: string): string {
   const words = name.match(/[\p{L}\p{N}]+/gu) ?? [];
   return words
     .filter((word) => !/^(the|a|an|der|die|das|le|la|les)$/iu.test(word) || words.length === 1)
     .slice(0, 2)
-    .map((word) => [...word][0]?.toUpperCase() ?? '')
+    .map((word) => /^\d{1,4}/.exec(word)?.[0] ?? [...word][0]?.toUpperCase() ?? '')
     .join('');
 }
 

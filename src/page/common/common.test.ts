@@ -47,7 +47,7 @@ describe('what people read', () => {
 
   it('draws a title’s picture from its name, the same each time', () => {
     expect(hash('Film')).toBe(hash('Film'));
-    expect(['The quiet sea', 'Weg', '  ', '2 cars'].map(initials)).toEqual(['QS', 'W', '', '2C']);
+    expect(['The quiet sea', 'Weg', '  ', '10 cars'].map(initials)).toEqual(['QS', 'W', '', '10C']);
   });
 });
 

@@ -6,19 +6,19 @@ import { workerAddress } from './addresses';
 /** What a player tells the worker; see `worker/main.ts`. */
 export type Message =
   | { type: 'started'; title: string; urls: string[] }
-  | { type: 'at'; title: string; segment: number; urls: string[] };
+  | { type: 'at'; title: string; segment: number; urls: string[]; ahead: string[] };
 
-let registered: Promise<ServiceWorkerRegistration | undefined> = Promise.resolve(undefined);
+let settle: (registration?: ServiceWorkerRegistration) => void;
+/** What is told before waits for it. */
+const registered = new Promise<ServiceWorkerRegistration | undefined>((resolve) => (settle = resolve));
 
 export function registerWorker(): void {
-  if (!window.isSecureContext || !('serviceWorker' in navigator)) return;
-  registered = navigator.serviceWorker.register(workerAddress()).then(
-    () => navigator.serviceWorker.ready,
-    (error: unknown) => {
-      console.info('no service worker:', error);
-      return undefined;
-    },
-  );
+  if (!window.isSecureContext || !('serviceWorker' in navigator)) return settle();
+  const ready = navigator.serviceWorker.register(workerAddress()).then(() => navigator.serviceWorker.ready);
+  ready.then(settle, (error: unknown) => {
+    console.info('no service worker:', error);
+    settle();
+  });
 }
 
 /** Whether answers pass through the worker already. */

@@ -26,6 +26,12 @@ const policy = (times: number, firstByteMs: number) => ({
   default: { maxTimeToFirstByteMs: firstByteMs, maxLoadTimeMs: 120_000, timeoutRetry: patient(4), errorRetry: patient(times) },
 });
 
+/** What an address came over, `h3`; empty where the browser does not say, as of what passed through the worker. */
+function protocol(url: string): string {
+  const timing = [...performance.getEntriesByName(url), ...performance.getEntriesByType('navigation')];
+  return timing.map((entry) => (entry as PerformanceResourceTiming).nextHopProtocol).find((name) => name !== '') ?? '';
+}
+
 export class HlsStream implements Stream {
   readonly #hls: Hls;
   readonly #title: string;
@@ -37,11 +43,12 @@ export class HlsStream implements Stream {
   #bandwidth = 0;
   /** Of the last segment, if it came from the worker. */
   #keptUrl = '';
-  /** Loaded before the worker was there. */
+  /** Asked for before the worker was there. */
   readonly #missed: string[] = [];
   #targetSeconds = 0;
   #cacheStatus = '';
-  #protocol = '';
+  /** Of the last segment that came over the network. */
+  #networkUrl = '';
   /** The rung is held while the network is away: only it has been kept. */
   #held = false;
 
@@ -64,6 +71,8 @@ export class HlsStream implements Stream {
       fragLoadPolicy: policy(12, 30_000),
     };
     this.#hls = new Hls(config);
+    // By itself a browser remembers what 250 files came over.
+    performance.setResourceTimingBufferSize(5000);
     this.#retarget();
     this.#listen(startAt);
     this.#hls.loadSource(source);
@@ -88,6 +97,7 @@ export class HlsStream implements Stream {
       this.#retarget();
       changed();
     });
+    hls.on(Events.FRAG_LOADING, (_, { frag }) => isWatched() || this.#missed.push(frag.url));
     hls.on(Events.FRAG_LOADED, (_, data) => this.#loaded(data));
     hls.on(Events.FRAG_BUFFERED, (_, { frag }) => this.#measured(frag.url));
     hls.on(Events.ERROR, (_, data) => this.#error(data));
@@ -102,7 +112,6 @@ export class HlsStream implements Stream {
 
   #loaded({ frag, networkDetails }: FragLoadedData): void {
     this.#listener.trouble(null);
-    if (!isWatched()) this.#missed.push(frag.url);
     const answer = networkDetails as XMLHttpRequest | Response | null;
     const header = (name: string): string =>
       (answer instanceof XMLHttpRequest ? answer.getResponseHeader(name) : answer?.headers?.get(name)) ?? '';
@@ -111,8 +120,7 @@ export class HlsStream implements Stream {
     if (frag.type !== 'main') return;
     if (!kept && this.#held) this.#release();
     this.#cacheStatus = kept ? 'kept in this browser' : header('cache-status');
-    const timing = performance.getEntriesByName(frag.url).at(-1) as PerformanceResourceTiming | undefined;
-    if (!kept && timing !== undefined && timing.nextHopProtocol !== '') this.#protocol = timing.nextHopProtocol;
+    if (!kept) this.#networkUrl = frag.url;
     if (typeof frag.sn === 'number') this.#tellWorker(frag.sn);
   }
 
@@ -135,8 +143,8 @@ export class HlsStream implements Stream {
       .flatMap((known) => known.fragments)
       .filter(({ sn }) => typeof sn === 'number' && sn > segment && sn <= last)
       .sort((a, b) => Number(a.sn) - Number(b.sn));
-    const urls = [...needed, ...this.#missed.splice(0), ...ahead.map(({ url }) => url)].filter((url) => url !== undefined);
-    void tell({ type: 'at', title: this.#title, segment, urls });
+    const urls = [...needed, ...this.#missed.splice(0)].filter((url) => url !== undefined);
+    void tell({ type: 'at', title: this.#title, segment, urls, ahead: ahead.map(({ url }) => url) });
   }
 
   #retarget(): void {
@@ -211,7 +219,7 @@ export class HlsStream implements Stream {
       bandwidth: this.#hls.bandwidthEstimate,
       targetSeconds: this.#targetSeconds,
       cacheStatus: this.#cacheStatus,
-      protocol: this.#protocol,
+      protocol: protocol(this.#networkUrl),
     };
   }
 

@@ -54,7 +54,7 @@ export function command({ key, ctrlKey, metaKey, altKey }: Key): Command | undef
 /** Space and arrows belong to the control that has the focus, where it knows them. */
 export function belongsToControl(key: string, target: EventTarget | null): boolean {
   if (!(target instanceof Element)) return false;
-  if (target.closest('[role="menu"], dialog') !== null) return key !== 'Escape' && key !== '?';
+  if (target.closest('[role="menu"], dialog[open]') !== null) return key !== 'Escape' && key !== '?';
   if (target instanceof HTMLButtonElement || target instanceof HTMLAnchorElement) return key === ' ' || key === 'Enter';
   return target instanceof HTMLInputElement && target.id === 'volume' && key.startsWith('Arrow');
 }

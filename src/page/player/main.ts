@@ -152,6 +152,8 @@ the('home', HTMLAnchorElement).href = root.href;
 the('statistics-button', HTMLButtonElement).addEventListener('click', () => statistics.toggle(stream));
 the('help-button', HTMLButtonElement).addEventListener('click', toggleHelp);
 the('help-close', HTMLButtonElement).addEventListener('click', toggleHelp);
+// Browsers leave the focus in what has closed, where the space bar would press a button nobody sees.
+help.addEventListener('close', () => help.contains(document.activeElement) && (document.activeElement as HTMLElement).blur());
 onCommand(run);
 onGestures(the('surface', HTMLElement), {
   skip: (seconds) => controls.skip(seconds),

@@ -6,7 +6,26 @@ import Hls, { Events } from 'hls.js';
 const PICTURES_MAX = 150;
 /** Each look may make the server encode four seconds: not more often than this. */
 const PAUSE_MS = 200;
-export const PICTURE_WIDTH = 192;
+const PICTURE_WIDTH = 192;
+/** A place not reached by then is given up. */
+const PATIENCE_MS = 10_000;
+const DRAWS_MAX = 40;
+const DRAW_PAUSE_MS = 50;
+/** A player may begin a little beside where it was told to. */
+const OFF_S = 0.5;
+
+/** A place is reached a little before its picture can be drawn. */
+async function pictureOf(video: HTMLVideoElement): Promise<ImageBitmap | undefined> {
+  const resizeHeight = Math.round((PICTURE_WIDTH * video.videoHeight) / video.videoWidth);
+  for (let tries = 0; tries < DRAWS_MAX; tries += 1) {
+    try {
+      return await createImageBitmap(video, { resizeWidth: PICTURE_WIDTH, resizeHeight });
+    } catch {
+      await new Promise((resolve) => setTimeout(resolve, DRAW_PAUSE_MS));
+    }
+  }
+  return undefined;
+}
 
 export class Preview {
   readonly #source: string;
@@ -43,6 +62,7 @@ export class Preview {
 
   #next(): void {
     clearTimeout(this.#timer);
+    if (this.#running !== undefined && performance.now() - this.#lastMs > PATIENCE_MS) this.#close();
     if (this.#wanted === undefined || this.#running !== undefined || this.#pictures.has(this.#wanted)) return;
     const wait = this.#lastMs + PAUSE_MS - performance.now();
     if (wait > 0) {
@@ -60,7 +80,7 @@ export class Preview {
     const video = document.createElement('video');
     video.muted = true;
     video.playsInline = true;
-    video.addEventListener('seeked', () => void this.#seen(video));
+    for (const event of ['seeked', 'loadeddata']) video.addEventListener(event, () => void this.#seen(video));
     const small = { maxBufferLength: 1, maxMaxBufferLength: 1, maxBufferSize: 0, backBufferLength: 0 };
     this.#hls = new Hls({ ...small, enableWorker: false, startPosition: this.#running ?? 0 });
     this.#hls.on(Events.ERROR, (_, data) => data.fatal && this.#close());
@@ -72,16 +92,21 @@ export class Preview {
 
   async #seen(video: HTMLVideoElement): Promise<void> {
     const place = this.#running;
-    if (place === undefined || video.videoWidth === 0 || Math.abs(video.currentTime - place) > 1) return;
-    const height = Math.round((PICTURE_WIDTH * video.videoHeight) / video.videoWidth);
-    const picture = await createImageBitmap(video, { resizeWidth: PICTURE_WIDTH, resizeHeight: height });
+    if (place === undefined || video.videoWidth === 0 || video.seeking) return;
+    if (Math.abs(video.currentTime - place) > OFF_S) {
+      video.currentTime = place;
+      return;
+    }
+    const picture = await pictureOf(video);
+    // Twice: `seeked` and `loadeddata` may come together.
+    if (picture === undefined || this.#running !== place) return picture?.close();
+    this.#running = undefined;
     this.#pictures.set(place, picture);
     const oldest = this.#pictures.keys().next().value;
     if (this.#pictures.size > PICTURES_MAX && oldest !== undefined) {
       this.#pictures.get(oldest)?.close();
       this.#pictures.delete(oldest);
     }
-    this.#running = undefined;
     // Better a picture of nearby than none while the right one comes.
     if (this.#wanted !== undefined) this.#draw(picture);
     this.#next();

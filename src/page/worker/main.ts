@@ -12,7 +12,7 @@ declare const ASSETS: string[];
 
 type Message =
   | { type: 'started'; title: string; urls: string[] }
-  | { type: 'at'; title: string; segment: number; urls: string[] };
+  | { type: 'at'; title: string; segment: number; urls: string[]; ahead: string[] };
 
 const scope = self.registration.scope;
 /** Several libraries may lie on one site, below different folders. */
@@ -24,7 +24,13 @@ const PATIENCE_MS = 4000;
 
 self.addEventListener('install', (event) => {
   const urls = ['', ...ASSETS].map((path) => new URL(path, scope).href);
-  event.waitUntil(caches.open(SHELL).then((cache) => cache.addAll(urls)));
+  const fill = async (): Promise<void> => {
+    const cache = await caches.open(SHELL);
+    await cache.addAll(urls);
+    // A list that cannot be had just now is no reason to do without a worker.
+    await cache.add(new URL('titles.json', scope).href).catch(() => undefined);
+  };
+  event.waitUntil(fill());
   void self.skipWaiting();
 });
 
@@ -49,8 +55,12 @@ self.addEventListener('fetch', (event) => {
 
 self.addEventListener('message', (event) => {
   const message = event.data as Message;
-  if (message.type === 'at') store.place = { title: message.title, segment: message.segment };
-  event.waitUntil(fetchOn(message.urls));
+  if (message.type === 'at') {
+    store.place = { title: message.title, segment: message.segment };
+    ahead = message.ahead;
+  }
+  needed.push(...message.urls.slice(0, NEEDED_MAX - needed.length));
+  event.waitUntil(fetchOn());
 });
 
 /** A newer build may ask for what an older worker does not know. */
@@ -102,21 +112,28 @@ async function segment(event: FetchEvent): Promise<Response> {
   }
 }
 
-let wishes = 0;
+/** What a title needs whatever happens; and what comes next, of which only the newest word counts. */
+const needed: string[] = [];
+let ahead: string[] = [];
+const NEEDED_MAX = 500;
+let fetching = false;
 
-/** One after the other, until there are newer wishes or the network is away. */
-async function fetchOn(urls: string[]): Promise<void> {
-  wishes += 1;
-  const mine = wishes;
-  for (const url of urls.map(plain)) {
-    if (mine !== wishes) return;
-    if (classify(url, scope).kind === 'other' || (await store.has(url)) || underWay.has(url)) continue;
+/** One after the other, as long as there is something to fetch and the network is there. */
+async function fetchOn(): Promise<void> {
+  if (fetching) return;
+  fetching = true;
+  for (;;) {
+    const next = needed.shift() ?? ahead.shift();
+    if (next === undefined) break;
+    const url = plain(next);
+    if (classify(url, scope).kind === 'other' || underWay.has(url) || (await store.has(url))) continue;
     const fetched = fetch(url, { priority: 'low' } as RequestInit).then((answer) => store.keep(url, answer));
     underWay.set(url, fetched.catch(() => undefined));
     const failed = await fetched.then(() => false, () => true);
     underWay.delete(url);
-    if (failed) return;
+    if (failed) ahead = [];
   }
+  fetching = false;
 }
 
 /** Without query and fragment: pages are the same with them. */
