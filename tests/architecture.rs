@@ -5,9 +5,15 @@ use std::path::{Path, PathBuf};
 
 /// The longest a file may be, in lines; a flat table may be longer if it is listed.
 const LINES_MAX: usize = 450;
+const LINES_MAX_SCRIPT: usize = 250;
 const FLAT_TABLES: &[&str] = &["src/observe/metrics.rs"];
 
 fn sources() -> Vec<(PathBuf, String)> {
+    sources_in("rs")
+}
+
+/// The files below `src` with this extension.
+fn sources_in(extension: &str) -> Vec<(PathBuf, String)> {
     let root = Path::new(env!("CARGO_MANIFEST_DIR"));
     let mut found = Vec::new();
     let mut folders = vec![root.join("src")];
@@ -18,7 +24,7 @@ fn sources() -> Vec<(PathBuf, String)> {
                 continue;
             } else if path.is_dir() {
                 folders.push(path);
-            } else if path.extension().is_some_and(|e| e == "rs") {
+            } else if path.extension().is_some_and(|e| e == extension) {
                 let text = std::fs::read_to_string(&path).expect("a source file is UTF-8");
                 found.push((path.strip_prefix(root).expect("under the root").to_owned(), text));
             }
@@ -133,6 +139,21 @@ fn every_file_is_readable_in_one_sitting() {
         .filter(|(lines, _)| *lines > LINES_MAX)
         .collect();
     assert!(long.is_empty(), "longer than {LINES_MAX} lines: {long:?}");
+}
+
+#[test]
+fn every_file_of_the_page_says_why_and_is_short() {
+    let scripts = sources_in("ts");
+    assert!(scripts.len() > 20, "the page's scripts are below src/page");
+    let wrong: Vec<_> = scripts
+        .into_iter()
+        .filter(|(path, text)| {
+            let is_test = path.to_string_lossy().ends_with(".test.ts");
+            text.lines().count() > LINES_MAX_SCRIPT || !(is_test || text.starts_with("// "))
+        })
+        .map(|(path, _)| path)
+        .collect();
+    assert!(wrong.is_empty(), "longer than {LINES_MAX_SCRIPT} lines, or without a header: {wrong:?}");
 }
 
 #[test]

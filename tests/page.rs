@@ -110,6 +110,7 @@ fn a_title_plays_in_the_page_with_other_qualities_and_seeks() {
     let seen = run("play", &format!("http://{}", edge.http()), &[&id]);
     expect_smooth(&seen);
     assert_eq!((&seen["ended"], &seen["seeks"], &seen["height"]), (&json!(true), &json!(2), &json!(360)), "{seen}");
+    assert_eq!(seen["low"], 240, "{seen}");
     assert!((number(&seen["duration"]) - 20.0).abs() < 0.2, "{seen}");
     assert_eq!(seen["qualities"].as_array().map(Vec::len), Some(3), "auto and two rungs: {seen}");
     for fact in ["rung", "bandwidth", "buffer", "dropped", "cache", "protocol", "player"] {
@@ -151,7 +152,7 @@ fn a_title_that_was_begun_plays_on_while_the_network_is_away() {
     for moment in ["middle", "again", "end"] {
         expect_smooth(&seen[moment]);
     }
-    assert_eq!((&seen["end"]["ended"], &seen["end"]["seeks"]), (&json!(true), &json!(2)), "{seen}");
+    assert_eq!(seen["end"]["ended"], true, "{seen}");
 }
 
 #[test]

@@ -1,6 +1,7 @@
 // Where things lie. All is found from the site's root, which is the folder above the built scripts, whatever prefix the site has.
 
-export const root = new URL('../', /* @vite-ignore */ import.meta.url);
+const here = import.meta.url;
+export const root = new URL('../', here);
 
 const below = (path: string): string => new URL(path, root).href;
 const title = (id: string, file: string): string => below(`t/${encodeURIComponent(id)}/${file}`);

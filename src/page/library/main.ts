@@ -86,9 +86,17 @@ document.addEventListener('keydown', (event) => {
   event.preventDefault();
   search.focus();
 });
-new IntersectionObserver((entries) => entries.some((entry) => entry.isIntersecting) && showMore(), {
-  rootMargin: '800px',
-}).observe(more);
+const near = new IntersectionObserver(
+  (entries) => {
+    if (!entries.some((entry) => entry.isIntersecting)) return;
+    showMore();
+    // It may still be near, on a large screen: only a new observation tells.
+    near.unobserve(more);
+    near.observe(more);
+  },
+  { rootMargin: '800px' },
+);
+near.observe(more);
 // Also when the browser brings the page back from its memory.
 window.addEventListener('pageshow', showBegun);
 

@@ -34,10 +34,13 @@ function protocol(url: string): string {
 
 export class HlsStream implements Stream {
   readonly #hls: Hls;
+  readonly #video: HTMLVideoElement;
   readonly #title: string;
   readonly #listener: Listener;
   readonly #source: string;
   readonly #bytesMax: number;
+  /** In seconds; 0 is the beginning. */
+  #startAt: number;
   #recoveries = 0;
   /** As measured on the network. */
   #bandwidth = 0;
@@ -53,6 +56,8 @@ export class HlsStream implements Stream {
   #held = false;
 
   constructor(video: HTMLVideoElement, source: string, title: string, startAt: number, listener: Listener) {
+    this.#video = video;
+    this.#startAt = startAt;
     this.#title = title;
     this.#listener = listener;
     this.#source = source;
@@ -62,7 +67,6 @@ export class HlsStream implements Stream {
       // Segments are fragmented MP4: there is nothing to convert, and no worker to start.
       enableWorker: false,
       capLevelToPlayerSize: true,
-      startPosition: startAt > 0 ? startAt : -1,
       autoStartLoad: false,
       backBufferLength: phone ? 30 : 90,
       renderTextTracksNatively: true,
@@ -74,7 +78,7 @@ export class HlsStream implements Stream {
     // By itself a browser remembers what 250 files came over.
     performance.setResourceTimingBufferSize(5000);
     this.#retarget();
-    this.#listen(startAt);
+    this.#listen();
     this.#hls.loadSource(source);
     this.#hls.attachMedia(video);
     window.addEventListener('offline', () => this.#hold());
@@ -84,13 +88,13 @@ export class HlsStream implements Stream {
     });
   }
 
-  #listen(startAt: number): void {
+  #listen(): void {
     const hls = this.#hls;
     const changed = (): void => this.#listener.changed();
     hls.on(Events.MANIFEST_PARSED, () => {
       const first = hls.levels.findLastIndex((level) => level.height <= FIRST_HEIGHT);
       hls.startLevel = Math.max(first, 0);
-      hls.startLoad(startAt > 0 ? startAt : -1);
+      hls.startLoad(this.#startAt > 0 ? this.#startAt : -1);
       changed();
     });
     hls.on(Events.LEVEL_SWITCHED, () => {
@@ -165,6 +169,11 @@ export class HlsStream implements Stream {
     if (data.type === ErrorTypes.NETWORK_ERROR && (code === 0 || code >= 500)) {
       this.#listener.trouble(code >= 500 ? 'The server is busy. Trying again…' : 'The network is away. Playing on as soon as it is back.');
       setTimeout(() => (first ? hls.loadSource(this.#source) : hls.startLoad()), ASK_AGAIN_MS);
+    } else if (code === 404 && data.frag !== undefined && this.#recoveries < RECOVERIES_MAX) {
+      // The film was replaced meanwhile: its playlists name other segments now.
+      this.#recoveries += 1;
+      this.#startAt = this.#video.currentTime;
+      hls.loadSource(this.#source);
     } else if (data.type === ErrorTypes.MEDIA_ERROR && this.#recoveries < RECOVERIES_MAX) {
       this.#recoveries += 1;
       hls.recoverMediaError();
