@@ -26,15 +26,15 @@ fn sample() -> PathBuf {
 
 /// A folder of films of these names, the same picture and tone in each; long groups of pictures, 30000/1001 a second. The film is made once
 /// for all tests of a build.
-pub fn films(names: &[&str], seconds: u32) -> tempfile::TempDir {
-    let made = Path::new(env!("CARGO_TARGET_TMPDIR")).join(format!("film-{seconds}.mp4"));
+pub fn films(names: &[&str], seconds: u32, size: &str) -> tempfile::TempDir {
+    let made = Path::new(env!("CARGO_TARGET_TMPDIR")).join(format!("film-{size}-{seconds}.mp4"));
     if !made.exists() {
         // Under a name of its own until it is whole: other tests may be making it too.
         let work = tempfile::tempdir_in(env!("CARGO_TARGET_TMPDIR")).expect("a temporary folder");
         let film = work.path().join("film.mp4");
         let done = Command::new("ffmpeg")
             .args(["-nostdin", "-v", "error", "-f", "lavfi", "-i"])
-            .arg(format!("testsrc2=s=640x360:r=30000/1001:d={seconds}"))
+            .arg(format!("testsrc2=s={size}:r=30000/1001:d={seconds}"))
             .args(["-f", "lavfi", "-i", &format!("sine=f=440:r=44100:d={seconds}")])
             .args(["-threads", "1", "-c:v", "libx264", "-preset", "ultrafast", "-bf", "2", "-g", "250", "-c:a", "aac"])
             .arg(&film)
@@ -105,7 +105,7 @@ fn a_ladder_of_a_library_plays_through_the_edge() {
 
 #[test]
 fn a_film_made_into_streams_on_demand_plays_through_the_edge() {
-    let films = films(&["Film"], 12);
+    let films = films(&["Film"], 12, "640x360");
     let edge = Edge::of(&Origin::start())
         .set("origins.main", json!({"kind": "library", "folders": [films.path().display().to_string()]}))
         .set("sites.0.cors", json!({"origins": ["*"]}))

@@ -1,13 +1,6 @@
 // Plays a title from its beginning to its end: another quality, a seek on and one back.
 import { choose, ended, open, plays, seen, WAIT } from '../watch.mjs';
 
-/** Chooses while nothing moves: on a slow machine the film would be over before the menu is open. */
-async function switchTo(tab, label) {
-  await tab.keyboard.press('k');
-  await choose(tab, 'quality', label);
-  await tab.keyboard.press('k');
-}
-
 export async function run(tab, base, id) {
   await open(tab, base, id);
   await plays(tab, 1);
@@ -17,15 +10,18 @@ export async function run(tab, base, id) {
   await tab.click('#quality');
   const qualities = await tab.$$eval('#menu [role="menuitemradio"]', (items) => items.map((item) => item.textContent));
   await tab.keyboard.press('Escape');
+  // Chosen while nothing moves: on a slow machine the film would be over before the menu is open.
+  await choose(tab, 'quality', '240p');
   await tab.keyboard.press('k');
-  await switchTo(tab, '240p');
   await tab.keyboard.press('7');
   await tab.waitForFunction(() => window.seen.seeks === 1, undefined, WAIT);
   await plays(tab, (await seen(tab)).duration * 0.7 + 0.5);
   const low = (await seen(tab)).height;
+  await tab.keyboard.press('k');
   await tab.keyboard.press('2');
   await tab.waitForFunction(() => window.seen.seeks === 2, undefined, WAIT);
-  await switchTo(tab, '360p');
+  await choose(tab, 'quality', '360p');
+  await tab.keyboard.press('k');
   await ended(tab);
   return { ...(await seen(tab)), low, qualities, facts: await facts() };
 }
