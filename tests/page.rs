@@ -34,6 +34,20 @@ fn streaming(folder: &Path) -> (Edge, String) {
     (edge, id)
 }
 
+/// Has every segment of a title made, so that a slow machine makes no stalls: these tests are of the page, not of the encoder.
+#[track_caller]
+fn warm(edge: &Edge, id: &str) {
+    let master = edge.get(&format!("/t/{id}/master.m3u8")).expect_status(200).text();
+    let quoted = master.split("URI=\"").skip(1).filter_map(|rest| rest.split_once('"')).map(|(uri, _)| uri);
+    for playlist in quoted.chain(master.lines().filter(|line| !line.starts_with('#'))) {
+        let (folder, _) = playlist.split_once('/').expect("a playlist in a folder");
+        let list = edge.get(&format!("/t/{id}/{playlist}")).expect_status(200).text();
+        for file in list.lines().filter(|line| !line.starts_with('#')) {
+            edge.get(&format!("/t/{id}/{folder}/{file}")).expect_status(200);
+        }
+    }
+}
+
 #[track_caller]
 fn run(scenario: &str, base: &str, rest: &[&str]) -> Value {
     let output = Command::new("node")
@@ -111,6 +125,7 @@ fn the_library_is_listed_and_searched_also_below_a_prefix() {
 fn a_title_plays_in_the_page_with_other_qualities_and_seeks() {
     let folder = films(&["A film"], 20, LARGE);
     let (edge, id) = streaming(folder.path());
+    warm(&edge, &id);
     let seen = run("play", &format!("http://{}", edge.http()), &[&id]);
     expect_smooth(&seen);
     assert_eq!((&seen["ended"], &seen["seeks"], &seen["height"]), (&json!(true), &json!(2), &json!(360)), "{seen}");
@@ -126,6 +141,7 @@ fn a_title_plays_in_the_page_with_other_qualities_and_seeks() {
 fn the_keys_do_what_the_help_says_and_a_title_goes_on_where_it_was_left() {
     let folder = films(&["A film"], 20, LARGE);
     let (edge, id) = streaming(folder.path());
+    warm(&edge, &id);
     let seen = run("keys", &format!("http://{}", edge.http()), &[&id]);
     for fact in ["paused", "muted", "help", "helpGone"] {
         assert_eq!(seen[fact], true, "{fact}: {seen}");
@@ -163,6 +179,7 @@ fn a_title_that_was_begun_plays_on_while_the_network_is_away() {
 fn shaka_player_plays_a_title_through_the_edge() {
     let folder = films(&["A film"], 20, LARGE);
     let (edge, id) = streaming(folder.path());
+    warm(&edge, &id);
     for source in SHAKA_PLAYS {
         let seen = run("shaka", &format!("http://{}", edge.http()), &[&format!("/t/{id}/{source}")]);
         expect_smooth(&seen);
