@@ -104,6 +104,30 @@ no_rust() {
     "Install Rust $1 or newer by other means (https://rustup.rs, your mirror) and run again."
 }
 
+# Where npm's packages of FOLDER are not those of its lock file: installs them.
+npm_install() {
+  local folder=$1 lock_sum
+  lock_sum=$(cksum <"$folder/package-lock.json")
+  [ "$(cat "$folder/node_modules/.installed" 2>/dev/null)" != "$lock_sum" ] || return 0
+  (cd "$folder" && npm ci --ignore-scripts --no-audit --no-fund --loglevel=error) || return 1
+  printf '%s\n' "$lock_sum" >"$folder/node_modules/.installed"
+}
+
+# Whether Node 18 or newer, and npm, are here.
+have_node() {
+  have node && have npm && [ "$(node -p 'process.versions.node.split(".")[0]' 2>/dev/null || echo 0)" -ge 18 ]
+}
+
+# Builds the library and player pages, which cargo then embeds, where their sources are newer than what was built.
+build_page() {
+  local page=$ROOT/src/page
+  if [ -e "$page/dist/sw.js" ] &&
+    [ -z "$(find "$page" -path "$page/node_modules" -prune -o -path "$page/dist" -prune -o -type f -newer "$page/dist/sw.js" -print -quit)" ]; then
+    return 0
+  fi
+  npm_install "$page" && (cd "$page" && npm run --silent build)
+}
+
 # A port nobody listens on, below the range of outgoing connections.
 free_port() {
   local port

@@ -5,18 +5,26 @@ use std::path::{Path, PathBuf};
 
 /// The longest a file may be, in lines; a flat table may be longer if it is listed.
 const LINES_MAX: usize = 450;
+const LINES_MAX_SCRIPT: usize = 250;
 const FLAT_TABLES: &[&str] = &["src/observe/metrics.rs"];
 
 fn sources() -> Vec<(PathBuf, String)> {
+    sources_in("rs")
+}
+
+/// The files below `src` with this extension.
+fn sources_in(extension: &str) -> Vec<(PathBuf, String)> {
     let root = Path::new(env!("CARGO_MANIFEST_DIR"));
     let mut found = Vec::new();
     let mut folders = vec![root.join("src")];
     while let Some(folder) = folders.pop() {
         for entry in std::fs::read_dir(&folder).expect("a source folder is readable") {
             let path = entry.expect("an entry of a source folder").path();
-            if path.is_dir() {
+            if path.file_name().is_some_and(|name| name == "node_modules") {
+                continue;
+            } else if path.is_dir() {
                 folders.push(path);
-            } else if path.extension().is_some_and(|e| e == "rs") {
+            } else if path.extension().is_some_and(|e| e == extension) {
                 let text = std::fs::read_to_string(&path).expect("a source file is UTF-8");
                 found.push((path.strip_prefix(root).expect("under the root").to_owned(), text));
             }
@@ -42,12 +50,12 @@ fn ranks() -> BTreeMap<String, u32> {
     ranks
 }
 
-/// `src/cache/store.rs` → `cache`; the crate's root and binaries belong to no room.
+/// `src/cache/store.rs` → `cache`; the crate's root, binaries and the page (which is no Rust but for its build script) belong to no room.
 fn room(path: &Path) -> Option<String> {
     let below = path.strip_prefix("src").ok()?;
     let first = below.components().next()?.as_os_str().to_str()?;
     let name = first.trim_end_matches(".rs");
-    (!matches!(name, "lib" | "main" | "bin")).then(|| name.to_owned())
+    (!matches!(name, "lib" | "main" | "bin" | "page")).then(|| name.to_owned())
 }
 
 /// The rooms a file names by `crate::room`, and by `crate::{a, b::c}`.
@@ -131,6 +139,21 @@ fn every_file_is_readable_in_one_sitting() {
         .filter(|(lines, _)| *lines > LINES_MAX)
         .collect();
     assert!(long.is_empty(), "longer than {LINES_MAX} lines: {long:?}");
+}
+
+#[test]
+fn every_file_of_the_page_says_why_and_is_short() {
+    let scripts = sources_in("ts");
+    assert!(scripts.len() > 20, "the page's scripts are below src/page");
+    let wrong: Vec<_> = scripts
+        .into_iter()
+        .filter(|(path, text)| {
+            let is_test = path.to_string_lossy().ends_with(".test.ts");
+            text.lines().count() > LINES_MAX_SCRIPT || !(is_test || text.starts_with("// "))
+        })
+        .map(|(path, _)| path)
+        .collect();
+    assert!(wrong.is_empty(), "longer than {LINES_MAX_SCRIPT} lines, or without a header: {wrong:?}");
 }
 
 #[test]

@@ -10,7 +10,8 @@ const PAGE: &str = r#"<!doctype html><meta charset="utf-8"><title>Player</title>
 <video id="video" muted width="640" height="360"></video>
 <script src="/hls.js"></script><script src="/player.js"></script>"#;
 
-fn here(path: &str) -> PathBuf {
+/// A file of tests/browser.
+pub fn here(path: &str) -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/browser").join(path)
 }
 
@@ -20,6 +21,31 @@ fn sample() -> PathBuf {
     let script = Path::new(env!("CARGO_MANIFEST_DIR")).join("deploy/sample");
     let made = Command::new(script).arg(&folder).arg("12").output().expect("deploy/sample runs");
     assert!(made.status.success(), "deploy/sample: {}", String::from_utf8_lossy(&made.stderr));
+    folder
+}
+
+/// A folder of films of these names, the same picture and tone in each; long groups of pictures, 30000/1001 a second. The film is made once
+/// for all tests of a build.
+pub fn films(names: &[&str], seconds: u32, size: &str) -> tempfile::TempDir {
+    let made = Path::new(env!("CARGO_TARGET_TMPDIR")).join(format!("film-{size}-{seconds}.mp4"));
+    if !made.exists() {
+        // Under a name of its own until it is whole: other tests may be making it too.
+        let work = tempfile::tempdir_in(env!("CARGO_TARGET_TMPDIR")).expect("a temporary folder");
+        let film = work.path().join("film.mp4");
+        let done = Command::new("ffmpeg")
+            .args(["-nostdin", "-v", "error", "-f", "lavfi", "-i"])
+            .arg(format!("testsrc2=s={size}:r=30000/1001:d={seconds}"))
+            .args(["-f", "lavfi", "-i", &format!("sine=f=440:r=44100:d={seconds}")])
+            .args(["-threads", "1", "-c:v", "libx264", "-preset", "ultrafast", "-bf", "2", "-g", "250", "-c:a", "aac"])
+            .arg(&film)
+            .status();
+        assert!(done.is_ok_and(|status| status.success()), "ffmpeg (tests/run installs it)");
+        std::fs::rename(&film, &made).expect("the film gets its name");
+    }
+    let folder = tempfile::tempdir().expect("a temporary folder");
+    for name in names {
+        std::fs::copy(&made, folder.path().join(format!("{name}.mp4"))).expect("a film");
+    }
     folder
 }
 
@@ -79,25 +105,7 @@ fn a_ladder_of_a_library_plays_through_the_edge() {
 
 #[test]
 fn a_film_made_into_streams_on_demand_plays_through_the_edge() {
-    let films = tempfile::tempdir().expect("a temporary folder");
-    let made = Command::new("ffmpeg")
-        .args(["-nostdin", "-v", "error", "-f", "lavfi", "-i", "testsrc2=s=640x360:r=30000/1001:d=12"])
-        .args([
-            "-f",
-            "lavfi",
-            "-i",
-            "sine=f=440:r=44100:d=12",
-            "-threads",
-            "1",
-            "-c:v",
-            "libx264",
-            "-preset",
-            "ultrafast",
-        ])
-        .args(["-bf", "2", "-g", "250", "-c:a", "aac"])
-        .arg(films.path().join("Film.mp4"))
-        .status();
-    assert!(made.is_ok_and(|status| status.success()), "ffmpeg (tests/run installs it)");
+    let films = films(&["Film"], 12, "640x360");
     let edge = Edge::of(&Origin::start())
         .set("origins.main", json!({"kind": "library", "folders": [films.path().display().to_string()]}))
         .set("sites.0.cors", json!({"origins": ["*"]}))

@@ -1,35 +1,20 @@
 // node http3.mjs HOST:PORT KEY: opens https://HOST:PORT/ in headless Chromium over QUIC at once, trusting the key with this SHA-256
 // (base64), and prints the page's title and what each of its parts came over as JSON.
-import { existsSync } from 'node:fs';
-import { chromium } from 'playwright-core';
+import { launch, listen } from './launch.mjs';
 
 const [server, key] = process.argv.slice(2);
 if (!key) {
   console.error('usage: node http3.mjs HOST:PORT KEY');
   process.exit(2);
 }
-const known = ['/usr/bin/chromium', '/usr/bin/google-chrome'].find((path) => existsSync(path));
-const browser = await chromium.launch({
-  executablePath: process.env.REELGATE_CHROMIUM || known,
-  headless: true,
-  args: [
-    '--no-sandbox',
-    '--disable-gpu',
-    '--enable-quic',
-    `--origin-to-force-quic-on=${server}`,
-    `--ignore-certificate-errors-spki-list=${key}`,
-    '--host-resolver-rules=MAP localhost 127.0.0.1',
-    '--no-first-run',
-    '--disable-background-networking',
-    '--disable-component-update',
-    '--disable-sync',
-    '--disable-dev-shm-usage',
-  ],
-});
+const browser = await launch([
+  '--enable-quic',
+  `--origin-to-force-quic-on=${server}`,
+  `--ignore-certificate-errors-spki-list=${key}`,
+  '--host-resolver-rules=MAP localhost 127.0.0.1',
+]);
 try {
-  const tab = await browser.newPage();
-  tab.on('console', (message) => console.error(`console: ${message.text()}`));
-  tab.on('requestfailed', (request) => console.error(`failed: ${request.url()} ${request.failure()?.errorText}`));
+  const tab = listen(await browser.newPage());
   await tab.goto(`https://${server}/`);
   await tab.waitForFunction(() => document.title === 'whole', undefined, { timeout: 20_000 });
   const result = await tab.evaluate(() => ({

@@ -6,7 +6,7 @@
 //! - `index`: what is known of titles, on a disk, over restarts.
 //! - `films`, `findings`, `facts`, `look`: what films are, asked of the sidecar when they are played or when it is quiet.
 //! - `server`, `respond`: connections, and requests → answers.
-//! - `file`, `answer`, `list`, `artwork`, `page`: the kinds of answer.
+//! - `file`, `answer`, `list`, `artwork`, `page`: the kinds of answer; `player`: the pages built from `src/page`.
 //! - `streams`: adaptive streams of a film, made by the sidecar.
 //! - `status`, `fill`: how far it is; and all of it at once, for `reelgate scan`.
 //!
@@ -26,6 +26,7 @@ mod index;
 mod list;
 mod look;
 mod page;
+mod player;
 mod rescan;
 mod respond;
 mod scan;
@@ -119,6 +120,12 @@ impl Library {
     ) -> io::Result<Arc<Self>> {
         tokio::runtime::Handle::try_current().map_err(io::Error::other)?;
         let (listener, socket) = server::Socket::bind(socket)?;
+        if !player::is_built() {
+            tracing::info!(
+                origin = name,
+                "library: this binary was built without the player; its pages are plain ones"
+            );
+        }
         let state = State::new(name, settings, metrics, transcoder);
         let stop = CancellationToken::new();
         if let Some(sidecar) = &state.sidecar {

@@ -1,9 +1,11 @@
-//! The pages: a list of titles, and one title in a `<video>` element. Plain on purpose; no script, nothing from elsewhere.
+//! The pages. Where the binary was built with them (`player`), `/watch/{id}` is the player's; the plain ones here, a list of titles
+//! and one title in a `<video>` element, without script, are for a binary built without.
 //!
 //! Invariants: every text from a file name is escaped; links are relative, so that the pages work under any prefix.
 
 use super::answer::{Answer, text};
 use super::catalog::{Kind, Title};
+use super::player;
 use super::scan::MASTER;
 use ::http::{HeaderMap, HeaderValue, Method, header};
 
@@ -20,6 +22,8 @@ input{flex:1;min-width:0}ul{list-style:none;margin:1rem 0;padding:0}\
 li{display:flex;gap:1rem;justify-content:space-between;border-bottom:1px solid #262b31}\
 li a{flex:1;padding:.7rem 0;overflow-wrap:anywhere}small{color:#9aa3ad}li small{padding:.7rem 0}\
 video{display:block;width:100%;aspect-ratio:16/9;max-height:75vh;background:#000;border-radius:.4rem}";
+const WITHOUT_PLAYER: &str =
+    "Built without the player: run <code>npm ci &amp;&amp; npm run build</code> in src/page, and build again.";
 
 /// `/`
 pub fn index(method: &Method, headers: &HeaderMap, titles: &[&Title], query: Option<&str>) -> Answer {
@@ -44,8 +48,11 @@ pub fn index(method: &Method, headers: &HeaderMap, titles: &[&Title], query: Opt
     page(method, headers, "Titles", &body)
 }
 
-/// `/watch/{id}`. A poster that is not there would keep a browser from showing the first frame.
+/// `/watch/{id}`. In the plain page, a poster that is not there would keep a browser from showing the first frame.
 pub fn watch(method: &Method, headers: &HeaderMap, title: &Title, has_poster: bool) -> Answer {
+    if let Some(page) = player::watch(method, headers, &title.name) {
+        return page;
+    }
     let name = escaped(&title.name);
     let (file, link, note) = match title.kind {
         Kind::File => ("file", "The film file", "It plays here if your browser knows its format."),
@@ -68,7 +75,7 @@ fn page(method: &Method, headers: &HeaderMap, title: &str, body: &str) -> Answer
     let html = format!(
         "<!doctype html>\n<html lang=\"en\">\n<head><meta charset=\"utf-8\">\
          <meta name=\"viewport\" content=\"width=device-width\"><link rel=\"icon\" href=\"data:,\"><title>{title}</title><style>{STYLE}</style></head>\n\
-         <body>\n{body}\n</body>\n</html>\n"
+         <body>\n{body}\n<p><small>{WITHOUT_PLAYER}</small></p>\n</body>\n</html>\n"
     );
     let mut answer = text(method, headers, html, HTML, "no-cache");
     answer.headers_mut().insert(header::CONTENT_SECURITY_POLICY, POLICY);
@@ -76,7 +83,7 @@ fn page(method: &Method, headers: &HeaderMap, title: &str, body: &str) -> Answer
 }
 
 /// Safe in text and in quoted attributes.
-fn escaped(text: &str) -> String {
+pub fn escaped(text: &str) -> String {
     let mut html = String::with_capacity(text.len());
     for character in text.chars() {
         match character {

@@ -2,7 +2,7 @@
 //!
 //! | path | answer | fresh for |
 //! |---|---|---|
-//! | `/`, `/watch/{id}` | pages | `no-cache` |
+//! | `/`, `/watch/{id}`, `/_page/…`, `/sw.js` | pages: see `player`, `page` | `no-cache` |
 //! | `/titles.json`, `?q=` | titles by name, see `list` | 5 s |
 //! | `/t/{id}/title.json` | one of them | 5 s |
 //! | `/t/{id}/file` | the film file | 1 h |
@@ -19,7 +19,7 @@ use super::catalog::{Kind, Title};
 use super::file::{self, OpenFile};
 use super::scan::is_hidden;
 use super::streams::Streams;
-use super::{FIRST_SCAN_WAIT, State, list, page};
+use super::{FIRST_SCAN_WAIT, State, list, page, player};
 use crate::http::path::SafePath;
 use crate::media::class::{Class, classify};
 use crate::media::content_type;
@@ -51,13 +51,16 @@ pub async fn respond<B>(state: &State, request: Request<B>) -> Answer {
         Ok(path) => path,
         Err(error) => return problem(StatusCode::BAD_REQUEST, &error.to_string()),
     };
+    let segments: Vec<&str> = path.segments().iter().map(String::as_str).collect();
+    let (method, headers) = (&request.method, &request.headers);
+    if let Some(page) = player::answer(method, headers, &segments) {
+        return page;
+    }
     let Ok(catalog) = tokio::time::timeout(FIRST_SCAN_WAIT, state.catalog()).await else {
         let mut busy = problem(StatusCode::SERVICE_UNAVAILABLE, "the library is being scanned for the first time");
         busy.headers_mut().insert(header::RETRY_AFTER, HeaderValue::from_static("5"));
         return busy;
     };
-    let segments: Vec<&str> = path.segments().iter().map(String::as_str).collect();
-    let (method, headers) = (&request.method, &request.headers);
     let query = query_value(request.uri.query(), "q");
     match segments.as_slice() {
         [] => page::index(method, headers, &catalog.search(query.as_deref()), query.as_deref()),

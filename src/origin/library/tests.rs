@@ -48,10 +48,16 @@ async fn films_and_hls_folders_are_titles() {
     assert_eq!((known.status, known.header("content-length")), (StatusCode::NOT_MODIFIED, ""));
 
     let index = library.get("/").await;
-    assert!(index.text().contains("Gamma &lt;b&gt;") && !index.text().contains("<b>"), "{}", index.text());
+    assert!(!index.text().contains("<b>"), "{}", index.text());
+    assert!(
+        player::is_built() || index.text().contains("Gamma &lt;b&gt;"),
+        "the plain page lists titles: {}",
+        index.text()
+    );
     assert_eq!(index.header("cache-control"), "no-cache");
     let watch = library.get(&library.path_of("Gamma <b>").await.replace("/t/", "/watch/")).await;
-    assert!(watch.text().contains("master.m3u8") && !watch.text().contains("<b>"));
+    assert!(watch.text().contains("<title>Gamma &lt;b&gt;</title>") && !watch.text().contains("<b>"));
+    assert!(player::is_built() || watch.text().contains("master.m3u8"), "the plain page plays by itself");
     assert_eq!(library.get("/watch/unknown").await.status, 404);
 }
 
