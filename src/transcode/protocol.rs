@@ -22,7 +22,7 @@ pub const PROBE: &str = "/probe";
 pub const SEGMENT: &str = "/segment";
 
 /// Changes with everything that changes the bytes of segments: part of their version.
-pub const RECIPE: u32 = 1;
+pub const RECIPE: u32 = 2;
 
 /// A film: where it lies, and which version of it is meant.
 #[derive(Debug, Clone, PartialEq, Eq, Hash, Serialize, Deserialize)]
@@ -48,11 +48,41 @@ pub struct Film {
     /// Seconds: where the file says that it starts; ffmpeg seeks from there.
     pub file_start: Fraction,
     pub grid: Grid,
+    pub picture: Picture,
     pub audio: Option<Audio>,
     /// Which encoder would make its segments.
     pub encoder: String,
     /// And of which build: another one makes other bytes.
     pub build: String,
+}
+
+/// What is done to its pictures before they are encoded.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
+pub struct Picture {
+    pub colours: Colours,
+    /// Made of two fields: they become one frame.
+    pub interlaced: bool,
+    /// The file says how it is turned.
+    pub turned: bool,
+    /// Parts of it are transparent: what shows through is black.
+    pub transparent: bool,
+}
+
+/// The colours a film has, of those that are told apart.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Colours {
+    /// ITU-R BT.709, of high definition.
+    Bt709,
+    /// BT.601 with 625 lines and with 525.
+    Bt601Pal,
+    Bt601Ntsc,
+    Rgb,
+    /// BT.2020 with an ordinary range of light.
+    Bt2020,
+    /// High dynamic range, BT.2100: perceptual quantizer (HDR10), hybrid log-gamma.
+    Pq,
+    Hlg,
 }
 
 #[derive(Debug, Clone, PartialEq, Eq, Hash, Serialize, Deserialize)]

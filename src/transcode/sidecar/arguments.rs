@@ -5,6 +5,7 @@
 //! has one thread, because with several libx264 makes other bytes each time; entity-tags promise the same.
 
 use super::super::protocol::{Audio, Film};
+use super::picture;
 use crate::media::fraction::Fraction;
 use crate::media::grid::{AUDIO_FRAME_SAMPLES, AUDIO_RATE};
 use crate::media::ladder::{Rung, SIDE_MAX};
@@ -42,8 +43,8 @@ fn input() -> Vec<String> {
 /// Streams of a film.
 pub fn streams() -> Vec<String> {
     let entries = "format=duration,start_time:stream=index,codec_type,codec_name,width,height,sample_aspect_ratio,\
-                   r_frame_rate,avg_frame_rate,time_base,start_pts,duration_ts:stream_disposition=attached_pic,default:\
-                   stream_tags=language:stream_side_data=rotation";
+                   r_frame_rate,avg_frame_rate,pix_fmt,field_order,color_space,color_transfer,time_base,start_pts,duration_ts:stream_disposition=attached_pic,default:\
+                   stream_tags=language:stream_side_data=rotation,dv_profile";
     let mut arguments = words(&["-hide_banner", "-v", "error"]);
     arguments.extend(input());
     arguments.extend(words(&["-show_entries", entries, "-of", "json", INPUT]));
@@ -61,23 +62,15 @@ pub fn packets(stream: u32, from_s: f64) -> Vec<String> {
 
 /// One segment of video: fragmented MP4 on standard output.
 pub fn video(film: &Film, rung: &Rung, frames: &Range<u64>, encoder: &Encoder) -> Vec<String> {
-    let rate = film.grid.frame_rate;
     let start = film.grid.time_of(frames.start);
     let count = (frames.end - frames.start).to_string();
-    // Repeats the last frame where a film ends before its container says.
-    let filter = format!(
-        "setpts=PTS-({})/TB,fps={rate}:round=near:start_time={:.9},tpad=stop=-1:stop_mode=clone,trim=end_frame={count},\
-         scale={}:{}:flags=bicubic,setsar=1,format=yuv420p",
-        film.start,
-        start.as_f64(),
-        rung.width,
-        rung.height,
-    );
+    let filter = picture::filter(film, rung, frames);
     let mut arguments = words(&["-nostdin", "-hide_banner", "-v", "error"]);
     arguments.extend(input());
     arguments.extend(words(&["-threads", "2"]));
     arguments.extend(seek(film, frames.start > 0, start.as_f64() - 1.0));
     let stream = format!("0:{}", film.video_stream);
+    arguments.extend(words(picture::input_options(&film.picture)));
     arguments.extend(words(&["-copyts", "-i", INPUT, "-map", &stream, "-an", "-sn", "-dn"]));
     arguments.extend(words(&["-map_metadata", "-1", "-map_chapters", "-1", "-vf", &filter, "-frames:v", &count]));
     arguments.extend(words(&["-c:v", encoder.name]));
@@ -141,6 +134,7 @@ mod tests {
             start: Fraction::parse("23/1000").unwrap(),
             file_start: Fraction::parse("3/1000").unwrap(),
             grid: Grid { frame_rate: Fraction::parse("30000/1001").unwrap(), frames: 1000 },
+            picture: picture::tests::PLAIN,
             audio: Some(Audio { stream: 2, language: "eng".into() }),
             encoder: "libx264".into(),
             build: "5.1".into(),
@@ -157,9 +151,10 @@ mod tests {
         let line = |segment| video(&film, &rung, &film.grid.frames_of(segment).unwrap(), &ENCODERS[0]).join(" ");
         let expected = |seek: &str, start: &str, count: u32| {
             format!(
-                "-nostdin -hide_banner -v error {FENCES} -threads 2 {seek}-copyts -i file:/proc/self/fd/0 -map 0:1 -an -sn -dn \
+                "-nostdin -hide_banner -v error {FENCES} -threads 2 {seek}-reinit_filter 0 -copyts -i file:/proc/self/fd/0 -map 0:1 -an -sn -dn \
                  -map_metadata -1 -map_chapters -1 -vf setpts=PTS-(23/1000)/TB,fps=30000/1001:round=near:start_time={start},\
-                 tpad=stop=-1:stop_mode=clone,trim=end_frame={count},scale=640:360:flags=bicubic,setsar=1,format=yuv420p \
+                 tpad=stop=-1:stop_mode=clone,trim=end_frame={count},scale=640:360:flags=bicubic:out_range=tv,setsar=1,format=yuv420p,\
+                 setparams=field_mode=prog:range=tv:colorspace=bt709:color_primaries=bt709:color_trc=bt709 \
                  -frames:v {count} -c:v libx264 -preset veryfast -profile:v high -bf 2 -sc_threshold 0 -threads 1 -level 3.0 \
                  -g 120 -keyint_min 120 -force_key_frames expr:eq(mod(n,120),0) -b:v 800000 -maxrate 960000 -bufsize 1600000 \
                  -bsf:v dump_extra=freq=keyframe -avoid_negative_ts disabled -use_editlist 0 -video_track_timescale 30000 \
@@ -178,7 +173,7 @@ mod tests {
         let line = |segment| audio(&film, &sound, &film.grid.audio_frames_of(segment).unwrap()).join(" ");
         let expected = |seek: &str, first: i32, length: u32| {
             format!(
-                "-nostdin -hide_banner -v error {FENCES} -threads 1 {seek}-copyts -i file:/proc/self/fd/0 -map 0:2 -vn -sn -dn \
+                "-nostdin -hide_banner -v error {FENCES} -threads 1 {seek}-reinit_filter 0 -copyts -i file:/proc/self/fd/0 -map 0:2 -vn -sn -dn \
                  -af asetpts=PTS-(23/1000)/TB,aresample=48000:async=1:first_pts={first},apad=whole_len={length},\
                  atrim=end_sample={length},aformat=sample_fmts=fltp:channel_layouts=stereo -c:a aac -b:a 128000 -f adts pipe:1"
             )

@@ -1,6 +1,7 @@
 //! The sidecar: makes segments with ffmpeg, a process per segment, and answers the edge on a unix socket.
 //!
 //! - `arguments`: the command lines.
+//! - `picture`: what is done to each kind of picture.
 //! - `child`: one run of a program, within limits.
 //! - `probe`, `segment`: what a film is; one segment, made and checked.
 //! - `jobs`: what runs, who waits.
@@ -12,6 +13,7 @@
 mod arguments;
 mod child;
 mod jobs;
+mod picture;
 mod probe;
 mod segment;
 mod server;

@@ -3,9 +3,10 @@
 //!
 //! Invariants: a film out of bounds (no video, absurd sizes, endless) is refused with a reason; nothing of it is decoded.
 
-use super::super::protocol::{Audio, Film};
+use super::super::protocol::{Audio, Film, Picture};
 use super::arguments::{self, ENCODERS};
 use super::child::{Failure, Kill, run};
+use super::picture;
 use super::segment::Tools;
 use crate::media::fraction::Fraction;
 use crate::media::grid::{Grid, frame_rate};
@@ -46,6 +47,10 @@ struct Stream {
     sample_aspect_ratio: Option<String>,
     r_frame_rate: Option<String>,
     avg_frame_rate: Option<String>,
+    pix_fmt: Option<String>,
+    field_order: Option<String>,
+    color_space: Option<String>,
+    color_transfer: Option<String>,
     time_base: Option<String>,
     start_pts: Option<i64>,
     #[serde(default)]
@@ -72,6 +77,7 @@ struct Tags {
 #[derive(Deserialize)]
 struct SideData {
     rotation: Option<f64>,
+    dv_profile: Option<u8>,
 }
 
 /// Probes a film; `open` opens it anew for each run.
@@ -86,6 +92,10 @@ pub fn probe(tools: &Tools, open: impl Fn() -> std::io::Result<File>, kill: &Kil
     let said: Said = serde_json::from_slice(&text).map_err(|_| refused("ffprobe said what is no JSON"))?;
     let video = video_of(&said)?;
     let (width, height) = shown(video)?;
+    let picture = picture_of(video)?;
+    if picture::needs_tone_mapping(picture.colours) && !picture::maps_tones(tools, kill)? {
+        return Err(refused("its colours need ffmpeg's filters zscale and tonemap, which this ffmpeg has not"));
+    }
     let rate = |text: &Option<String>| text.as_deref().and_then(Fraction::parse);
     let frame_rate = frame_rate(rate(&video.r_frame_rate), rate(&video.avg_frame_rate));
     let time_base = rate(&video.time_base).filter(|base| base.numerator() > 0);
@@ -119,6 +129,7 @@ pub fn probe(tools: &Tools, open: impl Fn() -> std::io::Result<File>, kill: &Kil
         start: start.ok_or_else(|| refused("its video starts at no time"))?,
         file_start: file_start.ok_or_else(|| refused("it starts at no time"))?,
         grid,
+        picture,
         audio,
         encoder: ENCODERS[0].name.into(),
         build: tools.build.clone(),
@@ -149,9 +160,29 @@ fn shown(video: &Stream) -> Result<(u32, u32), Failure> {
     if width > SIDE_MAX || height > SIDE_MAX {
         return Err(refused("its pictures are too large"));
     }
-    let turn = video.side_data_list.iter().find_map(|data| data.rotation).unwrap_or(0.0);
-    let upright = (turn.abs() % 180.0 - 90.0).abs() < 1.0;
+    let upright = (turn_of(video).abs() % 180.0 - 90.0).abs() < 1.0;
     Ok(if upright { (height, width) } else { (width, height) })
+}
+
+/// Degrees.
+fn turn_of(video: &Stream) -> f64 {
+    video.side_data_list.iter().find_map(|data| data.rotation).unwrap_or(0.0)
+}
+
+fn picture_of(video: &Stream) -> Result<Picture, Failure> {
+    // Profile 5 has colours of its own, without a layer that others understand.
+    if video.side_data_list.iter().any(|data| data.dv_profile == Some(5)) {
+        return Err(refused("its colours are those of Dolby Vision alone"));
+    }
+    let word = |word: &'_ Option<String>| word.clone().unwrap_or_default();
+    let format = word(&video.pix_fmt);
+    let size = (video.width.unwrap_or(0), video.height.unwrap_or(0));
+    Ok(Picture {
+        colours: picture::colours(&word(&video.color_space), &word(&video.color_transfer), &format, size),
+        interlaced: matches!(word(&video.field_order).as_str(), "tt" | "bb" | "tb" | "bt"),
+        turned: turn_of(video) != 0.0,
+        transparent: picture::has_alpha(&format),
+    })
 }
 
 /// The frames of the grid from the first frame's start to the last one's end.

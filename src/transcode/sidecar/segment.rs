@@ -14,6 +14,7 @@ use bytes::Bytes;
 use std::fs::File;
 use std::io;
 use std::path::PathBuf;
+use std::sync::OnceLock;
 use tokio::sync::watch;
 
 /// Bytes of a segment beside its peak rate: boxes, and what rate control misses on the hardest pictures.
@@ -26,6 +27,8 @@ pub struct Tools {
     pub ffprobe: PathBuf,
     /// What ffmpeg says it is.
     pub build: String,
+    /// Whether it can turn HDR into SDR; asked when the first such film comes.
+    pub maps_tones: OnceLock<bool>,
 }
 
 impl Tools {
@@ -41,7 +44,8 @@ impl Tools {
         });
         asked.map_err(|failure| format!("ffmpeg does not run: {failure:?}"))?;
         let said = String::from_utf8_lossy(&said);
-        Ok(Self { ffmpeg, ffprobe, build: said.lines().next().unwrap_or_default().chars().take(100).collect() })
+        let build = said.lines().next().unwrap_or_default().chars().take(100).collect();
+        Ok(Self { ffmpeg, ffprobe, build, maps_tones: OnceLock::new() })
     }
 }
 
