@@ -5,6 +5,7 @@
 //! - [`fraction`], [`grid`], [`ladder`]: exact times, segments on a frame grid, renditions.
 //! - [`playlist`]: HLS playlists written from them.
 //! - [`fragment`], [`aac`]: fMP4 split and checked; AAC put into it.
+//! - [`remux`]: packets put on the grid as they are.
 //! - [`content_type`]: the media type of a file, by its name.
 //! - [`hls`]: what is read of an HLS playlist.
 //! - [`mp4`]: what is read of an MP4 file.
@@ -21,3 +22,4 @@ pub mod hls;
 pub mod ladder;
 pub mod mp4;
 pub mod playlist;
+pub mod remux;

@@ -173,7 +173,7 @@ mod tests {
         let line = |segment| audio(&film, &sound, &film.grid.audio_frames_of(segment).unwrap()).join(" ");
         let expected = |seek: &str, first: i32, length: u32| {
             format!(
-                "-nostdin -hide_banner -v error {FENCES} -threads 1 {seek}-reinit_filter 0 -copyts -i file:/proc/self/fd/0 -map 0:2 -vn -sn -dn \
+                "-nostdin -hide_banner -v error {FENCES} -threads 1 {seek}-copyts -i file:/proc/self/fd/0 -map 0:2 -vn -sn -dn \
                  -af asetpts=PTS-(23/1000)/TB,aresample=48000:async=1:first_pts={first},apad=whole_len={length},\
                  atrim=end_sample={length},aformat=sample_fmts=fltp:channel_layouts=stereo -c:a aac -b:a 128000 -f adts pipe:1"
             )
