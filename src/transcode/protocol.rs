@@ -5,6 +5,7 @@
 //! | `GET /health` | 204 |
 //! | `POST /probe`, a [`Source`] | 200, a [`Film`] |
 //! | `POST /segment`, a [`Job`] | 200, fMP4 bytes as they are made |
+//! | `POST /copy`, a [`Whole`] | 200, a [`Copied`]: its packets can be used as they are; read whole, so minutes later |
 //!
 //! Everything else is an error: 503 with `Retry-After` (busy), 409 (the file is another version), 422 (it cannot be streamed,
 //! and never will be), 500 (it failed this time), each with its reason as text. A body that is cut off is a failure too.
@@ -13,6 +14,7 @@
 
 use crate::media::fraction::Fraction;
 use crate::media::grid::Grid;
+pub use crate::media::ladder::Copied;
 use crate::source::Stamp;
 use serde::{Deserialize, Serialize};
 use std::path::PathBuf;
@@ -20,6 +22,7 @@ use std::path::PathBuf;
 pub const HEALTH: &str = "/health";
 pub const PROBE: &str = "/probe";
 pub const SEGMENT: &str = "/segment";
+pub const COPY: &str = "/copy";
 
 /// Changes with everything that changes the bytes of segments: part of their version.
 pub const RECIPE: u32 = 2;
@@ -66,6 +69,8 @@ pub struct Picture {
     pub turned: bool,
     /// Parts of it are transparent: what shows through is black.
     pub transparent: bool,
+    /// Browsers might show the packets as they are: H.264, 8 bits, 4:2:0, frames, upright, square pixels.
+    pub plain: bool,
 }
 
 /// The colours a film has, of those that are told apart.
@@ -90,6 +95,13 @@ pub struct Audio {
     pub stream: u32,
     /// As the file says (ISO 639-2); `und` where it does not.
     pub language: String,
+}
+
+/// A film that is looked through from end to end.
+#[derive(Debug, Clone, PartialEq, Eq, Hash, Serialize, Deserialize)]
+pub struct Whole {
+    pub source: Source,
+    pub film: Film,
 }
 
 /// One piece of a title.

@@ -6,6 +6,7 @@
 //! - `server`, `respond`: connections, and requests → answers.
 //! - `file`, `answer`, `page`: the kinds of answer.
 //! - `streams`: adaptive streams of a film, made by the sidecar.
+//! - `copies`: which films are offered with their own packets.
 //!
 //! Invariants: no file outside the folders is ever opened, whatever a path or a symbolic link says; a promised length is kept or
 //! the connection is aborted; nothing is written to the folders. It knows no sites, no clients and no credentials: those
@@ -13,6 +14,7 @@
 
 mod answer;
 mod catalog;
+mod copies;
 mod file;
 mod page;
 mod rescan;

@@ -2,7 +2,7 @@
 //!
 //! | path below `/t/{id}/` | answer | fresh for |
 //! |---|---|---|
-//! | `master.m3u8` | the ladder | 60 s |
+//! | `master.m3u8` | the ladder, with the film's own packets where they fit | 60 s |
 //! | `{rung}/index.m3u8`, `audio/index.m3u8` | segments of a rendition | 60 s |
 //! | `{rung}/{version}/init.mp4`, `…/{n}.m4s` | fMP4 | a year, immutable |
 //!
@@ -14,13 +14,14 @@
 
 use super::answer::{self, Answer, full, problem, text};
 use super::catalog::{Title, hex};
+use super::copies::Copies;
 use super::scan::MASTER;
 use crate::http::precondition::{Outcome, Validators, evaluate};
-use crate::media::ladder::ladder;
+use crate::media::ladder::{SOURCE, ladder};
 use crate::media::{aac, playlist};
 use crate::observe::Metrics;
 use crate::source::Stamp;
-use crate::transcode::protocol::{Film, Job, RECIPE, Source, Wanted};
+use crate::transcode::protocol::{Film, Job, RECIPE, Source, Wanted, Whole};
 use crate::transcode::{Client, Error};
 use ::http::request::Parts;
 use ::http::{HeaderValue, Method, Response, StatusCode, header};
@@ -35,11 +36,12 @@ const FRESH_PLAYLIST: &str = "public, max-age=60";
 const FRESH_SEGMENT: &str = "public, max-age=31536000, immutable";
 const HLS: &str = "application/vnd.apple.mpegurl";
 /// Films whose facts are remembered; one takes a few hundred bytes, and finding them again a third of a second.
-const FILMS_MAX: usize = 4096;
+pub const FILMS_MAX: usize = 4096;
 
 #[derive(Debug)]
 pub struct Streams {
     client: Arc<Client>,
+    copies: Arc<Copies>,
     /// By title.
     films: Mutex<HashMap<String, Known>>,
     /// The library's name: a metric label.
@@ -56,7 +58,13 @@ struct Known {
 
 impl Streams {
     pub fn new(client: Arc<Client>, origin: &str, metrics: Arc<Metrics>) -> Self {
-        Self { client, films: Mutex::default(), origin: origin.to_owned(), metrics }
+        Self {
+            copies: Copies::new(Arc::clone(&client)),
+            client,
+            films: Mutex::default(),
+            origin: origin.to_owned(),
+            metrics,
+        }
     }
 
     /// Whether a path below a film's title is one of ours.
@@ -83,15 +91,18 @@ impl Streams {
         let source = Source { folder: title.folder.path().to_owned(), path: title.path.clone(), stamp };
         let film = self.film(&title.id, &source).await?;
         let rungs = ladder(film.width, film.height, &film.grid);
+        let whole = || Whole { source: source.clone(), film: film.as_ref().clone() };
         let version = version(&source.stamp, &film);
         let list = |body| text(&request.method, &request.headers, body, HLS, FRESH_PLAYLIST);
         let known = |rendition: &str| match rendition {
             playlist::AUDIO => film.audio.is_some(),
+            SOURCE => self.copies.may_be_offered(&title.id, &source, &film),
             rung => rungs.iter().any(|known| known.name == rung),
         };
         let (rendition, file) = match rest {
             [MASTER] => {
                 let language = film.audio.as_ref().map(|audio| audio.language.as_str());
+                let rungs = self.copies.offer(&title.id, whole, rungs.clone()).await;
                 return Ok(list(playlist::multivariant(&rungs, &film.grid, language)));
             }
             [playlist::AUDIO, "index.m3u8"] if known(playlist::AUDIO) => {

@@ -89,6 +89,26 @@ pub fn video(film: &Film, rung: &Rung, frames: &Range<u64>, encoder: &Encoder) -
     arguments
 }
 
+/// Where [`copy`] puts a title's first frame: before it there is room for frames decoded early.
+pub const COPY_ORIGIN_S: u32 = 10;
+
+/// The video's packets as they are, from a keyframe at `from` (seconds of the title) or before it, to the film's end: fragmented MP4
+/// on standard output, frame 0 at [`COPY_ORIGIN_S`].
+pub fn copy(film: &Film, from: Option<f64>) -> Vec<String> {
+    let mut arguments = words(&["-nostdin", "-hide_banner", "-v", "error"]);
+    arguments.extend(input());
+    arguments.extend(seek(film, from.is_some(), from.unwrap_or(0.0)));
+    let stream = format!("0:{}", film.video_stream);
+    arguments.extend(words(&["-copyts", "-i", INPUT, "-map", &stream, "-an", "-sn", "-dn"]));
+    arguments.extend(words(&["-map_metadata", "-1", "-map_chapters", "-1", "-c", "copy", "-tag:v", "avc1"]));
+    let offset = f64::from(COPY_ORIGIN_S) - film.start.as_f64();
+    arguments.extend(words(&["-output_ts_offset", &format!("{offset:.6}"), "-avoid_negative_ts", "disabled"]));
+    arguments.extend(words(&["-use_editlist", "0", "-video_track_timescale", &film.grid.timescale().to_string()]));
+    arguments.extend(words(&["-movflags", "+frag_keyframe+empty_moov+default_base_moof+frag_discont+skip_trailer"]));
+    arguments.extend(words(&["-frag_duration", "1000000", "-flush_packets", "1", "-f", "mp4", "pipe:1"]));
+    arguments
+}
+
 /// AAC frames of a title, with [`WARM_UP_FRAMES`] and the encoder's own priming frame before them: ADTS on standard output.
 pub fn audio(film: &Film, audio: &Audio, frames: &Range<u64>) -> Vec<String> {
     let samples = |frames: u64| i128::from(frames) * i128::from(AUDIO_FRAME_SAMPLES);
@@ -164,6 +184,21 @@ mod tests {
         };
         assert_eq!(line(0), expected("", "0.000000000", 120));
         assert_eq!(line(8), expected("-ss 31.052000 ", "32.032000000", 40));
+    }
+
+    #[test]
+    fn copying_golden() {
+        let expected = |seek: &str| {
+            format!(
+                "-nostdin -hide_banner -v error {FENCES} {seek}-copyts -i file:/proc/self/fd/0 -map 0:1 -an -sn -dn \
+                 -map_metadata -1 -map_chapters -1 -c copy -tag:v avc1 -output_ts_offset 9.977000 \
+                 -avoid_negative_ts disabled -use_editlist 0 -video_track_timescale 30000 \
+                 -movflags +frag_keyframe+empty_moov+default_base_moof+frag_discont+skip_trailer \
+                 -frag_duration 1000000 -flush_packets 1 -f mp4 pipe:1"
+            )
+        };
+        assert_eq!(copy(&film(), None).join(" "), expected(""));
+        assert_eq!(copy(&film(), Some(4.5)).join(" "), expected("-ss 4.520000 "));
     }
 
     #[test]

@@ -4,6 +4,7 @@
 //! - `picture`: what is done to each kind of picture.
 //! - `child`: one run of a program, within limits.
 //! - `probe`, `segment`: what a film is; one segment, made and checked.
+//! - `remux`: segments of a film's own packets.
 //! - `jobs`: what runs, who waits.
 //! - `server`: requests → jobs.
 //!
@@ -15,6 +16,7 @@ mod child;
 mod jobs;
 mod picture;
 mod probe;
+mod remux;
 mod segment;
 mod server;
 
@@ -93,6 +95,7 @@ fn run(arguments: Arguments) -> Result<(), String> {
             tools,
             probes: Semaphore::new(PROBES),
             probes_waiting_max: Semaphore::new(PROBES_WAITING_MAX),
+            copies: Semaphore::new(1),
         };
         tracing::info!(jobs = arguments.jobs, queue = arguments.queue, "transcoder: ready");
         tokio::select! {

@@ -128,7 +128,7 @@ pub mod tests {
     use crate::media::ladder::ladder;
 
     pub const PLAIN: Picture =
-        Picture { colours: Colours::Bt709, interlaced: false, turned: false, transparent: false };
+        Picture { colours: Colours::Bt709, interlaced: false, turned: false, transparent: false, plain: false };
 
     fn line(picture: Picture) -> String {
         let zero = Fraction::parse("0").unwrap();

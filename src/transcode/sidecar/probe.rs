@@ -104,10 +104,12 @@ pub fn probe(tools: &Tools, open: impl Fn() -> std::io::Result<File>, kill: &Kil
     let seconds = |text: &Option<String>| text.as_deref().and_then(|text| text.parse::<f64>().ok());
     let starts_s = seconds(&said.format.start_time).filter(|start| start.abs() < 1e9).unwrap_or(0.0);
     let ends_s = seconds(&said.format.duration).unwrap_or(0.0) + starts_s;
-    let mut packets = read_packets(program, video.index, ends_s - TAIL_S, open()?, kill)?;
+    let frame = frame_rate.as_f64() * time_base.as_f64();
+    let frame = if frame > 0.0 { (1.0 / frame).round() as i64 } else { 1 };
+    let mut packets = read_packets(program, video.index, ends_s - TAIL_S, frame, open()?, kill)?;
     if packets.end.is_none() {
         // Shorter than it says, or it cannot be searched: from the start.
-        packets = read_packets(program, video.index, -1.0, open()?, kill)?;
+        packets = read_packets(program, video.index, -1.0, frame, open()?, kill)?;
     }
     let start = video.start_pts.or(packets.start).unwrap_or(0);
     let end = packets.end.ok_or_else(|| refused("its video has no frames"))?;
@@ -182,7 +184,20 @@ fn picture_of(video: &Stream) -> Result<Picture, Failure> {
         interlaced: matches!(word(&video.field_order).as_str(), "tt" | "bb" | "tb" | "bt"),
         turned: turn_of(video) != 0.0,
         transparent: picture::has_alpha(&format),
+        plain: is_plain(video, &format),
     })
+}
+
+fn is_plain(video: &Stream, format: &str) -> bool {
+    let square = video.sample_aspect_ratio.as_deref().is_none_or(|ratio| matches!(ratio, "1:1" | "0:1" | "N/A"));
+    let even = |side: Option<u32>| side.is_some_and(|side| side.is_multiple_of(2));
+    video.codec_name.as_deref() == Some("h264")
+        && format == "yuv420p"
+        && video.field_order.as_deref() == Some("progressive")
+        && square
+        && turn_of(video) == 0.0
+        && even(video.width)
+        && even(video.height)
 }
 
 /// The frames of the grid from the first frame's start to the last one's end.
@@ -198,6 +213,8 @@ fn frames_between(start: i64, end: i64, time_base: Fraction, frame_rate: Fractio
 struct Packets {
     start: Option<i64>,
     end: Option<i64>,
+    /// What a packet lasts that does not say so.
+    frame: i64,
 }
 
 impl Packets {
@@ -208,14 +225,21 @@ impl Packets {
             value.trim().parse::<i64>().ok()
         };
         let Some(begins) = field("pts=") else { return };
-        let ends = begins.saturating_add(field("duration=").unwrap_or(0).max(1));
+        let ends = begins.saturating_add(field("duration=").filter(|ticks| *ticks > 0).unwrap_or(self.frame).max(1));
         self.start = Some(self.start.map_or(begins, |start| start.min(begins)));
         self.end = Some(self.end.map_or(ends, |end| end.max(ends)));
     }
 }
 
-fn read_packets(program: &Path, stream: u32, from_s: f64, film: File, kill: &Kill) -> Result<Packets, Failure> {
-    let mut packets = Packets::default();
+fn read_packets(
+    program: &Path,
+    stream: u32,
+    from_s: f64,
+    frame: i64,
+    film: File,
+    kill: &Kill,
+) -> Result<Packets, Failure> {
+    let mut packets = Packets { frame, ..Packets::default() };
     let mut held = Vec::new();
     run(program, &arguments::packets(stream, from_s.max(0.0)), film, kill, |bytes| {
         held.extend_from_slice(bytes);
@@ -261,8 +285,8 @@ mod tests {
 
     #[test]
     fn packets_out_of_order_say_where_a_film_ends() {
-        let mut packets = Packets::default();
-        for line in ["pts=1000|duration=40", "pts=1080|duration=40", "pts=1040|duration=N/A", "pts=N/A", "side data"] {
+        let mut packets = Packets { frame: 40, ..Packets::default() };
+        for line in ["pts=1000|duration=30", "pts=1080|duration=N/A", "pts=1040|duration=40", "pts=N/A", "side data"] {
             packets.line(line);
         }
         assert_eq!((packets.start, packets.end), (Some(1000), Some(1120)));

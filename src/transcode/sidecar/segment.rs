@@ -5,9 +5,10 @@ use super::super::protocol::{Film, Job, Source, Wanted};
 use super::arguments::{self, ENCODERS, Encoder, WARM_UP_FRAMES};
 use super::child::{Failure, Kill, run};
 use super::jobs::Output;
+use super::remux;
 use crate::media::aac;
 use crate::media::fragment::{Check, Piece, Splitter, Wrong, avc_profile};
-use crate::media::ladder::{Rung, ladder};
+use crate::media::ladder::{Rung, SOURCE, ladder};
 use crate::media::playlist::AUDIO_BITS_PER_S;
 use crate::source::{Folder, Stamp};
 use bytes::Bytes;
@@ -58,11 +59,11 @@ impl Sink {
         Self(output.clone())
     }
 
-    fn init(&self, bytes: Vec<u8>) {
+    pub fn init(&self, bytes: Vec<u8>) {
         self.0.send_modify(|output| output.init = Some(Bytes::from(bytes)));
     }
 
-    fn fragment(&self, bytes: Vec<u8>) {
+    pub fn fragment(&self, bytes: Vec<u8>) {
         self.0.send_modify(|output| output.fragments.push(Bytes::from(bytes)));
     }
 }
@@ -110,6 +111,9 @@ fn video(
     sink: &Sink,
 ) -> Result<(), Failure> {
     let missing = || Failure::Failed("the title has no such segment".to_owned());
+    if rung == SOURCE {
+        return remux::segment(tools, film, segment, file, kill, sink);
+    }
     let encoder = ENCODERS.iter().find(|encoder| encoder.name == film.encoder);
     let encoder: &Encoder = encoder.ok_or_else(|| Failure::Failed("this encoder is not here".to_owned()))?;
     let rung: Rung =

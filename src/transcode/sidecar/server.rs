@@ -1,9 +1,10 @@
 //! Requests of the edge → jobs → answers (see [`super::super::protocol`]).
 
-use super::super::protocol::{HEALTH, Job, PROBE, SEGMENT, Source, Wanted};
+use super::super::protocol::{COPY, HEALTH, Job, PROBE, SEGMENT, Source, Wanted, Whole};
 use super::child::{Failure, KillOnDrop};
 use super::jobs::{Jobs, Output, Waiter};
 use super::probe::probe;
+use super::remux;
 use super::segment::{Tools, open};
 use bytes::Bytes;
 use http::{HeaderValue, Method, Request, Response, StatusCode, header};
@@ -28,6 +29,8 @@ const CONNECTIONS_MAX: usize = 1024;
 const HEADER_TIMEOUT: Duration = Duration::from_secs(30);
 /// All runs of ffprobe for one film together.
 const PROBE_TIME_MAX: Duration = Duration::from_secs(30);
+/// To read a film from end to end.
+const COPY_TIME_MAX: Duration = Duration::from_secs(900);
 /// After a failed accept, often for want of file descriptors.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
 
@@ -40,6 +43,8 @@ pub struct Server {
     /// Probes at once, beside the jobs.
     pub probes: Semaphore,
     pub probes_waiting_max: Semaphore,
+    /// Films read whole at once.
+    pub copies: Semaphore,
 }
 
 /// Serves until it is dropped.
@@ -86,6 +91,10 @@ async fn respond(server: &Server, request: Request<Incoming>) -> Response<Body> 
             Ok(job) => segment(server, job).await,
             Err(refusal) => Err(refusal),
         },
+        (Method::POST, COPY) => match read::<Whole>(body).await {
+            Ok(whole) => copied(server, whole).await,
+            Err(refusal) => Err(refusal),
+        },
         _ => Err((StatusCode::NOT_FOUND, "no such request".to_owned())),
     };
     outcome.unwrap_or_else(|(status, reason)| {
@@ -130,6 +139,27 @@ async fn probed(server: &Server, source: Source) -> Outcome {
         }
         Err(Failure::Failed(reason)) => Err((StatusCode::UNPROCESSABLE_ENTITY, reason)),
         Err(Failure::Killed) => Err((StatusCode::INTERNAL_SERVER_ERROR, "probing was ended".to_owned())),
+    }
+}
+
+async fn copied(server: &Server, whole: Whole) -> Outcome {
+    let busy = |_| (StatusCode::SERVICE_UNAVAILABLE, "another film is being read".to_owned());
+    let _slot = server.copies.try_acquire().map_err(busy)?;
+    let kill = KillOnDrop::default();
+    let (tools, killing) = (Arc::clone(&server.tools), kill.share());
+    let work = tokio::task::spawn_blocking(move || match open(&whole.source) {
+        Ok(Some(file)) => Ok(remux::look(&tools, &whole.film, file, &killing)),
+        Ok(None) => Err((StatusCode::CONFLICT, "the film has changed".to_owned())),
+        Err(error) => Err((StatusCode::CONFLICT, format!("the film cannot be opened: {}", error.kind()))),
+    });
+    let unfit = |reason| (StatusCode::UNPROCESSABLE_ENTITY, reason);
+    let Ok(done) = timeout(COPY_TIME_MAX, work).await else {
+        return Err(unfit("its packets could not be read in time".to_owned()));
+    };
+    match done.map_err(|_| (StatusCode::INTERNAL_SERVER_ERROR, "reading panicked".to_owned()))?? {
+        Ok(copied) => Ok(answer(StatusCode::OK, &serde_json::to_string(&copied).unwrap_or_default())),
+        Err(Failure::Failed(reason)) => Err(unfit(reason)),
+        Err(Failure::Killed) => Err((StatusCode::INTERNAL_SERVER_ERROR, "reading was ended".to_owned())),
     }
 }
 
