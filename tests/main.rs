@@ -25,6 +25,7 @@ mod library;
 mod listeners;
 mod load;
 mod logs;
+mod pictures;
 mod poisoning;
 mod proxying;
 mod purge;

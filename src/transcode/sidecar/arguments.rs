@@ -40,14 +40,17 @@ fn input() -> Vec<String> {
     words(&["-protocol_whitelist", "file", "-format_whitelist", DEMUXERS, "-max_pixels", &pixels])
 }
 
-/// Streams of a film.
+/// Packets of all streams whose frames are looked at.
+const FIRST_PACKETS: &str = "%+#24";
+
+/// Streams of a film, and its first frames.
 pub fn streams() -> Vec<String> {
     let entries = "format=duration,start_time:stream=index,codec_type,codec_name,width,height,sample_aspect_ratio,\
                    r_frame_rate,avg_frame_rate,pix_fmt,field_order,color_space,color_transfer,time_base,start_pts,duration_ts:stream_disposition=attached_pic,default:\
-                   stream_tags=language:stream_side_data=rotation,dv_profile";
+                   stream_tags=language:stream_side_data=rotation,dv_profile:frame=stream_index,interlaced_frame";
     let mut arguments = words(&["-hide_banner", "-v", "error"]);
     arguments.extend(input());
-    arguments.extend(words(&["-show_entries", entries, "-of", "json", INPUT]));
+    arguments.extend(words(&["-read_intervals", FIRST_PACKETS, "-show_entries", entries, "-of", "json", INPUT]));
     arguments
 }
 
@@ -219,9 +222,9 @@ mod tests {
 
     #[test]
     fn probing_golden() {
-        assert!(
-            streams().join(" ").starts_with(&format!("-hide_banner -v error {FENCES} -show_entries format=duration,"))
-        );
+        assert!(streams().join(" ").starts_with(&format!(
+            "-hide_banner -v error {FENCES} -read_intervals %+#24 -show_entries format=duration,"
+        )));
         let line = format!(
             "-hide_banner -v error {FENCES} -select_streams 1 -read_intervals 12.500% -show_entries packet=pts,duration \
              -of compact=p=0 file:/proc/self/fd/0"

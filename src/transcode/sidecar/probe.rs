@@ -1,7 +1,8 @@
 //! What a film is, by ffprobe: its streams, and where its last frame ends. The container's own word for its length is only used
 //! to find its end.
 //!
-//! Invariants: a film out of bounds (no video, absurd sizes, endless) is refused with a reason; nothing of it is decoded.
+//! Invariants: a film out of bounds (no video, absurd sizes, endless) is refused with a reason; no more of it is decoded than its first
+//! frames, which say whether they are made of fields: containers often do not know.
 
 use super::super::protocol::{Audio, Film, Picture};
 use super::arguments::{self, ENCODERS};
@@ -29,6 +30,16 @@ struct Said {
     streams: Vec<Stream>,
     #[serde(default)]
     format: Format,
+    #[serde(default)]
+    frames: Vec<Frame>,
+}
+
+#[derive(Deserialize)]
+struct Frame {
+    #[serde(default)]
+    stream_index: u32,
+    #[serde(default)]
+    interlaced_frame: u8,
 }
 
 #[derive(Default, Deserialize)]
@@ -92,7 +103,8 @@ pub fn probe(tools: &Tools, open: impl Fn() -> std::io::Result<File>, kill: &Kil
     let said: Said = serde_json::from_slice(&text).map_err(|_| refused("ffprobe said what is no JSON"))?;
     let video = video_of(&said)?;
     let (width, height) = shown(video)?;
-    let picture = picture_of(video)?;
+    let fields = said.frames.iter().any(|frame| frame.stream_index == video.index && frame.interlaced_frame == 1);
+    let picture = picture_of(video, fields)?;
     if picture::needs_tone_mapping(picture.colours) && !picture::maps_tones(tools, kill)? {
         return Err(refused("its colours need ffmpeg's filters zscale and tonemap, which this ffmpeg has not"));
     }
@@ -171,7 +183,7 @@ fn turn_of(video: &Stream) -> f64 {
     video.side_data_list.iter().find_map(|data| data.rotation).unwrap_or(0.0)
 }
 
-fn picture_of(video: &Stream) -> Result<Picture, Failure> {
+fn picture_of(video: &Stream, fields: bool) -> Result<Picture, Failure> {
     // Profile 5 has colours of its own, without a layer that others understand.
     if video.side_data_list.iter().any(|data| data.dv_profile == Some(5)) {
         return Err(refused("its colours are those of Dolby Vision alone"));
@@ -179,12 +191,13 @@ fn picture_of(video: &Stream) -> Result<Picture, Failure> {
     let word = |word: &'_ Option<String>| word.clone().unwrap_or_default();
     let format = word(&video.pix_fmt);
     let size = (video.width.unwrap_or(0), video.height.unwrap_or(0));
+    let interlaced = fields || matches!(word(&video.field_order).as_str(), "tt" | "bb" | "tb" | "bt");
     Ok(Picture {
         colours: picture::colours(&word(&video.color_space), &word(&video.color_transfer), &format, size),
-        interlaced: matches!(word(&video.field_order).as_str(), "tt" | "bb" | "tb" | "bt"),
+        interlaced,
         turned: turn_of(video) != 0.0,
         transparent: picture::has_alpha(&format),
-        plain: is_plain(video, &format),
+        plain: !interlaced && is_plain(video, &format),
     })
 }
 

@@ -1,0 +1,1 @@
+//! Films that mean harm.
