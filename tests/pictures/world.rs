@@ -50,6 +50,10 @@ impl Sidecar {
         self.runtime.block_on(self.client.is_healthy())
     }
 
+    pub fn pid(&self) -> u32 {
+        self.process.id()
+    }
+
     pub fn path(&self, name: &str) -> PathBuf {
         self.films.path().join(name)
     }
@@ -69,7 +73,11 @@ impl Sidecar {
     }
 
     pub fn probe(&self, name: &str) -> Result<Film, Error> {
-        self.runtime.block_on(self.client.probe(&self.source(name)))
+        self.probe_source(&self.source(name))
+    }
+
+    pub fn probe_source(&self, source: &Source) -> Result<Film, Error> {
+        self.runtime.block_on(self.client.probe(source))
     }
 
     #[track_caller]

@@ -41,7 +41,7 @@ fn input() -> Vec<String> {
 }
 
 /// Packets of all streams whose frames are looked at.
-const FIRST_PACKETS: &str = "%+#24";
+const FIRST_PACKETS: &str = "%+#8";
 
 /// Streams of a film, and its first frames.
 pub fn streams() -> Vec<String> {
@@ -223,7 +223,7 @@ mod tests {
     #[test]
     fn probing_golden() {
         assert!(streams().join(" ").starts_with(&format!(
-            "-hide_banner -v error {FENCES} -read_intervals %+#24 -show_entries format=duration,"
+            "-hide_banner -v error {FENCES} -read_intervals %+#8 -show_entries format=duration,"
         )));
         let line = format!(
             "-hide_banner -v error {FENCES} -select_streams 1 -read_intervals 12.500% -show_entries packet=pts,duration \
