@@ -6,6 +6,7 @@ use crate::support::{eventually, patience};
 use reelgate::media::ladder::ladder;
 use reelgate::transcode::Error;
 use std::os::unix::fs::symlink;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Instant;
 
 /// Resident bytes of the sidecar itself; its children have bounds of their own.
@@ -132,12 +133,12 @@ fn films_that_unpack_to_far_more_are_refused_or_bounded() {
     make("8k.mkv", &black("8192x8192", "0.2", "25"), &["-c:v", "mjpeg"]);
     make("fast.mp4", &black("64x36", "1", "1000"), &["-c:v", "libx264", "-preset", "ultrafast"]);
     make("slow.mp4", &black("64x36", "400", "1/100"), &["-c:v", "libx264", "-preset", "ultrafast"]);
-    // Two frames, twenty hours apart; and a year.
-    for (name, hours) in [("day.mkv", "20"), ("year.mkv", "8760")] {
+    // Two frames, twenty hours apart; and more than a day.
+    for (name, hours) in [("day.mkv", "20"), ("two days.mkv", "30")] {
         let apart = format!("{},setpts=N*{hours}*3600/TB", black("64x36", "0.08", "25"));
         make(name, &apart, &["-vsync", "vfr", "-c:v", "libx264", "-preset", "ultrafast", "-bf", "0"]);
     }
-    for (name, refused) in [("16k.mkv", true), ("a line.mkv", true), ("year.mkv", true), ("a dot.mkv", false)] {
+    for (name, refused) in [("16k.mkv", true), ("a line.mkv", true), ("two days.mkv", true), ("a dot.mkv", false)] {
         let answer = expect_answer(&sidecar, name);
         assert_eq!(matches!(answer, Err(Error::Unfit(_))), refused, "{name}: {answer:?}");
     }
@@ -156,7 +157,7 @@ fn a_thousand_streams_are_refused_or_streamed() {
     let sidecar = Sidecar::start();
     small(&sidecar, "one.mp4");
     let one = sidecar.path("one.mp4").display().to_string();
-    for (name, streams) in [("fifty.mp4", 50), ("thousand.mp4", 1000)] {
+    for (name, streams) in [("fifty.mp4", 50), ("thousand.mp4", 999)] {
         let maps = ["-map", "0:a"].repeat(streams);
         sidecar.film(name, &[&["-i", &one, "-map", "0:v"][..], &maps, &["-c", "copy"]].concat());
     }
@@ -166,37 +167,55 @@ fn a_thousand_streams_are_refused_or_streamed() {
     expect_unharmed(&sidecar);
 }
 
+/// A film with something wrong in it.
+fn damaged(whole: &[u8], variant: u64) -> Vec<u8> {
+    let mut random = fastrand::Rng::with_seed(variant);
+    let mut bytes = whole.to_vec();
+    let head = whole.len().min(2500);
+    match variant % 4 {
+        // A field of the head says the largest numbers there are.
+        0 => {
+            let at = random.usize(..head - 4) & !3;
+            bytes[at..at + 4].copy_from_slice(&[0xff, 0xff, 0xff, random.u8(..)]);
+        }
+        1 => bytes.truncate(random.usize(1..whole.len())),
+        _ => {
+            for _ in 0..random.usize(1..12) {
+                let at = if random.bool() { random.usize(..head) } else { random.usize(..whole.len()) };
+                bytes[at] ^= 1 << random.u8(..8);
+            }
+        }
+    }
+    bytes
+}
+
 #[test]
 fn damaged_films_are_answered_one_after_another() {
     let sidecar = Sidecar::start();
-    let mut random = fastrand::Rng::with_seed(7);
-    let mut outcomes = [0, 0];
-    for name in ["film.mp4", "film.mkv"] {
-        small(&sidecar, name);
+    let outcomes = [AtomicU64::new(0), AtomicU64::new(0)];
+    let ask = |name: &str, variants: &mut dyn Iterator<Item = u64>| {
+        let (stem, extension) = name.split_once('.').expect("a name");
         let whole = std::fs::read(sidecar.path(name)).expect("a film");
-        let head = whole.len().min(2500);
-        for variant in 0..VARIANTS / 2 {
-            let mut bytes = whole.clone();
-            match variant % 4 {
-                // A field of the head says the largest numbers there are.
-                0 => {
-                    let at = random.usize(..head - 4) & !3;
-                    bytes[at..at + 4].copy_from_slice(&[0xff, 0xff, 0xff, random.u8(..)]);
-                }
-                1 => bytes.truncate(random.usize(1..whole.len())),
-                _ => {
-                    for _ in 0..random.usize(1..12) {
-                        let at = if random.bool() { random.usize(..head) } else { random.usize(..whole.len()) };
-                        bytes[at] ^= 1 << random.u8(..8);
-                    }
-                }
-            }
-            let damaged = format!("damaged.{}", name.rsplit('.').next().expect("a name"));
-            std::fs::write(sidecar.path(&damaged), bytes).expect("a film");
-            outcomes[usize::from(expect_answer(&sidecar, &damaged).is_ok())] += 1;
+        for variant in variants {
+            let name = format!("{stem} {}.{extension}", variant % 2);
+            std::fs::write(sidecar.path(&name), damaged(&whole, variant)).expect("a film");
+            // A segment of some; all are probed, and one that might be used as it is is looked through.
+            let answer = match variant % 5 {
+                0 => expect_answer(&sidecar, &name),
+                1 => sidecar.copied(&name).map(drop).or_else(|_| sidecar.probe(&name).map(drop)),
+                _ => sidecar.probe(&name).map(drop),
+            };
+            outcomes[usize::from(answer.is_ok())].fetch_add(1, Ordering::Relaxed);
         }
-    }
-    assert!(outcomes.iter().all(|count| *count > 10), "refused and streamed: {outcomes:?}");
+    };
+    std::thread::scope(|scope| {
+        for name in ["film.mp4", "film.mkv"] {
+            small(&sidecar, name);
+            let ask = &ask;
+            scope.spawn(move || ask(name, &mut (0..VARIANTS / 2)));
+        }
+    });
+    assert!(outcomes.iter().all(|count| count.load(Ordering::Relaxed) > 10), "refused and streamed: {outcomes:?}");
     expect_unharmed(&sidecar);
     sidecar.film("good.mp4", &["-f", "lavfi", "-i", &numbered("25", "1"), "-c:v", "libx264"]);
     assert_eq!(asked(&sidecar, "good.mp4"), Ok(()));

@@ -86,7 +86,7 @@ impl Sidecar {
     }
 
     pub fn copied(&self, name: &str) -> Result<Copied, Error> {
-        let whole = Whole { source: self.source(name), film: self.known(name) };
+        let whole = Whole { source: self.source(name), film: self.probe(name)? };
         self.runtime.block_on(self.client.copied(&whole))
     }
 
@@ -127,7 +127,8 @@ impl Sidecar {
 pub fn tool(program: &str, arguments: &[&str]) -> Vec<u8> {
     let output =
         Command::new(program).args(["-v", "error"]).args(arguments).output().expect("tests/run installs ffmpeg");
-    assert!(output.status.success(), "{program} {arguments:?}: {}", String::from_utf8_lossy(&output.stderr));
+    let shown = &arguments[..arguments.len().min(20)];
+    assert!(output.status.success(), "{program} {shown:?}: {}", String::from_utf8_lossy(&output.stderr));
     output.stdout
 }
 

@@ -19,6 +19,8 @@ mod probe;
 mod remux;
 mod segment;
 mod server;
+#[cfg(test)]
+mod tests;
 
 use clap::Parser;
 use jobs::Jobs;
