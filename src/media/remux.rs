@@ -175,9 +175,10 @@ impl Walk {
     pub fn place(&mut self, packet: Packet<'_>) -> Result<Option<Placed>, Misfit> {
         let ticks = i64::from(self.grid.frame_ticks());
         let since = packet.shown.checked_sub(self.origin).ok_or(Misfit::OffGrid)?;
-        let frame = since.saturating_add(ticks / 2).div_euclid(ticks);
+        let near = since.saturating_add(ticks / 2);
+        let frame = near.div_euclid(ticks);
         // Containers round to their own clock: a quarter of a frame is more than any of them needs.
-        if (since - frame * ticks).abs() * 4 > ticks {
+        if (near.rem_euclid(ticks) - ticks / 2).abs() * 4 > ticks {
             return Err(Misfit::OffGrid);
         }
         if self.came == self.seen.len() as u64 {
