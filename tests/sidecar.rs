@@ -61,7 +61,9 @@ impl Sidecar {
                 transparent: false,
                 plain: false,
             },
-            audio: None,
+            audio: vec![],
+            text: vec![],
+            left_out: vec![],
             encoder: "libx264".into(),
             build: String::new(),
         };

@@ -9,6 +9,8 @@ use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
+mod tracks;
+
 fn library(folder: &Path) -> EdgeBuilder {
     Edge::of(&Origin::start())
         .set("origins.main", json!({"kind": "library", "folders": [folder.display().to_string()]}))
@@ -172,7 +174,7 @@ fn segments_made_in_any_order_meet_without_a_gap() {
                 let (start, count) = part(segment);
                 (first(start), first(start + count) - first(start))
             };
-            let audio = joined(&edge, &title, "audio", part, 1024);
+            let audio = joined(&edge, &title, "audio-1", part, 1024);
             let file = written(work.path(), "audio.mp4", &audio);
             expect_a_pure_tone(&file);
         }
@@ -223,7 +225,7 @@ fn segments_are_ordinary_cacheable_answers_and_always_the_same_bytes() {
     for missing in ["2.m4s", "00.m4s", "x.m4s", "init.m4s"] {
         edge.get(&format!("{folder}/{missing}")).expect_status(404);
     }
-    for missing in ["240p/0123456789abcdef/0.m4s", "360p/index.m3u8", "manifest.mpd"] {
+    for missing in ["240p/0123456789abcdef/0.m4s", "360p/index.m3u8", "audio-7/index.m3u8"] {
         edge.get(&format!("{title}/{missing}")).expect_status(404);
     }
     let made = |kind| edge.metrics().value("reelgate_transcode_answers_total", &[("kind", kind), ("outcome", "made")]);
@@ -359,6 +361,6 @@ fn what_a_broken_encoder_writes_is_never_published() {
         ffmpeg(what);
         expect_reason(&edge.get(&format!("{folder}/0.m4s")), 500, films.path());
         expect_reason(&edge.get(&format!("{folder}/init.mp4")), 500, films.path());
-        edge.get(&format!("{}/0.m4s", folder.replace("240p", "audio"))).expect_status(500);
+        edge.get(&format!("{}/0.m4s", folder.replace("240p", "audio-1"))).expect_status(500);
     }
 }

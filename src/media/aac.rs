@@ -1,16 +1,76 @@
-//! AAC-LC, 48 kHz, stereo: read as ADTS (ISO/IEC 14496-3 §1.A.2), written as fragmented MP4. We write the boxes ourselves: a
-//! muxer counts from its own first frame, and ours have to lie on the title's grid.
+//! AAC-LC, 48 kHz, stereo or surround: read as ADTS (ISO/IEC 14496-3 §1.A.2), written as fragmented MP4. We write the boxes
+//! ourselves: a muxer counts from its own first frame, and ours have to lie on the title's grid.
 //!
-//! Invariants: no panic on any bytes; frames go out as they came in; the init is the same for every title.
+//! Invariants: no panic on any bytes; frames go out as they came in; a layout's init is the same for every title.
 
 use super::grid::{AUDIO_FRAME_SAMPLES, AUDIO_RATE};
+use serde::{Deserialize, Serialize};
+
+/// Which channels there are.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
+pub enum Layout {
+    Stereo,
+    /// 5.1
+    Surround,
+    /// 7.1, with pairs at the sides and at the back.
+    LargeSurround,
+}
+
+impl Layout {
+    /// The surround that a source with so many channels keeps; None where stereo keeps it well enough.
+    pub fn surround_of(channels: u32) -> Option<Self> {
+        match channels {
+            0..=5 => None,
+            6 | 7 => Some(Self::Surround),
+            _ => Some(Self::LargeSurround),
+        }
+    }
+
+    pub fn channels(self) -> u8 {
+        match self {
+            Self::Stereo => 2,
+            Self::Surround => 6,
+            Self::LargeSurround => 8,
+        }
+    }
+
+    pub fn bits_per_s(self) -> u32 {
+        match self {
+            Self::Stereo => 128_000,
+            Self::Surround => 384_000,
+            Self::LargeSurround => 512_000,
+        }
+    }
+
+    /// Bits a second of its segments: a tenth more than the nominal rate holds the encoder's wavering and the boxes.
+    pub fn peak_bits_per_s(self) -> u32 {
+        self.bits_per_s() / 10 * 11
+    }
+
+    /// Channel configuration (ISO/IEC 14496-3 table 1.19) as encoders write it into ADTS, which has three bits for it.
+    fn adts_configuration(self) -> u8 {
+        match self {
+            Self::Stereo => 2,
+            Self::Surround => 6,
+            Self::LargeSurround => 7,
+        }
+    }
+
+    /// And as it is: 7 would be a second pair in front, 12 is one at the back.
+    pub fn configuration(self) -> u8 {
+        match self {
+            Self::LargeSurround => 12,
+            other => other.adts_configuration(),
+        }
+    }
+}
 
 /// The raw frames of an ADTS stream; None where it is none, cut off, or not as asked for.
-pub fn adts_frames(mut bytes: &[u8]) -> Option<Vec<&[u8]>> {
+pub fn adts_frames(mut bytes: &[u8], layout: Layout) -> Option<Vec<&[u8]>> {
     let mut frames = Vec::new();
     while !bytes.is_empty() {
         let header: &[u8; 7] = bytes.first_chunk()?;
-        let (length, header_bytes) = adts_header(header)?;
+        let (length, header_bytes) = adts_header(header, layout)?;
         frames.push(bytes.get(header_bytes..length)?);
         bytes = &bytes[length..];
     }
@@ -18,22 +78,28 @@ pub fn adts_frames(mut bytes: &[u8]) -> Option<Vec<&[u8]>> {
 }
 
 /// Bytes of the whole frame, and of its header.
-fn adts_header(header: &[u8; 7]) -> Option<(usize, usize)> {
+fn adts_header(header: &[u8; 7], layout: Layout) -> Option<(usize, usize)> {
     let [sync, layer, kind, channels, length, rest, _] = *header;
     let synced = sync == 0xff && layer & 0xf6 == 0xf0;
-    // Profile LC (1), 48 kHz (index 3), two channels.
-    let ours = kind >> 6 == 1 && kind >> 2 & 0xf == 3 && (kind & 1) << 2 | channels >> 6 == 2;
+    // Profile LC (1), 48 kHz (index 3).
+    let configuration = (kind & 1) << 2 | channels >> 6;
+    let ours = kind >> 6 == 1 && kind >> 2 & 0xf == 3 && configuration == layout.adts_configuration();
     let length = usize::from(channels & 3) << 11 | usize::from(length) << 3 | usize::from(rest >> 5);
     let header_bytes = if layer & 1 == 0 { 9 } else { 7 };
     (synced && ours && length >= header_bytes).then_some((length, header_bytes))
 }
 
-/// `ftyp` and `moov` of the audio rendition.
-pub fn init() -> Vec<u8> {
-    // ISO/IEC 14496-1 §7.2.6: ES descriptor, decoder configuration (AAC, audio stream), LC 48 kHz stereo, MP4 file.
-    const DESCRIPTORS: [u8; 31] = [
-        0, 0, 0, 0, 3, 25, 0, 1, 0, 4, 17, 0x40, 0x15, 0, 0, 0, 0, 1, 0xf4, 0, 0, 1, 0xf4, 0, 5, 2, 0x11, 0x90, 6, 1, 2,
-    ];
+/// ISO/IEC 14496-1 §7.2.6: ES descriptor, decoder configuration (AAC, audio stream), LC at 48 kHz, MP4 file.
+fn descriptors(layout: Layout) -> Vec<u8> {
+    let rate = layout.bits_per_s().to_be_bytes();
+    // ISO/IEC 14496-3 §1.6.2.1: object type 2 in five bits, frequency 3 in four, the channels in four.
+    let specific = (2_u16 << 11 | 3 << 7 | u16::from(layout.configuration()) << 3).to_be_bytes();
+    let head = [0, 0, 0, 0, 3, 25, 0, 1, 0, 4, 17, 0x40, 0x15, 0, 0, 0];
+    [&head[..], &rate, &rate, &[5, 2], &specific, &[6, 1, 2]].concat()
+}
+
+/// `ftyp` and `moov` of an audio rendition.
+pub fn init(layout: Layout) -> Vec<u8> {
     let movie = boxed(b"mvhd", &[full(0), &[0; 8], &1000_u32.to_be_bytes(), &[0; 4], &MOVIE, &2_u32.to_be_bytes()]);
     let track = boxed(b"tkhd", &[full(7), &[0; 8], &1_u32.to_be_bytes(), &[0; 20], &[1, 0, 0, 0], &MATRIX, &[0; 8]]);
     let media = boxed(b"mdhd", &[full(0), &[0; 8], &AUDIO_RATE.to_be_bytes(), &[0; 4], &[0x55, 0xc4, 0, 0]]);
@@ -45,9 +111,9 @@ pub fn init() -> Vec<u8> {
             &[0; 6],
             &1_u16.to_be_bytes(),
             &[0; 8],
-            &[0, 2, 0, 16, 0, 0, 0, 0],
+            &[0, layout.channels(), 0, 16, 0, 0, 0, 0],
             &(AUDIO_RATE << 16).to_be_bytes(),
-            &boxed(b"esds", &[&DESCRIPTORS]),
+            &boxed(b"esds", &[&descriptors(layout)]),
         ],
     );
     let table = boxed(
@@ -142,20 +208,36 @@ mod tests {
     #[test]
     fn frames_come_out_as_they_went_in() {
         let stream = [adts(&[1; 300]), adts(&[]), adts(&[2; 5])].concat();
-        assert_eq!(adts_frames(&stream).unwrap(), [&[1; 300][..], &[], &[2; 5]]);
-        assert_eq!(adts_frames(b"").unwrap().len(), 0);
-        assert_eq!(adts_frames(&stream[..stream.len() - 1]), None, "cut off");
-        assert_eq!(adts_frames(&[0; 20]), None);
+        assert_eq!(adts_frames(&stream, Layout::Stereo).unwrap(), [&[1; 300][..], &[], &[2; 5]]);
+        assert_eq!(adts_frames(b"", Layout::Stereo).unwrap().len(), 0);
+        assert_eq!(adts_frames(&stream[..stream.len() - 1], Layout::Stereo), None, "cut off");
+        assert_eq!(adts_frames(&[0; 20], Layout::Stereo), None);
         let mut mono = adts(&[1]);
         mono[3] = 0x40;
-        assert_eq!(adts_frames(&mono), None, "one channel");
+        assert_eq!(adts_frames(&mono, Layout::Stereo), None, "one channel");
+    }
+
+    #[test]
+    fn an_init_says_which_channels_there_are() {
+        for (layout, channels, specific) in [
+            (Layout::Stereo, 2, [0x11, 0x90]),
+            (Layout::Surround, 6, [0x11, 0xb0]),
+            (Layout::LargeSurround, 8, [0x11, 0xe0]),
+        ] {
+            let init = init(layout);
+            let at = |kind: &[u8; 4]| init.windows(4).position(|found| found == kind).unwrap();
+            assert_eq!(init[at(b"mp4a") + 4 + 17], channels);
+            let descriptors = &init[at(b"esds") + 4..][..31];
+            assert_eq!((descriptors[24], &descriptors[26..28]), (5, &specific[..]));
+            assert_eq!(descriptors.len(), 4 + 2 + usize::from(descriptors[5]));
+        }
     }
 
     proptest! {
         #[test]
         fn any_bytes_are_read_without_panic(bytes in proptest::collection::vec(any::<u8>(), 0..99)) {
-            let _ = adts_frames(&bytes);
-            let _ = adts_frames(&[adts(&bytes), bytes].concat());
+            let _ = adts_frames(&bytes, Layout::Stereo);
+            let _ = adts_frames(&[adts(&bytes), bytes].concat(), Layout::Surround);
         }
     }
 }

@@ -13,6 +13,8 @@ const SEGMENT_S: i64 = 4;
 /// Samples a second, and in one AAC frame.
 pub const AUDIO_RATE: u32 = 48_000;
 pub const AUDIO_FRAME_SAMPLES: u32 = 1024;
+/// Segments of video that one of subtitles covers: a minute.
+const TEXT_SEGMENT_PARTS: u64 = 15;
 /// Ticks a second at least, so that other clocks can be compared with ours.
 const TIMESCALE_MIN: i64 = 10_000;
 
@@ -103,6 +105,18 @@ impl Grid {
         Some(self.first_audio_frame(frames.start)..self.first_audio_frame(frames.end))
     }
 
+    /// Segments of subtitles: each lasts as long as [`TEXT_SEGMENT_PARTS`] of video.
+    pub fn text_segments(&self) -> u64 {
+        self.segments().div_ceil(TEXT_SEGMENT_PARTS)
+    }
+
+    /// The frames a segment of subtitles covers; None beyond the end.
+    pub fn text_frames_of(&self, segment: u64) -> Option<Range<u64>> {
+        let frames = self.segment_frames() * TEXT_SEGMENT_PARTS;
+        let first = segment.checked_mul(frames).filter(|first| *first < self.frames)?;
+        Some(first..(first + frames).min(self.frames))
+    }
+
     /// The first AAC frame that begins at a video frame or after it.
     fn first_audio_frame(&self, frame: u64) -> u64 {
         let (numerator, denominator) = (self.frame_rate.numerator(), self.frame_rate.denominator());
@@ -156,6 +170,12 @@ mod tests {
         assert_eq!(film.time_of(100).to_string(), "4/1");
         assert_eq!((film.audio_frames_of(0), film.audio_frames_of(1)), (Some(0..188), Some(188..375)));
         assert_eq!(grid("25/1", 0).segments(), 0);
+        let hour = grid("25/1", 90_001);
+        assert_eq!(
+            (hour.text_segments(), hour.text_frames_of(0), hour.text_frames_of(60)),
+            (61, Some(0..1500), Some(90_000..90_001))
+        );
+        assert_eq!((hour.text_frames_of(61), hour.text_frames_of(u64::MAX)), (None, None));
     }
 
     proptest! {

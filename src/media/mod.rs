@@ -3,7 +3,8 @@
 //!
 //! - [`class`]: playlist, segment, film …; a metric label.
 //! - [`fraction`], [`grid`], [`ladder`]: exact times, segments on a frame grid, renditions.
-//! - [`playlist`]: HLS playlists written from them.
+//! - [`renditions`]: what a title is offered as; [`playlist`], [`dash`]: HLS playlists and the MPD written from that.
+//! - [`webvtt`], [`language`]: subtitles read and written; language tags.
 //! - [`fragment`], [`aac`]: fMP4 split and checked; AAC put into it.
 //! - [`remux`]: packets put on the grid as they are.
 //! - [`content_type`]: the media type of a file, by its name.
@@ -15,11 +16,15 @@
 pub mod aac;
 pub mod class;
 pub mod content_type;
+pub mod dash;
 pub mod fraction;
 pub mod fragment;
 pub mod grid;
 pub mod hls;
 pub mod ladder;
+pub mod language;
 pub mod mp4;
 pub mod playlist;
 pub mod remux;
+pub mod renditions;
+pub mod webvtt;

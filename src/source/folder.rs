@@ -3,13 +3,17 @@
 
 use rustix::fs::{Mode, OFlags, ResolveFlags};
 use rustix::io::Errno;
+use std::ffi::OsString;
 use std::fs::File;
 use std::io;
 use std::os::fd::OwnedFd;
+use std::os::unix::ffi::OsStringExt;
 use std::path::{Component, Path, PathBuf};
 
 /// How often `openat2` is tried again when a rename nearby made it unsure (openat2(2): EAGAIN).
 const TRIES_MAX: usize = 8;
+/// Names read of a folder.
+const NAMES_MAX: usize = 20_000;
 
 /// One entry of `folders`, as configured: it may itself be a link, or not exist yet.
 #[derive(Debug)]
@@ -32,9 +36,9 @@ impl Folder {
     pub fn open(&self, relative: &Path) -> io::Result<File> {
         // Opened by path each time: a share mounted anew is found again.
         let root = rustix::fs::open(&self.path, OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC, Mode::empty())?;
-        let opened = match open_beneath(&root, relative) {
+        let opened = match open_beneath(&root, relative, FILE) {
             // An old kernel, or a container's filter that knows no openat2.
-            Err(Errno::NOSYS | Errno::PERM) => open_without_links(&root, relative),
+            Err(Errno::NOSYS | Errno::PERM) => open_without_links(&root, relative, FILE),
             result => result,
         };
         let file = File::from(opened.map_err(|error| match error {
@@ -42,6 +46,26 @@ impl Folder {
             error => error.into(),
         })?);
         if file.metadata()?.is_file() { Ok(file) } else { Err(not_found()) }
+    }
+
+    /// Names in a folder beneath, as they come; at most [`NAMES_MAX`]. Errors are those of [`Self::open`].
+    pub fn names(&self, relative: &Path) -> io::Result<Vec<OsString>> {
+        let root = rustix::fs::open(&self.path, OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC, Mode::empty())?;
+        let directory = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC;
+        let relative = if relative.as_os_str().is_empty() { Path::new(".") } else { relative };
+        let opened = match open_beneath(&root, relative, directory) {
+            Err(Errno::NOSYS | Errno::PERM) if relative == Path::new(".") => {
+                rustix::fs::openat(&root, ".", directory, Mode::empty())
+            }
+            Err(Errno::NOSYS | Errno::PERM) => open_without_links(&root, relative, directory),
+            result => result,
+        };
+        let entries = rustix::fs::Dir::new(opened.map_err(|_| not_found())?)?;
+        let names = entries.take(NAMES_MAX).filter_map(|entry| {
+            let name = entry.ok()?.file_name().to_bytes().to_vec();
+            (name != b"." && name != b"..").then(|| OsString::from_vec(name))
+        });
+        Ok(names.collect())
     }
 }
 
@@ -52,11 +76,11 @@ fn not_found() -> io::Error {
 /// For a file: not to hang on a pipe that lies among the films.
 const FILE: OFlags = OFlags::RDONLY.union(OFlags::CLOEXEC).union(OFlags::NONBLOCK).union(OFlags::NOCTTY);
 
-fn open_beneath(root: &OwnedFd, relative: &Path) -> Result<OwnedFd, Errno> {
+fn open_beneath(root: &OwnedFd, relative: &Path, how: OFlags) -> Result<OwnedFd, Errno> {
     let resolve = ResolveFlags::BENEATH | ResolveFlags::NO_MAGICLINKS;
     let mut result = Err(Errno::AGAIN);
     for _ in 0..TRIES_MAX {
-        result = rustix::fs::openat2(root, relative, FILE, Mode::empty(), resolve);
+        result = rustix::fs::openat2(root, relative, how, Mode::empty(), resolve);
         if !matches!(result, Err(Errno::AGAIN | Errno::INTR)) {
             break;
         }
@@ -65,7 +89,7 @@ fn open_beneath(root: &OwnedFd, relative: &Path) -> Result<OwnedFd, Errno> {
 }
 
 /// The same without `openat2`: step by step, following no link at all.
-fn open_without_links(root: &OwnedFd, relative: &Path) -> Result<OwnedFd, Errno> {
+fn open_without_links(root: &OwnedFd, relative: &Path, how: OFlags) -> Result<OwnedFd, Errno> {
     let mut names = Vec::new();
     for component in relative.components() {
         let Component::Normal(name) = component else { return Err(Errno::XDEV) };
@@ -77,7 +101,7 @@ fn open_without_links(root: &OwnedFd, relative: &Path) -> Result<OwnedFd, Errno>
     for name in parents {
         parent = rustix::fs::openat(&parent, *name, directory, Mode::empty())?;
     }
-    rustix::fs::openat(&parent, *last, FILE | OFlags::NOFOLLOW, Mode::empty())
+    rustix::fs::openat(&parent, *last, how | OFlags::NOFOLLOW, Mode::empty())
 }
 
 #[cfg(test)]
@@ -124,7 +148,7 @@ mod tests {
     fn without_openat2_no_link_is_followed() {
         let (_directory, films) = films();
         let root = File::open(films.path()).unwrap().into();
-        assert!(open_without_links(&root, Path::new("sub/film.mp4")).is_ok());
+        assert!(open_without_links(&root, Path::new("sub/film.mp4"), FILE).is_ok());
         for name in [
             "out.mp4",
             "absolute.mp4",
@@ -135,7 +159,7 @@ mod tests {
             "magic/etc/passwd",
             "",
         ] {
-            assert!(open_without_links(&root, Path::new(name)).is_err(), "{name}");
+            assert!(open_without_links(&root, Path::new(name), FILE).is_err(), "{name}");
         }
     }
 

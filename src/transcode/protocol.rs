@@ -4,7 +4,7 @@
 //! |---|---|
 //! | `GET /health` | 204 |
 //! | `POST /probe`, a [`Source`] | 200, a [`Film`] |
-//! | `POST /segment`, a [`Job`] | 200, fMP4 bytes as they are made |
+//! | `POST /segment`, a [`Job`] | 200, fMP4 bytes as they are made, or WebVTT |
 //! | `POST /copy`, a [`Whole`] | 200, a [`Copied`]: its packets can be used as they are; read whole, so minutes later |
 //!
 //! Everything else is an error: 503 with `Retry-After` (busy), 409 (the file is another version), 422 (it cannot be streamed,
@@ -12,6 +12,7 @@
 //!
 //! Invariant: no reason names a path.
 
+use crate::media::aac::Layout;
 use crate::media::fraction::Fraction;
 use crate::media::grid::Grid;
 pub use crate::media::ladder::Copied;
@@ -26,6 +27,11 @@ pub const COPY: &str = "/copy";
 
 /// Changes with everything that changes the bytes of segments: part of their version.
 pub const RECIPE: u32 = 2;
+
+/// Tracks of a film, at most; what is beyond is left out.
+pub const AUDIO_MAX: usize = 16;
+pub const TEXT_MAX: usize = 32;
+pub const LEFT_OUT_MAX: usize = 32;
 
 /// A film: where it lies, and which version of it is meant.
 #[derive(Debug, Clone, PartialEq, Eq, Hash, Serialize, Deserialize)]
@@ -52,7 +58,12 @@ pub struct Film {
     pub file_start: Fraction,
     pub grid: Grid,
     pub picture: Picture,
-    pub audio: Option<Audio>,
+    /// In the file's order, at most [`AUDIO_MAX`].
+    pub audio: Vec<Audio>,
+    /// At most [`TEXT_MAX`].
+    pub text: Vec<Text>,
+    /// At most [`LEFT_OUT_MAX`].
+    pub left_out: Vec<LeftOut>,
     /// Which encoder would make its segments.
     pub encoder: String,
     /// And of which build: another one makes other bytes.
@@ -90,11 +101,51 @@ pub enum Colours {
     Hlg,
 }
 
+/// A track of sound.
 #[derive(Debug, Clone, PartialEq, Eq, Hash, Serialize, Deserialize)]
 pub struct Audio {
     pub stream: u32,
     /// As the file says (ISO 639-2); `und` where it does not.
     pub language: String,
+    /// As the file says; may be empty, and is nobody's word but the file's.
+    pub title: String,
+    pub channels: u32,
+    pub default: bool,
+    pub commentary: bool,
+    /// For those who cannot see.
+    pub descriptive: bool,
+    /// Seconds: its first packet. Present where all packets hold as many samples and the file's clock is too coarse to say where
+    /// they begin; counted from here, they are where they belong.
+    pub counted_from: Option<Fraction>,
+    /// The clock is as coarse, and packets cannot be counted.
+    pub uncertain: bool,
+}
+
+/// A track of subtitles.
+#[derive(Debug, Clone, PartialEq, Eq, Hash, Serialize, Deserialize)]
+pub struct Text {
+    pub stream: u32,
+    pub language: String,
+    pub title: String,
+    pub forced: bool,
+    pub hearing_impaired: bool,
+}
+
+/// A track that is in the file and not offered.
+#[derive(Debug, Clone, PartialEq, Eq, Hash, Serialize, Deserialize)]
+pub struct LeftOut {
+    pub stream: u32,
+    /// `audio` or `text`.
+    pub kind: String,
+    pub reason: String,
+}
+
+/// What a file of subtitles is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum TextFormat {
+    SubRip,
+    WebVtt,
 }
 
 /// A film that is looked through from end to end.
@@ -124,7 +175,17 @@ pub enum Wanted {
         segment: u64,
     },
     Audio {
+        stream: u32,
+        layout: Layout,
         segment: u64,
+    },
+    Text {
+        stream: u32,
+        segment: u64,
+    },
+    /// All of a file of subtitles, which is the job's source.
+    TextFile {
+        format: TextFormat,
     },
 }
 

@@ -1,12 +1,12 @@
 //! Fragments as our own writer makes them, cut at any place and damaged.
 
 use super::*;
-use crate::media::aac;
+use crate::media::aac::{self, Layout};
 use proptest::prelude::*;
 
 fn stream() -> Vec<u8> {
     let frames = [&[1_u8; 9][..], &[2; 7], &[3; 5]];
-    [aac::init(), aac::fragment(10, &frames), aac::fragment(13, &frames[..2])].concat()
+    [aac::init(Layout::Stereo), aac::fragment(10, &frames), aac::fragment(13, &frames[..2])].concat()
 }
 
 fn cut(bytes: &[u8], at: usize) -> Result<Vec<Piece>, Wrong> {
@@ -55,7 +55,7 @@ fn a_segment_is_where_its_frames_belong() {
 
 #[test]
 fn an_audio_init_has_no_avc_profile() {
-    assert_eq!(avc_profile(&aac::init()), None);
+    assert_eq!(avc_profile(&aac::init(Layout::Stereo)), None);
 }
 
 proptest! {

@@ -6,7 +6,7 @@
 //! that found no place is tried again at its next playlist.
 
 use super::streams::FILMS_MAX;
-use crate::media::ladder::{Copied, Rung, with_source};
+use crate::media::ladder::{Copied, Rung, SOURCE, with_source};
 use crate::source::Stamp;
 use crate::transcode::protocol::{Film, Source, Whole};
 use crate::transcode::{Client, Error};
@@ -59,11 +59,20 @@ impl Copies {
         }
     }
 
-    /// Whether a playlist may have offered a film's own packets: not known to be unfit. After a restart, players still ask for them.
-    pub fn may_be_offered(&self, title: &str, source: &Source, film: &Film) -> bool {
+    /// The rung by its name alone, where a playlist may have offered it: it is not known to be unfit. After a restart, players still
+    /// ask for its files.
+    pub fn rung_of(&self, title: &str, source: &Source, film: &Film) -> Option<Rung> {
         let films = self.films.lock();
         let known = films.get(title).filter(|known| known.stamp == source.stamp);
-        film.picture.plain && known.is_none_or(|known| *known.found.borrow() != Some(None))
+        let may_be = film.picture.plain && known.is_none_or(|known| *known.found.borrow() != Some(None));
+        may_be.then_some(Rung {
+            name: SOURCE,
+            width: film.width,
+            height: film.height,
+            bits_per_s: 0,
+            level: 0,
+            copied: None,
+        })
     }
 
     fn known_or_begun(self: &Arc<Self>, title: &str, whole: Whole) -> Option<watch::Receiver<Option<Found>>> {

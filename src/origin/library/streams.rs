@@ -2,9 +2,13 @@
 //!
 //! | path below `/t/{id}/` | answer | fresh for |
 //! |---|---|---|
-//! | `master.m3u8` | the ladder, with the film's own packets where they fit | 60 s |
-//! | `{rung}/index.m3u8`, `audio/index.m3u8` | segments of a rendition | 60 s |
-//! | `{rung}/{version}/init.mp4`, `…/{n}.m4s` | fMP4 | a year, immutable |
+//! | `master.m3u8`, `manifest.mpd` | everything there is, for HLS and DASH | 60 s |
+//! | `streams.json` | the same for people, with what is left out and why | 60 s |
+//! | `{rendition}/index.m3u8` | its segments | 60 s |
+//! | `{rendition}/{version}/init.mp4`, `…/{n}.m4s`, `…/{n}.vtt` | fMP4, WebVTT | a year, immutable |
+//!
+//! Renditions are `360p`, `source` (the film's own packets, where they fit), `audio-1`, `audio-1-surround`, `text-3` (numbers are those of the file's streams) and `text-file-…`, a
+//! file of subtitles beside the film. `offer` knows them, `subtitles` finds the files.
 //!
 //! The version stands for the file, the recipe and the encoder, so that a segment's bytes are the same whenever it is made, its
 //! entity-tag may be strong before it exists, and segments of two versions of a film never meet in one player.
@@ -13,28 +17,34 @@
 //! whole aborts its connection; without the sidecar the answer is 503 for what the edge has not got.
 
 use super::answer::{self, Answer, full, problem, text};
-use super::catalog::{Title, hex};
+use super::catalog::Title;
 use super::copies::Copies;
 use super::scan::MASTER;
 use crate::http::precondition::{Outcome, Validators, evaluate};
-use crate::media::ladder::{SOURCE, ladder};
-use crate::media::{aac, playlist};
+use crate::media::ladder::SOURCE;
+use crate::media::{aac, dash, playlist};
 use crate::observe::Metrics;
 use crate::source::Stamp;
-use crate::transcode::protocol::{Film, Job, RECIPE, Source, Wanted, Whole};
+use crate::transcode::protocol::{Film, Job, Source, Wanted, Whole};
 use crate::transcode::{Client, Error};
 use ::http::request::Parts;
 use ::http::{HeaderValue, Method, Response, StatusCode, header};
 use bytes::Bytes;
+use offer::{Asked, Found, Offer, TextFrom};
 use parking_lot::Mutex;
-use sha2::{Digest, Sha256};
 use std::collections::HashMap;
 use std::sync::Arc;
 use tokio::sync::OnceCell;
 
+mod offer;
+mod subtitles;
+
 const FRESH_PLAYLIST: &str = "public, max-age=60";
 const FRESH_SEGMENT: &str = "public, max-age=31536000, immutable";
 const HLS: &str = "application/vnd.apple.mpegurl";
+const DASH: &str = "application/dash+xml";
+const MANIFEST: &str = "manifest.mpd";
+const DESCRIPTION: &str = "streams.json";
 /// Films whose facts are remembered; one takes a few hundred bytes, and finding them again a third of a second.
 pub const FILMS_MAX: usize = 4096;
 
@@ -69,7 +79,7 @@ impl Streams {
 
     /// Whether a path below a film's title is one of ours.
     pub fn are_at(rest: &[&str]) -> bool {
-        matches!(rest, [MASTER] | [_, "index.m3u8"] | [_, _, _])
+        matches!(rest, [MASTER | MANIFEST | DESCRIPTION] | [_, "index.m3u8"] | [_, _, _])
     }
 
     pub async fn answer(&self, request: &Parts, title: &Title, rest: &[&str]) -> Answer {
@@ -90,31 +100,54 @@ impl Streams {
         let Some(stamp) = title.stamp else { return Ok(no_such()) };
         let source = Source { folder: title.folder.path().to_owned(), path: title.path.clone(), stamp };
         let film = self.film(&title.id, &source).await?;
-        let rungs = ladder(film.width, film.height, &film.grid);
-        let whole = || Whole { source: source.clone(), film: film.as_ref().clone() };
-        let version = version(&source.stamp, &film);
-        let list = |body| text(&request.method, &request.headers, body, HLS, FRESH_PLAYLIST);
-        let known = |rendition: &str| match rendition {
-            playlist::AUDIO => film.audio.is_some(),
-            SOURCE => self.copies.may_be_offered(&title.id, &source, &film),
-            rung => rungs.iter().any(|known| known.name == rung),
-        };
+        // Segments of the film itself are not asked what lies beside it.
+        let alone = matches!(rest, [rendition, ..] if !rendition.starts_with("text-") && rest.len() > 1);
+        let files = if alone { Vec::new() } else { subtitles::beside(title).await };
+        let mut offer = Offer::new(&film, &stamp, files);
+        match rest {
+            [MASTER | MANIFEST | DESCRIPTION] => {
+                let whole = || Whole { source: source.clone(), film: film.as_ref().clone() };
+                offer.rungs = self.copies.offer(&title.id, whole, offer.rungs).await;
+            }
+            [SOURCE, ..] => offer.rungs.extend(self.copies.rung_of(&title.id, &source, &film)),
+            _ => {}
+        }
+        let list = |body, kind| text(&request.method, &request.headers, body, kind, FRESH_PLAYLIST);
         let (rendition, file) = match rest {
-            [MASTER] => {
-                let language = film.audio.as_ref().map(|audio| audio.language.as_str());
-                let rungs = self.copies.offer(&title.id, whole, rungs.clone()).await;
-                return Ok(list(playlist::multivariant(&rungs, &film.grid, language)));
-            }
-            [playlist::AUDIO, "index.m3u8"] if known(playlist::AUDIO) => {
-                return Ok(list(playlist::audio(&film.grid, &version)));
-            }
-            [rung, "index.m3u8"] if known(rung) => return Ok(list(playlist::video(&film.grid, &version))),
-            [rendition, asked, file] if known(rendition) && *asked == version => (*rendition, *file),
+            [MASTER] => return Ok(list(playlist::multivariant(&offer.renditions()), HLS)),
+            [MANIFEST] => return Ok(list(dash::manifest(&offer.renditions()), DASH)),
+            [DESCRIPTION] => return Ok(list(offer.described(&film), "application/json")),
+            [rendition, file] => (*rendition, *file),
+            [rendition, _, file] => (*rendition, *file),
             _ => return Ok(no_such()),
         };
-        let Some(wanted) = wanted(rendition, file, film.grid.segments()) else { return Ok(no_such()) };
+        let Some(found) = offer.find(rendition) else { return Ok(no_such()) };
+        let version = offer.version_of(&found);
+        match rest {
+            [_, asked, _] if *asked == version => {}
+            [_, "index.m3u8"] => {
+                let body = match &found {
+                    Found::Video(_) => playlist::video(&offer.grid, version),
+                    Found::Audio(..) => playlist::audio(&offer.grid, version),
+                    Found::Text(text, _) => playlist::text(&offer.grid, version, text.whole),
+                };
+                return Ok(list(body, HLS));
+            }
+            _ => return Ok(no_such()),
+        }
+        let Some(wanted) = offer.asked(&found, file) else { return Ok(no_such()) };
+        let content_type = match &found {
+            Found::Video(_) => "video/mp4",
+            Found::Audio(..) => "audio/mp4",
+            Found::Text(..) => "text/vtt; charset=utf-8",
+        };
+        let source = match &found {
+            Found::Text(_, TextFrom::File(file)) => {
+                Source { path: file.path(&source.path), stamp: file.stamp, ..source }
+            }
+            _ => source,
+        };
         let etag = format!("\"{version}-{rendition}-{file}\"");
-        let content_type = if rendition == playlist::AUDIO { "audio/mp4" } else { "video/mp4" };
         let mut response =
             match evaluate(&request.method, &request.headers, Validators { etag: Some(&etag), last_modified: None }) {
                 Outcome::Failed => {
@@ -139,12 +172,16 @@ impl Streams {
     async fn piece(&self, wanted: Asked, source: Source, film: Arc<Film>) -> Result<Answer, Error> {
         let job = |wanted| Job { source, film: film.as_ref().clone(), wanted };
         Ok(Response::new(match wanted {
-            Asked::AudioInit => full(aac::init()),
+            Asked::AudioInit(layout) => full(aac::init(layout)),
             Asked::Of(wanted @ Wanted::Init { .. }) => {
                 full(self.counted("init", self.client.init(&job(wanted)).await)?)
             }
             Asked::Of(wanted) => {
-                let kind = if matches!(wanted, Wanted::Audio { .. }) { "audio" } else { "video" };
+                let kind = match wanted {
+                    Wanted::Audio { .. } => "audio",
+                    Wanted::Text { .. } | Wanted::TextFile { .. } => "text",
+                    _ => "video",
+                };
                 self.counted(kind, self.client.segment(&job(wanted)).await)?
             }
         }))
@@ -193,38 +230,6 @@ impl Streams {
     }
 }
 
-/// One file of a rendition.
-enum Asked {
-    /// The same for all titles: the sidecar is not asked.
-    AudioInit,
-    Of(Wanted),
-}
-
-fn wanted(rendition: &str, file: &str, segments: u64) -> Option<Asked> {
-    let audio = rendition == playlist::AUDIO;
-    if file == "init.mp4" {
-        return Some(if audio { Asked::AudioInit } else { Asked::Of(Wanted::Init { rung: rendition.to_owned() }) });
-    }
-    let digits = file.strip_suffix(".m4s")?;
-    // One spelling only: others would be other objects in the cache.
-    let plain = digits.bytes().all(|byte| byte.is_ascii_digit()) && (digits == "0" || !digits.starts_with('0'));
-    let segment = digits.parse::<u64>().ok().filter(|segment| plain && *segment < segments)?;
-    Some(Asked::Of(match audio {
-        true => Wanted::Audio { segment },
-        false => Wanted::Video { rung: rendition.to_owned(), segment },
-    }))
-}
-
-/// What the bytes of a title's segments depend on, hashed.
-fn version(stamp: &Stamp, film: &Film) -> String {
-    let mut hash = Sha256::new();
-    hash.update(RECIPE.to_be_bytes());
-    hash.update(stamp.to_bytes());
-    hash.update(film.encoder.as_bytes());
-    hash.update(film.build.as_bytes());
-    hex(&hash.finalize()[..8])
-}
-
 fn no_such() -> Answer {
     problem(StatusCode::NOT_FOUND, "this title has no such stream, or not in this version: read its playlists again")
 }
@@ -245,19 +250,4 @@ fn refusal(error: &Error) -> Answer {
     let mut refused = problem(status, detail);
     refused.headers_mut().insert(header::RETRY_AFTER, HeaderValue::from_static(retry_after));
     refused
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn a_segment_has_one_spelling() {
-        assert!(wanted("360p", "0.m4s", 3).is_some() && wanted("audio", "2.m4s", 3).is_some());
-        assert!(wanted("360p", "init.mp4", 3).is_some());
-        for file in ["3.m4s", "00.m4s", "01.m4s", "+1.m4s", "-1.m4s", ".m4s", "1", "1.mp4", "99999999999999999999.m4s"]
-        {
-            assert!(wanted("360p", file, 3).is_none(), "{file}");
-        }
-    }
 }

@@ -4,21 +4,22 @@
 //! `file` protocol and a few demuxers are allowed, so that a playlist with a film's name opens nothing else. The encoder
 //! has one thread, because with several libx264 makes other bytes each time; entity-tags promise the same.
 
-use super::super::protocol::{Audio, Film};
+use super::super::protocol::Film;
 use super::picture;
-use crate::media::fraction::Fraction;
-use crate::media::grid::{AUDIO_FRAME_SAMPLES, AUDIO_RATE};
 use crate::media::ladder::{Rung, SIDE_MAX};
-use crate::media::playlist::AUDIO_BITS_PER_S;
 use std::ops::Range;
+
+mod audio;
+mod text;
+
+pub use audio::{WARM_UP_FRAMES, audio, silence};
+pub use text::{text, text_file};
 
 /// Demuxers that may read a film, by ffmpeg's names: those that seek to keyframes. (MPEG-TS does not: what comes before the next
 /// keyframe would be missing from a segment.)
 const DEMUXERS: &str = "mov,mp4,m4a,3gp,3g2,mj2,matroska,webm";
 /// Standard input as a file one can seek in; `pipe:` could not.
 const INPUT: &str = "file:/proc/self/fd/0";
-/// AAC frames encoded before the first one kept: the encoder's state has to settle, or each boundary clicks.
-pub const WARM_UP_FRAMES: u64 = 4;
 /// Fragments of half a second: the first leaves while the rest is made.
 const FRAGMENT_US: &str = "500000";
 
@@ -36,8 +37,12 @@ pub const ENCODERS: [Encoder; 1] = [Encoder {
 }];
 
 fn input() -> Vec<String> {
+    input_as(DEMUXERS)
+}
+
+fn input_as(demuxers: &str) -> Vec<String> {
     let pixels = (u64::from(SIDE_MAX) * u64::from(SIDE_MAX)).to_string();
-    words(&["-protocol_whitelist", "file", "-format_whitelist", DEMUXERS, "-max_pixels", &pixels])
+    words(&["-protocol_whitelist", "file", "-format_whitelist", demuxers, "-max_pixels", &pixels])
 }
 
 /// Packets of all streams whose frames are looked at.
@@ -50,9 +55,14 @@ pub fn streams() -> Vec<String> {
                    stream_tags=language:stream_side_data=rotation,dv_profile:frame=stream_index,interlaced_frame";
     let mut arguments = words(&["-hide_banner", "-v", "error"]);
     arguments.extend(input());
-    arguments.extend(words(&["-read_intervals", FIRST_PACKETS, "-show_entries", entries, "-of", "json", INPUT]));
+    arguments.extend(words(&["-read_intervals", FIRST_PACKETS, "-show_entries", entries]));
+    arguments.extend(words(&["-show_entries", TRACKS, "-of", "json", INPUT]));
     arguments
 }
+
+/// What is asked of audio and subtitles, beside that.
+const TRACKS: &str = "stream=channels,sample_rate:stream_disposition=default,forced,comment,hearing_impaired,visual_impaired,\
+                      descriptions:stream_tags=language,title";
 
 /// Time stamps of a stream's packets, from a time (seconds, in the file's own time) to the end.
 pub fn packets(stream: u32, from_s: f64) -> Vec<String> {
@@ -112,27 +122,6 @@ pub fn copy(film: &Film, from: Option<f64>) -> Vec<String> {
     arguments
 }
 
-/// AAC frames of a title, with [`WARM_UP_FRAMES`] and the encoder's own priming frame before them: ADTS on standard output.
-pub fn audio(film: &Film, audio: &Audio, frames: &Range<u64>) -> Vec<String> {
-    let samples = |frames: u64| i128::from(frames) * i128::from(AUDIO_FRAME_SAMPLES);
-    let first = samples(frames.start) - samples(WARM_UP_FRAMES);
-    let length = samples(frames.end - frames.start + WARM_UP_FRAMES + 2);
-    let filter = format!(
-        "asetpts=PTS-({})/TB,aresample={AUDIO_RATE}:async=1:first_pts={first},apad=whole_len={length},\
-         atrim=end_sample={length},aformat=sample_fmts=fltp:channel_layouts=stereo",
-        film.start,
-    );
-    let from = Fraction::new(first, AUDIO_RATE).map_or(0.0, Fraction::as_f64) - 0.5;
-    let mut arguments = words(&["-nostdin", "-hide_banner", "-v", "error"]);
-    arguments.extend(input());
-    arguments.extend(words(&["-threads", "1"]));
-    arguments.extend(seek(film, first > 0, from));
-    let stream = format!("0:{}", audio.stream);
-    arguments.extend(words(&["-copyts", "-i", INPUT, "-map", &stream, "-vn", "-sn", "-dn", "-af", &filter]));
-    arguments.extend(words(&["-c:a", "aac", "-b:a", &AUDIO_BITS_PER_S.to_string(), "-f", "adts", "pipe:1"]));
-    arguments
-}
-
 /// To a time of the title, before the frames wanted. `-ss` counts from the file's start, which may be any time.
 fn seek(film: &Film, wanted: bool, seconds: f64) -> Vec<String> {
     let seconds = seconds + film.start.as_f64() - film.file_start.as_f64();
@@ -144,12 +133,13 @@ fn words(words: &[&str]) -> Vec<String> {
 }
 
 #[cfg(test)]
-mod tests {
+pub mod tests {
     use super::*;
+    use crate::media::fraction::Fraction;
     use crate::media::grid::Grid;
     use crate::media::ladder::ladder;
 
-    fn film() -> Film {
+    pub fn film() -> Film {
         Film {
             video_stream: 1,
             width: 640,
@@ -158,13 +148,15 @@ mod tests {
             file_start: Fraction::parse("3/1000").unwrap(),
             grid: Grid { frame_rate: Fraction::parse("30000/1001").unwrap(), frames: 1000 },
             picture: picture::tests::PLAIN,
-            audio: Some(Audio { stream: 2, language: "eng".into() }),
+            audio: vec![],
+            text: vec![],
+            left_out: vec![],
             encoder: "libx264".into(),
             build: "5.1".into(),
         }
     }
 
-    const FENCES: &str =
+    pub const FENCES: &str =
         "-protocol_whitelist file -format_whitelist mov,mp4,m4a,3gp,3g2,mj2,matroska,webm -max_pixels 67108864";
 
     #[test]
@@ -202,22 +194,6 @@ mod tests {
         };
         assert_eq!(copy(&film(), None).join(" "), expected(""));
         assert_eq!(copy(&film(), Some(4.5)).join(" "), expected("-ss 4.520000 "));
-    }
-
-    #[test]
-    fn audio_golden() {
-        let film = film();
-        let sound = film.audio.clone().unwrap();
-        let line = |segment| audio(&film, &sound, &film.grid.audio_frames_of(segment).unwrap()).join(" ");
-        let expected = |seek: &str, first: i32, length: u32| {
-            format!(
-                "-nostdin -hide_banner -v error {FENCES} -threads 1 {seek}-copyts -i file:/proc/self/fd/0 -map 0:2 -vn -sn -dn \
-                 -af asetpts=PTS-(23/1000)/TB,aresample=48000:async=1:first_pts={first},apad=whole_len={length},\
-                 atrim=end_sample={length},aformat=sample_fmts=fltp:channel_layouts=stereo -c:a aac -b:a 128000 -f adts pipe:1"
-            )
-        };
-        assert_eq!(line(0), expected("", -4096, 198_656));
-        assert_eq!(line(1), expected("-ss 3.445333 ", 188_416, 198_656));
     }
 
     #[test]

@@ -141,7 +141,9 @@ pub mod tests {
             file_start: zero,
             grid,
             picture,
-            audio: None,
+            audio: vec![],
+            text: vec![],
+            left_out: vec![],
             encoder: String::new(),
             build: String::new(),
         };

@@ -4,7 +4,7 @@
 //! Invariants: a film out of bounds (no video, absurd sizes, endless) is refused with a reason; no more of it is decoded than its first
 //! frames, which say whether they are made of fields: containers often do not know.
 
-use super::super::protocol::{Audio, Film, Picture};
+use super::super::protocol::{Film, Picture};
 use super::arguments::{self, ENCODERS};
 use super::child::{Failure, Kill, run};
 use super::picture;
@@ -15,6 +15,8 @@ use crate::media::ladder::SIDE_MAX;
 use serde::Deserialize;
 use std::fs::File;
 use std::path::Path;
+
+mod tracks;
 
 /// What ffprobe says of the streams; a film has a few.
 const STREAMS_BYTES_MAX: usize = 256 * 1024;
@@ -67,8 +69,6 @@ struct Stream {
     #[serde(default)]
     disposition: Disposition,
     #[serde(default)]
-    tags: Tags,
-    #[serde(default)]
     side_data_list: Vec<SideData>,
 }
 
@@ -76,13 +76,6 @@ struct Stream {
 struct Disposition {
     #[serde(default)]
     attached_pic: u8,
-    #[serde(default)]
-    default: u8,
-}
-
-#[derive(Default, Deserialize)]
-struct Tags {
-    language: Option<String>,
 }
 
 #[derive(Deserialize)]
@@ -129,13 +122,7 @@ pub fn probe(tools: &Tools, open: impl Fn() -> std::io::Result<File>, kill: &Kil
     let start = Fraction::new(start, 1).and_then(|start| start.times(time_base));
     let file_start = Fraction::new((starts_s * 1e6).round() as i64, 1_000_000);
     let grid = Grid { frame_rate, frames: frames.ok_or_else(|| refused("its video has no frames, or too many"))? };
-    let sounds = said.streams.iter().filter(|stream| stream.codec_type.as_deref() == Some("audio"));
-    let sounds = sounds.filter(|stream| stream.codec_name.is_some());
-    // The default one, else the first.
-    let audio = sounds.min_by_key(|stream| stream.disposition.default == 0).map(|stream| Audio {
-        stream: stream.index,
-        language: stream.tags.language.clone().unwrap_or_else(|| "und".into()),
-    });
+    let tracks = tracks::read(&text, tools.decodable.as_ref());
     Ok(Film {
         video_stream: video.index,
         width,
@@ -144,7 +131,9 @@ pub fn probe(tools: &Tools, open: impl Fn() -> std::io::Result<File>, kill: &Kil
         file_start: file_start.ok_or_else(|| refused("it starts at no time"))?,
         grid,
         picture,
-        audio,
+        audio: tracks.audio,
+        text: tracks.text,
+        left_out: tracks.left_out,
         encoder: ENCODERS[0].name.into(),
         build: tools.build.clone(),
     })

@@ -2,24 +2,29 @@
 
 use super::super::find_program;
 use super::super::protocol::{Film, Job, Source, Wanted};
-use super::arguments::{self, ENCODERS, Encoder, WARM_UP_FRAMES};
+use super::arguments::{self, ENCODERS, Encoder};
 use super::child::{Failure, Kill, run};
 use super::jobs::Output;
 use super::remux;
-use crate::media::aac;
 use crate::media::fragment::{Check, Piece, Splitter, Wrong, avc_profile};
 use crate::media::ladder::{Rung, SOURCE, ladder};
-use crate::media::playlist::AUDIO_BITS_PER_S;
 use crate::source::{Folder, Stamp};
 use bytes::Bytes;
+use std::collections::HashSet;
 use std::fs::File;
 use std::io;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::OnceLock;
 use tokio::sync::watch;
 
+mod audio;
+mod text;
+
 /// Bytes of a segment beside its peak rate: boxes, and what rate control misses on the hardest pictures.
 const SPARE_BYTES: usize = 1 << 20;
+
+/// The list of codecs has about fifty thousand.
+const SAID_BYTES_MAX: usize = 1 << 20;
 
 /// The programs.
 #[derive(Debug)]
@@ -30,6 +35,8 @@ pub struct Tools {
     pub build: String,
     /// Whether it can turn HDR into SDR; asked when the first such film comes.
     pub maps_tones: OnceLock<bool>,
+    /// Names of the codecs that it decodes; None where it did not say.
+    pub decodable: Option<HashSet<String>>,
 }
 
 impl Tools {
@@ -37,17 +44,29 @@ impl Tools {
     pub fn find() -> Result<Self, String> {
         let tool = |name| find_program(name).ok_or(format!("{name} is not in PATH: install ffmpeg"));
         let (ffmpeg, ffprobe) = (tool("ffmpeg")?, tool("ffprobe")?);
-        let nothing = File::open("/dev/null").map_err(|error| format!("/dev/null: {error}"))?;
-        let mut said = Vec::new();
-        let asked = run(&ffmpeg, &["-version".to_owned()], nothing, &Kill::default(), |bytes| {
-            said.extend_from_slice(bytes);
-            Ok(())
-        });
-        asked.map_err(|failure| format!("ffmpeg does not run: {failure:?}"))?;
-        let said = String::from_utf8_lossy(&said);
+        let said = said_by(&ffmpeg, "-version").map_err(|why| format!("ffmpeg does not run: {why}"))?;
         let build = said.lines().next().unwrap_or_default().chars().take(100).collect();
-        Ok(Self { ffmpeg, ffprobe, build, maps_tones: OnceLock::new() })
+        let decodable = said_by(&ffprobe, "-codecs").ok().map(|said| decodable(&said)).filter(|all| !all.is_empty());
+        Ok(Self { ffmpeg, ffprobe, build, decodable, maps_tones: OnceLock::new() })
     }
+}
+
+/// What a program answers to a question about itself.
+fn said_by(program: &Path, question: &str) -> Result<String, String> {
+    let nothing = File::open("/dev/null").map_err(|error| format!("/dev/null: {error}"))?;
+    let mut said = Vec::new();
+    run(program, &[question.to_owned()], nothing, &Kill::default(), |bytes| {
+        said.extend_from_slice(bytes);
+        if said.len() > SAID_BYTES_MAX { Err("it says too much".into()) } else { Ok(()) }
+    })
+    .map_err(|failure| format!("{failure:?}"))?;
+    Ok(String::from_utf8_lossy(&said).into_owned())
+}
+
+/// ` DEA.L. aac    AAC (Advanced Audio Coding)`: D for decodable.
+fn decodable(said: &str) -> HashSet<String> {
+    let lines = said.lines().filter_map(|line| line.strip_prefix(" D")).filter(|rest| !rest.contains(" = "));
+    lines.filter_map(|rest| rest.split_ascii_whitespace().nth(1)).map(str::to_owned).collect()
 }
 
 /// Where a job's output goes as it is made.
@@ -78,26 +97,14 @@ pub fn make(tools: &Tools, job: &Job, kill: &Kill, sink: &Sink) -> Result<(), Fa
     let failed = |why: &str| Failure::Failed(why.to_owned());
     let film = open(&job.source).map_err(|error| failed(&format!("the film cannot be opened: {}", error.kind())))?;
     let film = film.ok_or_else(|| failed("the film has changed"))?;
-    let beyond = || failed("the title has no such segment");
     match &job.wanted {
         Wanted::Init { rung } => video(tools, &job.film, rung, 0, film, kill, sink),
         Wanted::Video { rung, segment } => video(tools, &job.film, rung, *segment, film, kill, sink),
-        Wanted::Audio { segment } => {
-            let frames = job.film.grid.audio_frames_of(*segment).ok_or_else(beyond)?;
-            let audio = job.film.audio.as_ref().ok_or_else(beyond)?;
-            let wanted = usize::try_from(frames.end - frames.start).map_err(|_| beyond())?;
-            let skipped = WARM_UP_FRAMES as usize + 1;
-            let bytes_max = (wanted + skipped + 2) * (AUDIO_BITS_PER_S as usize / 8);
-            let mut adts = Vec::new();
-            run(&tools.ffmpeg, &arguments::audio(&job.film, audio, &frames), film, kill, |bytes| {
-                adts.extend_from_slice(bytes);
-                if adts.len() > bytes_max { Err(Wrong::TooLong.to_string()) } else { Ok(()) }
-            })?;
-            let all = aac::adts_frames(&adts).ok_or_else(|| failed("the output is no AAC as asked for"))?;
-            let kept = all.get(skipped..skipped + wanted).ok_or_else(|| failed(&Wrong::FrameCount.to_string()))?;
-            sink.fragment(aac::fragment(frames.start, kept));
-            Ok(())
+        Wanted::Audio { stream, layout, segment } => {
+            audio::make(tools, &job.film, (*stream, *layout), *segment, film, kill, sink)
         }
+        Wanted::Text { stream, segment } => text::make(tools, &job.film, *stream, *segment, film, kill, sink),
+        Wanted::TextFile { format } => text::file(tools, &job.film, *format, film, kill, sink),
     }
 }
 
@@ -144,4 +151,15 @@ fn video(
         Ok(())
     })?;
     splitter.finish().and_then(|()| check.finish()).map_err(|wrong| Failure::Failed(wrong.to_string()))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn codecs_that_can_be_decoded_are_known_by_name() {
+        let said = "Codecs:\n D..... = Decoding supported\n -------\n D.VI.S 012v   Uncompressed 4:2:2 10-bit\n .EVIL. a64  x\n DEAIL. aac   AAC\n";
+        assert_eq!(decodable(said), ["012v", "aac"].map(str::to_owned).into());
+    }
 }

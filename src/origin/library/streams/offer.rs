@@ -1,0 +1,271 @@
+//! What a film is offered as: its renditions by name, and what has to be asked of the sidecar for a file of one.
+//!
+//! Invariants: a rendition's name depends on its track (its number in the file, or the name of the file of subtitles) and on nothing else;
+//! a file has one spelling.
+
+use super::super::catalog::hex;
+use super::subtitles::SubtitleFile;
+use crate::media::aac::Layout;
+use crate::media::grid::Grid;
+use crate::media::ladder::{Rung, ladder};
+use crate::media::renditions::{Audio, Renditions, Said, Text, labels};
+use crate::source::Stamp;
+use crate::transcode::protocol::{Film, RECIPE, Wanted};
+use serde_json::json;
+use sha2::{Digest, Sha256};
+
+#[derive(Debug)]
+pub struct Offer {
+    pub grid: Grid,
+    pub rungs: Vec<Rung>,
+    /// Of video, audio and the film's own subtitles.
+    pub version: String,
+    audio: Vec<(Audio, u32)>,
+    text: Vec<(Text, TextFrom)>,
+}
+
+#[derive(Debug, Clone)]
+pub enum TextFrom {
+    Stream(u32),
+    File(SubtitleFile),
+}
+
+/// A rendition, found by its name.
+#[derive(Debug)]
+pub enum Found<'a> {
+    Video(&'a Rung),
+    Audio(&'a Audio, u32),
+    Text(&'a Text, &'a TextFrom),
+}
+
+/// One file of a rendition.
+#[derive(Debug, PartialEq, Eq)]
+pub enum Asked {
+    /// The same for all titles: the sidecar is not asked.
+    AudioInit(Layout),
+    Of(Wanted),
+}
+
+impl Offer {
+    /// `files`: subtitles that lie beside the film.
+    pub fn new(film: &Film, stamp: &Stamp, files: Vec<SubtitleFile>) -> Self {
+        let version = version(&[&stamp.to_bytes(), film.encoder.as_bytes(), film.build.as_bytes()]);
+        let said = |language: &str, title: &str| Said { language: language.to_owned(), title: title.to_owned() };
+        let tracks: Vec<Said> = film.audio.iter().map(|audio| said(&audio.language, &audio.title)).collect();
+        let main = film.audio.iter().filter(|audio| !audio.commentary).min_by_key(|audio| !audio.default);
+        let main = main.or(film.audio.first()).map(|audio| audio.stream);
+        let mut stereo = Vec::new();
+        let mut surround = Vec::new();
+        for (track, label) in film.audio.iter().zip(labels(&tracks)) {
+            let rendition = Audio {
+                name: format!("audio-{}", track.stream),
+                label,
+                language: crate::media::language::tag(&track.language),
+                layout: Layout::Stereo,
+                default: main == Some(track.stream),
+                commentary: track.commentary,
+                descriptive: track.descriptive,
+            };
+            if let Some(layout) = Layout::surround_of(track.channels) {
+                let name = format!("{}-surround", rendition.name);
+                surround.push((Audio { name, layout, ..rendition.clone() }, track.stream));
+            }
+            stereo.push((rendition, track.stream));
+        }
+        stereo.extend(surround);
+
+        let own = film.text.iter().map(|text| said(&text.language, &text.title));
+        let tracks: Vec<Said> = own.chain(files.iter().map(|file| said(&file.language, &file.title))).collect();
+        let labels = labels(&tracks);
+        let tags = tracks.iter().map(|track| crate::media::language::tag(&track.language));
+        let own = film.text.iter().map(|text| {
+            let name = format!("text-{}", text.stream);
+            (name, (text.forced, text.hearing_impaired), version.clone(), TextFrom::Stream(text.stream))
+        });
+        let beside = files.into_iter().map(|file| {
+            let version = self::version(&[version.as_bytes(), &file.stamp.to_bytes()]);
+            (file.rendition(), (file.forced, file.hearing_impaired), version, TextFrom::File(file))
+        });
+        let text = own.chain(beside).zip(labels).zip(tags).map(|(((name, flags, version, from), label), language)| {
+            let (forced, hearing_impaired) = flags;
+            let whole = matches!(from, TextFrom::File(_));
+            (Text { name, label, language, forced, hearing_impaired, whole, version }, from)
+        });
+        let text = text.collect();
+        let rungs = ladder(film.width, film.height, &film.grid);
+        Self { grid: film.grid, rungs, version, audio: stereo, text }
+    }
+
+    /// For the writers of manifests.
+    pub fn renditions(&self) -> Renditions<'_> {
+        Renditions {
+            grid: &self.grid,
+            rungs: &self.rungs,
+            version: &self.version,
+            audio: self.audio.iter().map(|(audio, _)| audio.clone()).collect(),
+            text: self.text.iter().map(|(text, _)| text.clone()).collect(),
+        }
+    }
+
+    pub fn find(&self, name: &str) -> Option<Found<'_>> {
+        let video = || self.rungs.iter().find(|rung| rung.name == name).map(Found::Video);
+        let audio = || self.audio.iter().find(|(audio, _)| audio.name == name).map(|(a, s)| Found::Audio(a, *s));
+        let text = || self.text.iter().find(|(text, _)| text.name == name).map(|(text, from)| Found::Text(text, from));
+        video().or_else(audio).or_else(text)
+    }
+
+    /// The version a rendition's files lie under.
+    pub fn version_of<'a>(&'a self, found: &Found<'a>) -> &'a str {
+        match found {
+            Found::Text(text, _) => &text.version,
+            _ => &self.version,
+        }
+    }
+
+    /// What a file of a rendition is; None: there is none of that name.
+    pub fn asked(&self, found: &Found, file: &str) -> Option<Asked> {
+        let boxes = |kind: &str| number(file, kind, self.grid.segments());
+        Some(match found {
+            Found::Video(rung) if file == "init.mp4" => Asked::Of(Wanted::Init { rung: rung.name.to_owned() }),
+            Found::Video(rung) => Asked::Of(Wanted::Video { rung: rung.name.to_owned(), segment: boxes(".m4s")? }),
+            Found::Audio(audio, _) if file == "init.mp4" => Asked::AudioInit(audio.layout),
+            Found::Audio(audio, stream) => {
+                Asked::Of(Wanted::Audio { stream: *stream, layout: audio.layout, segment: boxes(".m4s")? })
+            }
+            Found::Text(_, TextFrom::Stream(stream)) => {
+                Asked::Of(Wanted::Text { stream: *stream, segment: number(file, ".vtt", self.grid.text_segments())? })
+            }
+            Found::Text(_, TextFrom::File(beside)) => {
+                number(file, ".vtt", 1)?;
+                Asked::Of(Wanted::TextFile { format: beside.format })
+            }
+        })
+    }
+
+    /// What there is, and what there is not and why, for people and pages: `streams.json`.
+    pub fn described(&self, film: &Film) -> String {
+        let video = self.rungs.iter().map(|rung| {
+            json!({"name": rung.name, "width": rung.width, "height": rung.height, "bits_per_s": rung.bits_per_s, "codec": rung.codec()})
+        });
+        let audio = self.audio.iter().map(|(audio, _)| {
+            json!({"name": audio.name, "label": audio.label, "language": audio.language, "channels": audio.layout.channels(),
+                   "default": audio.default, "commentary": audio.commentary, "descriptive": audio.descriptive})
+        });
+        let text = self.text.iter().map(|(text, _)| {
+            json!({"name": text.name, "label": text.label, "language": text.language, "forced": text.forced,
+                   "hearing_impaired": text.hearing_impaired})
+        });
+        json!({
+            "video": video.collect::<Vec<_>>(),
+            "audio": audio.collect::<Vec<_>>(),
+            "text": text.collect::<Vec<_>>(),
+            "left_out": film.left_out,
+        })
+        .to_string()
+    }
+}
+
+/// The number of a segment: one spelling only, others would be other objects in the cache.
+fn number(file: &str, extension: &str, segments: u64) -> Option<u64> {
+    let digits = file.strip_suffix(extension)?;
+    let plain = digits.bytes().all(|byte| byte.is_ascii_digit()) && (digits == "0" || !digits.starts_with('0'));
+    digits.parse::<u64>().ok().filter(|segment| plain && *segment < segments)
+}
+
+/// What the bytes of segments depend on, hashed.
+fn version(parts: &[&[u8]]) -> String {
+    let mut hash = Sha256::new();
+    hash.update(RECIPE.to_be_bytes());
+    parts.iter().for_each(|part| hash.update(part));
+    hex(&hash.finalize()[..8])
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::media::fraction::Fraction;
+    use crate::transcode::protocol;
+
+    fn sound(stream: u32, channels: u32, default: bool, commentary: bool) -> protocol::Audio {
+        protocol::Audio {
+            stream,
+            language: "eng".into(),
+            title: String::new(),
+            channels,
+            default,
+            commentary,
+            descriptive: false,
+            counted_from: None,
+            uncertain: false,
+        }
+    }
+
+    fn offer() -> Offer {
+        let film = Film {
+            video_stream: 0,
+            width: 640,
+            height: 360,
+            start: Fraction::parse("0").unwrap(),
+            file_start: Fraction::parse("0").unwrap(),
+            grid: Grid { frame_rate: Fraction::parse("25").unwrap(), frames: 250 },
+            picture: protocol::Picture {
+                colours: protocol::Colours::Bt709,
+                interlaced: false,
+                turned: false,
+                transparent: false,
+                plain: false,
+            },
+            audio: vec![sound(1, 2, true, true), sound(2, 6, false, false)],
+            text: vec![protocol::Text {
+                stream: 3,
+                language: "fre".into(),
+                title: String::new(),
+                forced: false,
+                hearing_impaired: false,
+            }],
+            left_out: vec![],
+            encoder: "libx264".into(),
+            build: "x".into(),
+        };
+        let stamp = Stamp { inode: 1, modified_s: 2, modified_ns: 3, bytes: 4 };
+        let file = SubtitleFile::named(b"Film", b"Film.en.srt".as_slice(), stamp).unwrap();
+        Offer::new(&film, &stamp, vec![file])
+    }
+
+    #[test]
+    fn renditions_are_named_after_their_tracks() {
+        let offer = offer();
+        let title = offer.renditions();
+        let names: Vec<_> = title.audio.iter().map(|a| (a.name.as_str(), a.label.as_str(), a.default)).collect();
+        // Somebody who talks about the film is not what it begins with, whatever the file says.
+        let expected = [
+            ("audio-1", "English", false),
+            ("audio-2", "English (2)", true),
+            ("audio-2-surround", "English (2)", true),
+        ];
+        assert_eq!(names, expected);
+        let text: Vec<_> = title.text.iter().map(|t| (t.label.as_str(), t.whole)).collect();
+        assert_eq!((text, title.text[0].name.as_str()), (vec![("French", false), ("English", true)], "text-3"));
+        assert!(title.text[1].name.starts_with("text-file-") && title.text[1].version != title.version);
+    }
+
+    #[test]
+    fn a_segment_has_one_spelling() {
+        let offer = offer();
+        let file = offer.renditions().text[1].name.clone();
+        let asked = |name: &str, file: &str| offer.find(name).and_then(|found| offer.asked(&found, file));
+        for (name, there, missing) in [
+            ("360p", "2.m4s", "3.m4s"),
+            ("audio-2-surround", "0.m4s", "0.vtt"),
+            ("text-3", "0.vtt", "1.vtt"),
+            (&file, "0.vtt", "init.mp4"),
+        ] {
+            assert!(asked(name, there).is_some() && asked(name, missing).is_none(), "{name}");
+        }
+        assert_eq!(asked("audio-2-surround", "init.mp4"), Some(Asked::AudioInit(Layout::Surround)));
+        assert!(asked("360p", "init.mp4").is_some() && asked("audio-9", "0.m4s").is_none());
+        for file in ["00.m4s", "01.m4s", "+1.m4s", "-1.m4s", ".m4s", "1", "1.mp4", "99999999999999999999.m4s"] {
+            assert!(asked("360p", file).is_none() && asked("audio-1", file).is_none(), "{file}");
+        }
+    }
+}
