@@ -26,6 +26,7 @@ mod listeners;
 mod load;
 mod logs;
 mod page;
+mod pictures;
 mod poisoning;
 mod proxying;
 mod purge;

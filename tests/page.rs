@@ -8,7 +8,7 @@ use std::path::Path;
 use std::process::Command;
 
 /// What shaka-player plays of a title.
-const SHAKA_PLAYS: &[&str] = &["master.m3u8"];
+const SHAKA_PLAYS: &[&str] = &["master.m3u8", "manifest.mpd"];
 
 /// Two rungs, and one.
 const LARGE: &str = "640x360";

@@ -7,7 +7,7 @@ use futures_util::stream::FuturesUnordered;
 use reelgate::media::fraction::Fraction;
 use reelgate::media::grid::Grid;
 use reelgate::source::Stamp;
-use reelgate::transcode::protocol::{Film, Job, Source, Wanted};
+use reelgate::transcode::protocol::{Colours, Film, Job, Picture, Source, Wanted};
 use reelgate::transcode::{Client, Error};
 use std::path::Path;
 use std::process::Command;
@@ -54,6 +54,13 @@ impl Sidecar {
             start: second,
             file_start: second,
             grid: Grid { frame_rate: Fraction::parse("25").expect("a number"), frames: 1000 },
+            picture: Picture {
+                colours: Colours::Bt709,
+                interlaced: false,
+                turned: false,
+                transparent: false,
+                plain: false,
+            },
             audio: vec![],
             text: vec![],
             left_out: vec![],

@@ -30,7 +30,7 @@ pub struct ObjectInfo {
     pub stored_at: SystemTime,
     pub stale_while_revalidate_s: u32,
     pub stale_if_error_s: u32,
-    /// Still being filled; `body_bytes` is what is there now.
+    /// Whole being filled; `body_bytes` is what is there now.
     pub filling: bool,
     /// `memory`, or `disk` where it is only there.
     pub tier: &'static str,

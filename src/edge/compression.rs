@@ -88,7 +88,7 @@ impl Edge {
         }
         let name = ACCEPT_ENCODING.as_str();
         kept.vary.retain(|field| field != name);
-        // Still coded, so we could not undo it: it is for clients that ask alike.
+        // Whole coded, so we could not undo it: it is for clients that ask alike.
         if content_coding::of_body(&response.headers) != BodyCoding::None {
             let at = kept.vary.partition_point(|field| field.as_str() < name);
             kept.vary.insert(at, name.to_owned());

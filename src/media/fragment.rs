@@ -43,6 +43,9 @@ impl std::fmt::Display for Wrong {
     }
 }
 
+/// Frames of one fragment; far more than any has.
+const SAMPLES_MAX: usize = 1 << 17;
+
 /// Cuts a stream of boxes into pieces.
 #[derive(Debug)]
 pub struct Splitter {
@@ -71,6 +74,11 @@ impl Splitter {
             self.began = true;
         }
         Ok(pieces)
+    }
+
+    /// Allows so many bytes from here on: what came was let go.
+    pub fn allow(&mut self, bytes: usize) {
+        self.bytes_left = bytes;
     }
 
     /// At the stream's end: nothing may be left over.
@@ -113,15 +121,18 @@ impl Check {
 
     pub fn fragment(&mut self, bytes: &[u8]) -> Result<(), Wrong> {
         let found = read(bytes).ok_or(Wrong::NotFragmented)?;
-        if found.decode_ticks != self.next_ticks || found.ticks != found.frames * self.frame_ticks {
+        let each = self.frame_ticks;
+        if found.decode_ticks != self.next_ticks || found.samples.iter().any(|sample| u64::from(sample.ticks) != each) {
             return Err(Wrong::OffGrid);
         }
-        if !self.begun && (!found.first_is_sync || found.first_offset != 0) {
+        let first = found.samples.first().ok_or(Wrong::FrameCount)?;
+        if !self.begun && (!first.is_sync || first.offset != 0) {
             return Err(Wrong::NotIndependent);
         }
         self.begun = true;
-        self.frames_left = self.frames_left.checked_sub(found.frames).ok_or(Wrong::FrameCount)?;
-        self.next_ticks += found.ticks;
+        let frames = found.samples.len() as u64;
+        self.frames_left = self.frames_left.checked_sub(frames).ok_or(Wrong::FrameCount)?;
+        self.next_ticks += frames * each;
         Ok(())
     }
 
@@ -131,28 +142,44 @@ impl Check {
     }
 }
 
-/// Profile, constraints and level of an H.264 track (`avcC`, ISO/IEC 14496-15 §5.3.3.1).
+/// Profile, constraints and level of an H.264 track.
 pub fn avc_profile(init: &[u8]) -> Option<[u8; 3]> {
+    avc_configuration(init)?.get(1..4)?.try_into().ok()
+}
+
+/// What decoders are told of an H.264 track (`avcC`, ISO/IEC 14496-15 §5.3.3.1).
+pub fn avc_configuration(init: &[u8]) -> Option<&[u8]> {
     let mut inner = child(init, b"moov")?;
     for kind in [b"trak", b"mdia", b"minf", b"stbl", b"stsd"] {
         inner = child(inner, kind)?;
     }
     // §8.5.2: version, flags and count; then the entry, with 78 bytes of its own before its boxes (§12.1.3).
     let entry = child(inner.get(8..)?, b"avc1")?;
-    let configuration = child(entry.get(78..)?, b"avcC")?;
-    configuration.get(1..4)?.try_into().ok()
+    child(entry.get(78..)?, b"avcC")
 }
 
-struct Found {
-    decode_ticks: u64,
-    frames: u64,
-    ticks: u64,
-    first_is_sync: bool,
-    first_offset: i32,
+/// The frames of a fragment, in decoding order.
+#[derive(Debug)]
+pub struct Run<'a> {
+    /// Of the first frame.
+    pub decode_ticks: u64,
+    pub samples: Vec<Sample>,
+    /// Their bytes, one after another.
+    pub data: &'a [u8],
 }
 
-/// What a `moof` with one track says (§8.8.7, §8.8.8, §8.8.12).
-fn read(bytes: &[u8]) -> Option<Found> {
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Sample {
+    pub ticks: u32,
+    pub bytes: u32,
+    /// §8.8.3.1.
+    pub is_sync: bool,
+    /// From its turn to be decoded until it is shown.
+    pub offset: i32,
+}
+
+/// What a `moof` with one track and one run says (§8.8.7, §8.8.8, §8.8.12), and the `mdat` after it.
+pub fn read(bytes: &[u8]) -> Option<Run<'_>> {
     let track = child(child(bytes, b"moof")?, b"traf")?;
     let header = child(track, b"tfhd")?;
     let flags = number(header, 1, 3)?;
@@ -166,40 +193,42 @@ fn read(bytes: &[u8]) -> Option<Found> {
     let _base = field(0x1, 8)?;
     let _description = field(0x2, 4)?;
     let default_ticks = field(0x8, 4)?;
-    let _size = field(0x10, 4)?;
+    let default_bytes = field(0x10, 4)?;
     let default_flags = field(0x20, 4)?;
     let time = child(track, b"tfdt")?;
     let decode_ticks = number(time, 4, if *time.first()? == 1 { 8 } else { 4 })?;
 
     let run = child(track, b"trun")?;
     let flags = number(run, 1, 3)?;
-    let frames = number(run, 4, 4)?;
-    let mut at = 8 + if flags & 0x1 != 0 { 4 } else { 0 };
-    let mut first_flags = default_flags;
-    if flags & 0x4 != 0 {
-        first_flags = Some(number(run, at, 4)?);
-        at += 4;
+    let count = usize::try_from(number(run, 4, 4)?).ok().filter(|count| *count <= SAMPLES_MAX)?;
+    let mut at = 8;
+    let mut next = |present: bool| {
+        let value = if present { number(run, at, 4).map(Some) } else { Some(None) };
+        at += if present { 4 } else { 0 };
+        value
+    };
+    let data = child(bytes, b"mdat")?;
+    let data_offset = next(flags & 0x1 != 0)?;
+    let moof_bytes = number(bytes, 0, 4)?;
+    if data_offset.is_some_and(|offset| offset != moof_bytes + 8) {
+        return None;
     }
-    let present = |flag: u64| if flags & flag != 0 { 4 } else { 0 };
-    let (duration, size, sample_flags, offset) = (present(0x100), present(0x200), present(0x400), present(0x800));
-    let each = duration + size + sample_flags + offset;
-    let mut found = Found { decode_ticks, frames, ticks: 0, first_is_sync: false, first_offset: 0 };
-    if duration == 0 {
-        found.ticks = default_ticks?.checked_mul(frames)?;
-    } else {
-        for frame in 0..usize::try_from(frames).ok()? {
-            found.ticks += number(run, at + frame.checked_mul(each)?, 4)?;
-        }
+    let mut first_flags = next(flags & 0x4 != 0)?;
+    let mut samples = Vec::with_capacity(count);
+    for _ in 0..count {
+        let ticks = next(flags & 0x100 != 0)?.or(default_ticks)?;
+        let bytes = next(flags & 0x200 != 0)?.or(default_bytes)?;
+        let own_flags = next(flags & 0x400 != 0)?;
+        let offset = next(flags & 0x800 != 0)?.unwrap_or(0);
+        let flags = first_flags.take().or(own_flags).or(default_flags)?;
+        samples.push(Sample {
+            ticks: u32::try_from(ticks).ok()?,
+            bytes: u32::try_from(bytes).ok()?,
+            is_sync: flags & 0x1_0000 == 0,
+            offset: u32::try_from(offset).ok()?.cast_signed(),
+        });
     }
-    if sample_flags != 0 && flags & 0x4 == 0 {
-        first_flags = Some(number(run, at + duration + size, 4)?);
-    }
-    if offset != 0 && frames > 0 {
-        found.first_offset = i32::from_be_bytes(run.get(at + each - 4..at + each)?.try_into().ok()?);
-    }
-    // §8.8.3.1: sample_is_non_sync_sample.
-    found.first_is_sync = first_flags? & 0x1_0000 == 0;
-    Some(found)
+    Some(Run { decode_ticks, samples, data })
 }
 
 /// The payload of the first box of that kind.

@@ -4,6 +4,7 @@
 //! that a playlist can be written before anything is encoded.
 
 use super::grid::Grid;
+use serde::{Deserialize, Serialize};
 
 /// Longer or wider pictures are refused: they would take gigabytes to decode.
 pub const SIDE_MAX: u32 = 8192;
@@ -17,6 +18,21 @@ pub struct Rung {
     pub bits_per_s: u32,
     /// Of H.264 (Annex A): ten times its number.
     pub level: u8,
+    /// Its packets are the film's own.
+    pub copied: Option<Copied>,
+}
+
+/// The name of the rung whose packets are the film's own.
+pub const SOURCE: &str = "source";
+
+/// What is known of a film whose packets can be used as they are.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
+pub struct Copied {
+    /// Profile, constraints, level.
+    pub avc: [u8; 3],
+    pub bits_per_s: u32,
+    /// Of its largest segment.
+    pub peak_bits_per_s: u32,
 }
 
 /// Name, box, bits a second at up to 30 frames a second.
@@ -59,9 +75,23 @@ pub fn ladder(width: u32, height: u32, grid: &Grid) -> Vec<Rung> {
         let fast = grid.frame_rate.as_f64() > 31.0;
         let bits_per_s = if fast { bits_per_s / 2 * 3 } else { *bits_per_s };
         let level = level(width, height, grid.frame_rate.as_f64(), bits_per_s);
-        Some(Rung { name, width, height, bits_per_s, level })
+        Some(Rung { name, width, height, bits_per_s, level, copied: None })
     });
     rungs.collect()
+}
+
+/// A ladder with the film's own packets as a rung, `width` by `height`. Where they need at most twice the bits of the rung of that
+/// size, they take its place: it would look worse and have to be made.
+pub fn with_source(rungs: Vec<Rung>, width: u32, height: u32, copied: Copied) -> Vec<Rung> {
+    let source =
+        Rung { name: SOURCE, width, height, bits_per_s: copied.bits_per_s, level: copied.avc[2], copied: Some(copied) };
+    let replaced = |rung: &Rung| {
+        (rung.width, rung.height) == (width, height) && copied.peak_bits_per_s / 2 <= rung.peak_bits_per_s()
+    };
+    let mut rungs: Vec<Rung> = rungs.into_iter().filter(|rung| !replaced(rung)).collect();
+    let place = rungs.partition_point(|rung| rung.peak_bits_per_s() <= source.peak_bits_per_s());
+    rungs.insert(place, source);
+    rungs
 }
 
 impl Rung {
@@ -77,12 +107,13 @@ impl Rung {
 
     /// Bits a second of the largest segment there can be: the highest rate and a whole buffer in four seconds.
     pub fn peak_bits_per_s(&self) -> u32 {
-        self.bits_per_s_max() + self.buffer_bits() / 4
+        self.copied.map_or(self.bits_per_s_max() + self.buffer_bits() / 4, |copied| copied.peak_bits_per_s)
     }
 
-    /// RFC 6381 (ISO/IEC 14496-15 annex E): High profile, no constraints, the level.
+    /// RFC 6381 (ISO/IEC 14496-15 annex E): profile, constraints, level. What is encoded has the High profile without constraints.
     pub fn codec(&self) -> String {
-        format!("avc1.6400{:02X}", self.level)
+        let [profile, constraints, level] = self.copied.map_or([100, 0, self.level], |copied| copied.avc);
+        format!("avc1.{profile:02X}{constraints:02X}{level:02X}")
     }
 }
 
@@ -128,6 +159,21 @@ mod tests {
         assert_eq!(shown(1920, 800, "24").last().unwrap(), "1080p 1920x800 5000000 40", "wider than 16:9");
         assert_eq!(shown(720, 1280, "30").last().unwrap(), "720p 720x1280 2800000 31", "upright");
         assert_eq!(shown(638, 358, "25").last().unwrap(), "360p 638x358 800000 30", "nearly a box");
+    }
+
+    #[test]
+    fn a_films_own_packets_are_a_rung() {
+        let grid = Grid { frame_rate: Fraction::parse("25").unwrap(), frames: 1 };
+        let names = |peak_bits_per_s| {
+            let copied = Copied { avc: [77, 0x40, 31], bits_per_s: peak_bits_per_s / 2, peak_bits_per_s };
+            let rungs = with_source(ladder(1280, 720, &grid), 1280, 720, copied);
+            let source = rungs.iter().find(|rung| rung.name == SOURCE).unwrap();
+            assert_eq!((source.codec().as_str(), source.peak_bits_per_s()), ("avc1.4D401F", peak_bits_per_s));
+            rungs.iter().map(|rung| rung.name).collect::<Vec<_>>()
+        };
+        assert_eq!(names(4_000_000), ["240p", "360p", "480p", "source"], "instead of 720p");
+        assert_eq!(names(20_000_000), ["240p", "360p", "480p", "720p", "source"], "beside it: it needs far more");
+        assert_eq!(names(400_000), ["source", "240p", "360p", "480p"], "in the order of bits");
     }
 
     proptest! {

@@ -6,6 +6,7 @@
 //! - [`renditions`]: what a title is offered as; [`playlist`], [`dash`]: HLS playlists and the MPD written from that.
 //! - [`webvtt`], [`language`]: subtitles read and written; language tags.
 //! - [`fragment`], [`aac`]: fMP4 split and checked; AAC put into it.
+//! - [`remux`]: packets put on the grid as they are.
 //! - [`content_type`]: the media type of a file, by its name.
 //! - [`hls`]: what is read of an HLS playlist.
 //! - [`mp4`]: what is read of an MP4 file.
@@ -24,5 +25,6 @@ pub mod ladder;
 pub mod language;
 pub mod mp4;
 pub mod playlist;
+pub mod remux;
 pub mod renditions;
 pub mod webvtt;

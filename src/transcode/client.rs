@@ -3,7 +3,9 @@
 //!
 //! Invariant: dropping an answer closes its connection, by which the sidecar knows that nobody waits any more.
 
-use super::protocol::{BUILD, Film, HEALTH, Job, PICTURE, PICTURE_BYTES_MAX, PROBE, SEGMENT, Source, Still};
+use super::protocol::{
+    BUILD, COPY, Copied, Film, FilmFile, HEALTH, Job, PICTURE, PICTURE_BYTES_MAX, PROBE, SEGMENT, Source,
+};
 use bytes::Bytes;
 use http::{Method, Request, Response, StatusCode, header};
 use http_body_util::combinators::UnsyncBoxBody;
@@ -21,6 +23,8 @@ use tokio_util::task::AbortOnDropHandle;
 
 /// From the request to the answer's head: waiting for a slot, and the first fragment.
 const HEAD_TIME_MAX: Duration = Duration::from_secs(45);
+/// The same where a film is read from end to end.
+const COPY_TIME_MAX: Duration = Duration::from_secs(920);
 /// Between two pieces of a body.
 const PIECE_TIME_MAX: Duration = Duration::from_secs(30);
 const HEALTH_TIME_MAX: Duration = Duration::from_secs(2);
@@ -90,13 +94,19 @@ impl Client {
 
     /// A picture of a film: JPEG.
     pub async fn picture(&self, source: &Source, film: &Film) -> Result<Bytes, Error> {
-        let still = Still { source: source.clone(), film: film.clone() };
+        let still = FilmFile { source: source.clone(), film: film.clone() };
         let (response, _connection) = self.ask(PICTURE, &still).await?;
         whole(response.into_body(), PICTURE_BYTES_MAX).await
     }
 
     pub async fn probe(&self, source: &Source) -> Result<Film, Error> {
         let (response, _connection) = self.ask(PROBE, source).await?;
+        serde_json::from_slice(&small(response.into_body()).await?).map_err(away)
+    }
+
+    /// Whether a film's packets can be used as they are: minutes for a long film. [`Error::Unfit`] says why not.
+    pub async fn copied(&self, whole: &FilmFile) -> Result<Copied, Error> {
+        let (response, _connection) = self.ask_within(COPY_TIME_MAX, COPY, whole).await?;
         serde_json::from_slice(&small(response.into_body()).await?).map_err(away)
     }
 
@@ -119,8 +129,17 @@ impl Client {
     }
 
     async fn ask(&self, path: &str, what: &impl Serialize) -> Result<(Response<Incoming>, Connection), Error> {
+        self.ask_within(HEAD_TIME_MAX, path, what).await
+    }
+
+    async fn ask_within(
+        &self,
+        most: Duration,
+        path: &str,
+        what: &impl Serialize,
+    ) -> Result<(Response<Incoming>, Connection), Error> {
         let body = serde_json::to_vec(what).map_err(away)?;
-        let sent = timeout(HEAD_TIME_MAX, self.send(Method::POST, path, body.into())).await;
+        let sent = timeout(most, self.send(Method::POST, path, body.into())).await;
         let (response, connection) = sent.map_err(|_| Error::Away("no answer in time".into()))??;
         let status = response.status();
         if status == StatusCode::OK {

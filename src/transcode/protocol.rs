@@ -5,8 +5,9 @@
 //! | `GET /health` | 204 |
 //! | `GET /build` | 200, what makes films: the `build` of a [`Film`] probed now |
 //! | `POST /probe`, a [`Source`] | 200, a [`Film`] |
-//! | `POST /picture`, a [`Still`] | 200, JPEG |
+//! | `POST /picture`, a [`FilmFile`] | 200, JPEG |
 //! | `POST /segment`, a [`Job`] | 200, fMP4 bytes as they are made, or WebVTT |
+//! | `POST /copy`, a [`FilmFile`] | 200, a [`Copied`]: its packets can be used as they are; read whole, so minutes later |
 //!
 //! Everything else is an error: 503 with `Retry-After` (busy), 409 (the file is another version), 422 (it cannot be streamed,
 //! and never will be), 500 (it failed this time), each with its reason as text. A body that is cut off is a failure too.
@@ -16,6 +17,7 @@
 use crate::media::aac::Layout;
 use crate::media::fraction::Fraction;
 use crate::media::grid::Grid;
+pub use crate::media::ladder::Copied;
 use crate::source::Stamp;
 use serde::{Deserialize, Serialize};
 use std::path::PathBuf;
@@ -25,6 +27,7 @@ pub const BUILD: &str = "/build";
 pub const PROBE: &str = "/probe";
 pub const PICTURE: &str = "/picture";
 pub const SEGMENT: &str = "/segment";
+pub const COPY: &str = "/copy";
 
 /// Changes with everything that changes the bytes of segments: part of their version.
 pub const RECIPE: u32 = 2;
@@ -58,6 +61,7 @@ pub struct Film {
     /// Seconds: where the file says that it starts; ffmpeg seeks from there.
     pub file_start: Fraction,
     pub grid: Grid,
+    pub picture: Picture,
     /// In the file's order, at most [`AUDIO_MAX`].
     pub audio: Vec<Audio>,
     /// At most [`TEXT_MAX`].
@@ -70,15 +74,39 @@ pub struct Film {
     pub build: String,
 }
 
-/// A picture of a film, to be shown where the folder has none.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Still {
-    pub source: Source,
-    pub film: Film,
+/// A picture of a film is never longer.
+pub const PICTURE_BYTES_MAX: usize = 512 * 1024;
+
+/// What is done to its pictures before they are encoded.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
+pub struct Picture {
+    pub colours: Colours,
+    /// Made of two fields: they become one frame.
+    pub interlaced: bool,
+    /// The file says how it is turned.
+    pub turned: bool,
+    /// Parts of it are transparent: what shows through is black.
+    pub transparent: bool,
+    /// Browsers might show the packets as they are: H.264, 8 bits, 4:2:0, frames, upright, square pixels.
+    pub plain: bool,
 }
 
-/// A picture is never longer.
-pub const PICTURE_BYTES_MAX: usize = 512 * 1024;
+/// The colours a film has, of those that are told apart.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Colours {
+    /// ITU-R BT.709, of high definition.
+    Bt709,
+    /// BT.601 with 625 lines and with 525.
+    Bt601Pal,
+    Bt601Ntsc,
+    Rgb,
+    /// BT.2020 with an ordinary range of light.
+    Bt2020,
+    /// High dynamic range, BT.2100: perceptual quantizer (HDR10), hybrid log-gamma.
+    Pq,
+    Hlg,
+}
 
 /// A track of sound.
 #[derive(Debug, Clone, PartialEq, Eq, Hash, Serialize, Deserialize)]
@@ -125,6 +153,13 @@ pub struct LeftOut {
 pub enum TextFormat {
     SubRip,
     WebVtt,
+}
+
+/// A film, and what is known of it.
+#[derive(Debug, Clone, PartialEq, Eq, Hash, Serialize, Deserialize)]
+pub struct FilmFile {
+    pub source: Source,
+    pub film: Film,
 }
 
 /// One piece of a title.

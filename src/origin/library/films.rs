@@ -20,7 +20,7 @@ use tokio::sync::{OnceCell, Semaphore};
 use tokio::time::{Instant, timeout};
 
 /// Films remembered in memory; one takes a few hundred bytes, and reading it from the index again a millisecond.
-const FILMS_MAX: usize = 4096;
+pub const FILMS_MAX: usize = 4096;
 /// Pictures made at once, and how long a request waits for its turn: a page of posters must not keep films from playing.
 const PICTURES: usize = 1;
 const PICTURE_WAIT: Duration = Duration::from_secs(20);

@@ -8,6 +8,7 @@
 //! - `server`, `respond`: connections, and requests → answers.
 //! - `file`, `answer`, `list`, `artwork`, `page`: the kinds of answer; `player`: the pages built from `src/page`.
 //! - `streams`: adaptive streams of a film, made by the sidecar.
+//! - `copies`: which films are offered with their own packets.
 //! - `status`, `fill`: how far it is; and all of it at once, for `reelgate scan`.
 //!
 //! Invariants: no file outside the folders is ever opened, whatever a path or a symbolic link says; a promised length is kept or
@@ -17,6 +18,7 @@
 mod answer;
 mod artwork;
 mod catalog;
+mod copies;
 mod facts;
 mod file;
 mod fill;

@@ -7,7 +7,7 @@
 //! | `{rendition}/index.m3u8` | its segments | 60 s |
 //! | `{rendition}/{version}/init.mp4`, `…/{n}.m4s`, `…/{n}.vtt` | fMP4, WebVTT | a year, immutable |
 //!
-//! Renditions are `360p`, `audio-1`, `audio-1-surround`, `text-3` (numbers are those of the file's streams) and `text-file-…`, a
+//! Renditions are `360p`, `source` (the film's own packets, where they fit), `audio-1`, `audio-1-surround`, `text-3` (numbers are those of the file's streams) and `text-file-…`, a
 //! file of subtitles beside the film. `offer` knows them, `subtitles` finds the files.
 //!
 //! The version stands for the file, the recipe and the encoder, so that a segment's bytes are the same whenever it is made, its
@@ -18,11 +18,13 @@
 
 use super::answer::{self, Answer, full, problem, text};
 use super::catalog::Title;
+use super::copies::Copies;
 use super::films::{self, Films};
 use super::scan::MASTER;
 use crate::http::precondition::{Outcome, Validators, evaluate};
+use crate::media::ladder::SOURCE;
 use crate::media::{aac, dash, playlist};
-use crate::transcode::protocol::{Film, Job, Source, Wanted};
+use crate::transcode::protocol::{Film, FilmFile, Job, Source, Wanted};
 use crate::transcode::{Client, Error};
 use ::http::request::Parts;
 use ::http::{HeaderValue, Method, Response, StatusCode, header};
@@ -43,12 +45,13 @@ const DESCRIPTION: &str = "streams.json";
 #[derive(Debug)]
 pub struct Streams {
     client: Arc<Client>,
+    copies: Arc<Copies>,
     films: Arc<Films>,
 }
 
 impl Streams {
     pub fn new(client: Arc<Client>, films: Arc<Films>) -> Self {
-        Self { client, films }
+        Self { copies: Copies::new(Arc::clone(&client)), client, films }
     }
 
     /// Whether a path below a film's title is one of ours.
@@ -75,7 +78,15 @@ impl Streams {
         // Segments of the film itself are not asked what lies beside it.
         let alone = matches!(rest, [rendition, ..] if !rendition.starts_with("text-") && rest.len() > 1);
         let files = if alone { Vec::new() } else { subtitles::beside(title).await };
-        let offer = Offer::new(&film, &source.stamp, files);
+        let mut offer = Offer::new(&film, &source.stamp, files);
+        match rest {
+            [MASTER | MANIFEST | DESCRIPTION] => {
+                let whole = || FilmFile { source: source.clone(), film: film.as_ref().clone() };
+                offer.rungs = self.copies.offer(&title.id, whole, offer.rungs).await;
+            }
+            [SOURCE, ..] => offer.rungs.extend(self.copies.rung_of(&title.id, &source, &film)),
+            _ => {}
+        }
         let list = |body, kind| text(&request.method, &request.headers, body, kind, FRESH_PLAYLIST);
         let (rendition, file) = match rest {
             [MASTER] => return Ok(list(playlist::multivariant(&offer.renditions()), HLS)),

@@ -5,6 +5,7 @@
 //! has one thread, because with several libx264 makes other bytes each time; entity-tags promise the same.
 
 use super::super::protocol::Film;
+use super::picture;
 use crate::media::ladder::{Rung, SIDE_MAX};
 use std::ops::Range;
 
@@ -44,14 +45,18 @@ fn input_as(demuxers: &str) -> Vec<String> {
     words(&["-protocol_whitelist", "file", "-format_whitelist", demuxers, "-max_pixels", &pixels])
 }
 
-/// Streams of a film.
+/// Packets of all streams whose frames are looked at.
+const FIRST_PACKETS: &str = "%+#8";
+
+/// Streams of a film, and its first frames.
 pub fn streams() -> Vec<String> {
     let entries = "format=duration,start_time:stream=index,codec_type,codec_name,width,height,sample_aspect_ratio,\
-                   r_frame_rate,avg_frame_rate,time_base,start_pts,duration_ts:stream_disposition=attached_pic,default:\
-                   stream_tags=language:stream_side_data=rotation";
+                   r_frame_rate,avg_frame_rate,pix_fmt,field_order,color_space,color_transfer,time_base,start_pts,duration_ts:stream_disposition=attached_pic,default:\
+                   stream_tags=language:stream_side_data=rotation,dv_profile:frame=stream_index,interlaced_frame";
     let mut arguments = words(&["-hide_banner", "-v", "error"]);
     arguments.extend(input());
-    arguments.extend(words(&["-show_entries", entries, "-show_entries", TRACKS, "-of", "json", INPUT]));
+    arguments.extend(words(&["-read_intervals", FIRST_PACKETS, "-show_entries", entries]));
+    arguments.extend(words(&["-show_entries", TRACKS, "-of", "json", INPUT]));
     arguments
 }
 
@@ -70,23 +75,15 @@ pub fn packets(stream: u32, from_s: f64) -> Vec<String> {
 
 /// One segment of video: fragmented MP4 on standard output.
 pub fn video(film: &Film, rung: &Rung, frames: &Range<u64>, encoder: &Encoder) -> Vec<String> {
-    let rate = film.grid.frame_rate;
     let start = film.grid.time_of(frames.start);
     let count = (frames.end - frames.start).to_string();
-    // Repeats the last frame where a film ends before its container says.
-    let filter = format!(
-        "setpts=PTS-({})/TB,fps={rate}:round=near:start_time={:.9},tpad=stop=-1:stop_mode=clone,trim=end_frame={count},\
-         scale={}:{}:flags=bicubic,setsar=1,format=yuv420p",
-        film.start,
-        start.as_f64(),
-        rung.width,
-        rung.height,
-    );
+    let filter = picture::filter(film, rung, frames);
     let mut arguments = words(&["-nostdin", "-hide_banner", "-v", "error"]);
     arguments.extend(input());
     arguments.extend(words(&["-threads", "2"]));
     arguments.extend(seek(film, frames.start > 0, start.as_f64() - 1.0));
     let stream = format!("0:{}", film.video_stream);
+    arguments.extend(words(picture::input_options(&film.picture)));
     arguments.extend(words(&["-copyts", "-i", INPUT, "-map", &stream, "-an", "-sn", "-dn"]));
     arguments.extend(words(&["-map_metadata", "-1", "-map_chapters", "-1", "-vf", &filter, "-frames:v", &count]));
     arguments.extend(words(&["-c:v", encoder.name]));
@@ -102,6 +99,26 @@ pub fn video(film: &Film, rung: &Rung, frames: &Range<u64>, encoder: &Encoder) -
     arguments
         .extend(words(&["+frag_keyframe+empty_moov+default_base_moof+frag_discont+negative_cts_offsets+skip_trailer"]));
     arguments.extend(words(&["-frag_duration", FRAGMENT_US, "-flush_packets", "1", "-f", "mp4", "pipe:1"]));
+    arguments
+}
+
+/// Where [`copy`] puts a title's first frame: before it there is room for frames decoded early.
+pub const COPY_ORIGIN_S: u32 = 10;
+
+/// The video's packets as they are, from a keyframe at `from` (seconds of the title) or before it, to the film's end: fragmented MP4
+/// on standard output, frame 0 at [`COPY_ORIGIN_S`].
+pub fn copy(film: &Film, from: Option<f64>) -> Vec<String> {
+    let mut arguments = words(&["-nostdin", "-hide_banner", "-v", "error"]);
+    arguments.extend(input());
+    arguments.extend(seek(film, from.is_some(), from.unwrap_or(0.0)));
+    let stream = format!("0:{}", film.video_stream);
+    arguments.extend(words(&["-copyts", "-i", INPUT, "-map", &stream, "-an", "-sn", "-dn"]));
+    arguments.extend(words(&["-map_metadata", "-1", "-map_chapters", "-1", "-c", "copy", "-tag:v", "avc1"]));
+    let offset = f64::from(COPY_ORIGIN_S) - film.start.as_f64();
+    arguments.extend(words(&["-output_ts_offset", &format!("{offset:.6}"), "-avoid_negative_ts", "disabled"]));
+    arguments.extend(words(&["-use_editlist", "0", "-video_track_timescale", &film.grid.timescale().to_string()]));
+    arguments.extend(words(&["-movflags", "+frag_keyframe+empty_moov+default_base_moof+frag_discont+skip_trailer"]));
+    arguments.extend(words(&["-frag_duration", "1000000", "-flush_packets", "1", "-f", "mp4", "pipe:1"]));
     arguments
 }
 
@@ -130,6 +147,7 @@ pub mod tests {
             start: Fraction::parse("23/1000").unwrap(),
             file_start: Fraction::parse("3/1000").unwrap(),
             grid: Grid { frame_rate: Fraction::parse("30000/1001").unwrap(), frames: 1000 },
+            picture: picture::tests::PLAIN,
             audio: vec![],
             text: vec![],
             left_out: vec![],
@@ -148,9 +166,10 @@ pub mod tests {
         let line = |segment| video(&film, &rung, &film.grid.frames_of(segment).unwrap(), &ENCODERS[0]).join(" ");
         let expected = |seek: &str, start: &str, count: u32| {
             format!(
-                "-nostdin -hide_banner -v error {FENCES} -threads 2 {seek}-copyts -i file:/proc/self/fd/0 -map 0:1 -an -sn -dn \
+                "-nostdin -hide_banner -v error {FENCES} -threads 2 {seek}-reinit_filter 0 -copyts -i file:/proc/self/fd/0 -map 0:1 -an -sn -dn \
                  -map_metadata -1 -map_chapters -1 -vf setpts=PTS-(23/1000)/TB,fps=30000/1001:round=near:start_time={start},\
-                 tpad=stop=-1:stop_mode=clone,trim=end_frame={count},scale=640:360:flags=bicubic,setsar=1,format=yuv420p \
+                 tpad=stop=-1:stop_mode=clone,trim=end_frame={count},scale=640:360:flags=bicubic:out_range=tv,setsar=1,format=yuv420p,\
+                 setparams=field_mode=prog:range=tv:colorspace=bt709:color_primaries=bt709:color_trc=bt709 \
                  -frames:v {count} -c:v libx264 -preset veryfast -profile:v high -bf 2 -sc_threshold 0 -threads 1 -level 3.0 \
                  -g 120 -keyint_min 120 -force_key_frames expr:eq(mod(n,120),0) -b:v 800000 -maxrate 960000 -bufsize 1600000 \
                  -bsf:v dump_extra=freq=keyframe -avoid_negative_ts disabled -use_editlist 0 -video_track_timescale 30000 \
@@ -163,10 +182,25 @@ pub mod tests {
     }
 
     #[test]
+    fn copying_golden() {
+        let expected = |seek: &str| {
+            format!(
+                "-nostdin -hide_banner -v error {FENCES} {seek}-copyts -i file:/proc/self/fd/0 -map 0:1 -an -sn -dn \
+                 -map_metadata -1 -map_chapters -1 -c copy -tag:v avc1 -output_ts_offset 9.977000 \
+                 -avoid_negative_ts disabled -use_editlist 0 -video_track_timescale 30000 \
+                 -movflags +frag_keyframe+empty_moov+default_base_moof+frag_discont+skip_trailer \
+                 -frag_duration 1000000 -flush_packets 1 -f mp4 pipe:1"
+            )
+        };
+        assert_eq!(copy(&film(), None).join(" "), expected(""));
+        assert_eq!(copy(&film(), Some(4.5)).join(" "), expected("-ss 4.520000 "));
+    }
+
+    #[test]
     fn probing_golden() {
-        assert!(
-            streams().join(" ").starts_with(&format!("-hide_banner -v error {FENCES} -show_entries format=duration,"))
-        );
+        assert!(streams().join(" ").starts_with(&format!(
+            "-hide_banner -v error {FENCES} -read_intervals %+#8 -show_entries format=duration,"
+        )));
         let line = format!(
             "-hide_banner -v error {FENCES} -select_streams 1 -read_intervals 12.500% -show_entries packet=pts,duration \
              -of compact=p=0 file:/proc/self/fd/0"

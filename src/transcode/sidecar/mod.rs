@@ -1,8 +1,10 @@
 //! The sidecar: makes segments with ffmpeg, a process per segment, and answers the edge on a unix socket.
 //!
 //! - `arguments`: the command lines.
+//! - `picture`: what is done to each kind of picture.
 //! - `child`: one run of a program, within limits.
 //! - `probe`, `still`, `segment`: what a film is; a picture of it; one segment, made and checked.
+//! - `remux`: segments of a film's own packets.
 //! - `jobs`: what runs, who waits.
 //! - `server`: requests → jobs.
 //!
@@ -12,10 +14,14 @@
 mod arguments;
 mod child;
 mod jobs;
+mod picture;
 mod probe;
+mod remux;
 mod segment;
 mod server;
 mod still;
+#[cfg(test)]
+mod tests;
 
 use clap::Parser;
 use jobs::Jobs;
@@ -92,6 +98,7 @@ fn run(arguments: Arguments) -> Result<(), String> {
             tools,
             probes: Semaphore::new(PROBES.max(arguments.jobs.into())),
             probes_waiting_max: Semaphore::new(PROBES_WAITING_MAX),
+            copies: Semaphore::new(1),
         };
         tracing::info!(jobs = arguments.jobs, queue = arguments.queue, "transcoder: ready");
         tokio::select! {

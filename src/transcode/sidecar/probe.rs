@@ -1,11 +1,13 @@
 //! What a film is, by ffprobe: its streams, and where its last frame ends. The container's own word for its length is only used
 //! to find its end.
 //!
-//! Invariants: a film out of bounds (no video, absurd sizes, endless) is refused with a reason; nothing of it is decoded.
+//! Invariants: a film out of bounds (no video, absurd sizes, endless) is refused with a reason; no more of it is decoded than its first
+//! frames, which say whether they are made of fields: containers often do not know.
 
-use super::super::protocol::Film;
+use super::super::protocol::{Film, Picture};
 use super::arguments::{self, ENCODERS};
 use super::child::{Failure, Kill, run};
+use super::picture;
 use super::segment::Tools;
 use crate::media::fraction::Fraction;
 use crate::media::grid::{Grid, frame_rate};
@@ -30,6 +32,16 @@ struct Said {
     streams: Vec<Stream>,
     #[serde(default)]
     format: Format,
+    #[serde(default)]
+    frames: Vec<Frame>,
+}
+
+#[derive(Deserialize)]
+struct Frame {
+    #[serde(default)]
+    stream_index: u32,
+    #[serde(default)]
+    interlaced_frame: u8,
 }
 
 #[derive(Default, Deserialize)]
@@ -48,6 +60,10 @@ struct Stream {
     sample_aspect_ratio: Option<String>,
     r_frame_rate: Option<String>,
     avg_frame_rate: Option<String>,
+    pix_fmt: Option<String>,
+    field_order: Option<String>,
+    color_space: Option<String>,
+    color_transfer: Option<String>,
     time_base: Option<String>,
     start_pts: Option<i64>,
     #[serde(default)]
@@ -65,6 +81,7 @@ struct Disposition {
 #[derive(Deserialize)]
 struct SideData {
     rotation: Option<f64>,
+    dv_profile: Option<u8>,
 }
 
 /// Probes a film; `open` opens it anew for each run.
@@ -79,6 +96,11 @@ pub fn probe(tools: &Tools, open: impl Fn() -> std::io::Result<File>, kill: &Kil
     let said: Said = serde_json::from_slice(&text).map_err(|_| refused("ffprobe said what is no JSON"))?;
     let video = video_of(&said)?;
     let (width, height) = shown(video)?;
+    let fields = said.frames.iter().any(|frame| frame.stream_index == video.index && frame.interlaced_frame == 1);
+    let picture = picture_of(video, fields)?;
+    if picture::needs_tone_mapping(picture.colours) && !picture::maps_tones(tools, kill)? {
+        return Err(refused("its colours need ffmpeg's filters zscale and tonemap, which this ffmpeg has not"));
+    }
     let rate = |text: &Option<String>| text.as_deref().and_then(Fraction::parse);
     let frame_rate = frame_rate(rate(&video.r_frame_rate), rate(&video.avg_frame_rate));
     let time_base = rate(&video.time_base).filter(|base| base.numerator() > 0);
@@ -87,10 +109,12 @@ pub fn probe(tools: &Tools, open: impl Fn() -> std::io::Result<File>, kill: &Kil
     let seconds = |text: &Option<String>| text.as_deref().and_then(|text| text.parse::<f64>().ok());
     let starts_s = seconds(&said.format.start_time).filter(|start| start.abs() < 1e9).unwrap_or(0.0);
     let ends_s = seconds(&said.format.duration).unwrap_or(0.0) + starts_s;
-    let mut packets = read_packets(program, video.index, ends_s - TAIL_S, open()?, kill)?;
+    let frame = frame_rate.as_f64() * time_base.as_f64();
+    let frame = if frame > 0.0 { (1.0 / frame).round() as i64 } else { 1 };
+    let mut packets = read_packets(program, video.index, ends_s - TAIL_S, frame, open()?, kill)?;
     if packets.end.is_none() {
         // Shorter than it says, or it cannot be searched: from the start.
-        packets = read_packets(program, video.index, -1.0, open()?, kill)?;
+        packets = read_packets(program, video.index, -1.0, frame, open()?, kill)?;
     }
     let start = video.start_pts.or(packets.start).unwrap_or(0);
     let end = packets.end.ok_or_else(|| refused("its video has no frames"))?;
@@ -106,6 +130,7 @@ pub fn probe(tools: &Tools, open: impl Fn() -> std::io::Result<File>, kill: &Kil
         start: start.ok_or_else(|| refused("its video starts at no time"))?,
         file_start: file_start.ok_or_else(|| refused("it starts at no time"))?,
         grid,
+        picture,
         audio: tracks.audio,
         text: tracks.text,
         left_out: tracks.left_out,
@@ -138,9 +163,43 @@ fn shown(video: &Stream) -> Result<(u32, u32), Failure> {
     if width > SIDE_MAX || height > SIDE_MAX {
         return Err(refused("its pictures are too large"));
     }
-    let turn = video.side_data_list.iter().find_map(|data| data.rotation).unwrap_or(0.0);
-    let upright = (turn.abs() % 180.0 - 90.0).abs() < 1.0;
+    let upright = (turn_of(video).abs() % 180.0 - 90.0).abs() < 1.0;
     Ok(if upright { (height, width) } else { (width, height) })
+}
+
+/// Degrees.
+fn turn_of(video: &Stream) -> f64 {
+    video.side_data_list.iter().find_map(|data| data.rotation).unwrap_or(0.0)
+}
+
+fn picture_of(video: &Stream, fields: bool) -> Result<Picture, Failure> {
+    // Profile 5 has colours of its own, without a layer that others understand.
+    if video.side_data_list.iter().any(|data| data.dv_profile == Some(5)) {
+        return Err(refused("its colours are those of Dolby Vision alone"));
+    }
+    let word = |word: &'_ Option<String>| word.clone().unwrap_or_default();
+    let format = word(&video.pix_fmt);
+    let size = (video.width.unwrap_or(0), video.height.unwrap_or(0));
+    let interlaced = fields || matches!(word(&video.field_order).as_str(), "tt" | "bb" | "tb" | "bt");
+    Ok(Picture {
+        colours: picture::colours(&word(&video.color_space), &word(&video.color_transfer), &format, size),
+        interlaced,
+        turned: turn_of(video) != 0.0,
+        transparent: picture::has_alpha(&format),
+        plain: !interlaced && is_plain(video, &format),
+    })
+}
+
+fn is_plain(video: &Stream, format: &str) -> bool {
+    let square = video.sample_aspect_ratio.as_deref().is_none_or(|ratio| matches!(ratio, "1:1" | "0:1" | "N/A"));
+    let even = |side: Option<u32>| side.is_some_and(|side| side.is_multiple_of(2));
+    video.codec_name.as_deref() == Some("h264")
+        && format == "yuv420p"
+        && video.field_order.as_deref() == Some("progressive")
+        && square
+        && turn_of(video) == 0.0
+        && even(video.width)
+        && even(video.height)
 }
 
 /// The frames of the grid from the first frame's start to the last one's end.
@@ -156,6 +215,8 @@ fn frames_between(start: i64, end: i64, time_base: Fraction, frame_rate: Fractio
 struct Packets {
     start: Option<i64>,
     end: Option<i64>,
+    /// What a packet lasts that does not say so.
+    frame: i64,
 }
 
 impl Packets {
@@ -166,14 +227,21 @@ impl Packets {
             value.trim().parse::<i64>().ok()
         };
         let Some(begins) = field("pts=") else { return };
-        let ends = begins.saturating_add(field("duration=").unwrap_or(0).max(1));
+        let ends = begins.saturating_add(field("duration=").filter(|ticks| *ticks > 0).unwrap_or(self.frame).max(1));
         self.start = Some(self.start.map_or(begins, |start| start.min(begins)));
         self.end = Some(self.end.map_or(ends, |end| end.max(ends)));
     }
 }
 
-fn read_packets(program: &Path, stream: u32, from_s: f64, film: File, kill: &Kill) -> Result<Packets, Failure> {
-    let mut packets = Packets::default();
+fn read_packets(
+    program: &Path,
+    stream: u32,
+    from_s: f64,
+    frame: i64,
+    film: File,
+    kill: &Kill,
+) -> Result<Packets, Failure> {
+    let mut packets = Packets { frame, ..Packets::default() };
     let mut held = Vec::new();
     run(program, &arguments::packets(stream, from_s.max(0.0)), film, kill, |bytes| {
         held.extend_from_slice(bytes);
@@ -219,8 +287,8 @@ mod tests {
 
     #[test]
     fn packets_out_of_order_say_where_a_film_ends() {
-        let mut packets = Packets::default();
-        for line in ["pts=1000|duration=40", "pts=1080|duration=40", "pts=1040|duration=N/A", "pts=N/A", "side data"] {
+        let mut packets = Packets { frame: 40, ..Packets::default() };
+        for line in ["pts=1000|duration=30", "pts=1080|duration=N/A", "pts=1040|duration=40", "pts=N/A", "side data"] {
             packets.line(line);
         }
         assert_eq!((packets.start, packets.end), (Some(1000), Some(1120)));

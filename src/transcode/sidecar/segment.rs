@@ -5,14 +5,16 @@ use super::super::protocol::{Film, Job, Source, Wanted};
 use super::arguments::{self, ENCODERS, Encoder};
 use super::child::{Failure, Kill, run};
 use super::jobs::Output;
+use super::remux;
 use crate::media::fragment::{Check, Piece, Splitter, Wrong, avc_profile};
-use crate::media::ladder::{Rung, ladder};
+use crate::media::ladder::{Rung, SOURCE, ladder};
 use crate::source::{Folder, Stamp};
 use bytes::Bytes;
 use std::collections::HashSet;
 use std::fs::File;
 use std::io;
 use std::path::{Path, PathBuf};
+use std::sync::OnceLock;
 use tokio::sync::watch;
 
 mod audio;
@@ -31,6 +33,8 @@ pub struct Tools {
     pub ffprobe: PathBuf,
     /// What ffmpeg says it is.
     pub build: String,
+    /// Whether it can turn HDR into SDR; asked when the first such film comes.
+    pub maps_tones: OnceLock<bool>,
     /// Names of the codecs that it decodes; None where it did not say.
     pub decodable: Option<HashSet<String>>,
 }
@@ -43,7 +47,7 @@ impl Tools {
         let said = said_by(&ffmpeg, "-version").map_err(|why| format!("ffmpeg does not run: {why}"))?;
         let build = said.lines().next().unwrap_or_default().chars().take(100).collect();
         let decodable = said_by(&ffprobe, "-codecs").ok().map(|said| decodable(&said)).filter(|all| !all.is_empty());
-        Ok(Self { ffmpeg, ffprobe, build, decodable })
+        Ok(Self { ffmpeg, ffprobe, build, decodable, maps_tones: OnceLock::new() })
     }
 }
 
@@ -74,11 +78,11 @@ impl Sink {
         Self(output.clone())
     }
 
-    fn init(&self, bytes: Vec<u8>) {
+    pub fn init(&self, bytes: Vec<u8>) {
         self.0.send_modify(|output| output.init = Some(Bytes::from(bytes)));
     }
 
-    fn fragment(&self, bytes: Vec<u8>) {
+    pub fn fragment(&self, bytes: Vec<u8>) {
         self.0.send_modify(|output| output.fragments.push(Bytes::from(bytes)));
     }
 }
@@ -114,6 +118,9 @@ fn video(
     sink: &Sink,
 ) -> Result<(), Failure> {
     let missing = || Failure::Failed("the title has no such segment".to_owned());
+    if rung == SOURCE {
+        return remux::segment(tools, film, segment, file, kill, sink);
+    }
     let encoder = ENCODERS.iter().find(|encoder| encoder.name == film.encoder);
     let encoder: &Encoder = encoder.ok_or_else(|| Failure::Failed("this encoder is not here".to_owned()))?;
     let rung: Rung =

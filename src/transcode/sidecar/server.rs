@@ -1,9 +1,10 @@
 //! Requests of the edge → jobs → answers (see [`super::super::protocol`]).
 
-use super::super::protocol::{BUILD, HEALTH, Job, PICTURE, PROBE, SEGMENT, Source, Still, Wanted};
+use super::super::protocol::{BUILD, COPY, FilmFile, HEALTH, Job, PICTURE, PROBE, SEGMENT, Source, Wanted};
 use super::child::{Failure, Kill, KillOnDrop};
 use super::jobs::{Jobs, Output, Waiter};
 use super::probe::probe;
+use super::remux;
 use super::segment::{Tools, open};
 use super::still::still;
 use bytes::Bytes;
@@ -30,6 +31,8 @@ const CONNECTIONS_MAX: usize = 1024;
 const HEADER_TIMEOUT: Duration = Duration::from_secs(30);
 /// All runs of ffprobe for one film together.
 const PROBE_TIME_MAX: Duration = Duration::from_secs(30);
+/// To read a film from end to end.
+const COPY_TIME_MAX: Duration = Duration::from_secs(900);
 /// After a failed accept, often for want of file descriptors.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
 
@@ -42,6 +45,8 @@ pub struct Server {
     /// Probes at once, beside the jobs.
     pub probes: Semaphore,
     pub probes_waiting_max: Semaphore,
+    /// Films read whole at once.
+    pub copies: Semaphore,
 }
 
 /// Serves until it is dropped.
@@ -81,7 +86,7 @@ async fn respond(server: &Server, request: Request<Incoming>) -> Response<Body> 
     let outcome = match (head.method, head.uri.path()) {
         (Method::GET, HEALTH) => return answer(StatusCode::NO_CONTENT, ""),
         (Method::GET, BUILD) => return answer(StatusCode::OK, &server.tools.build),
-        (Method::POST, PICTURE) => match read::<Still>(body).await {
+        (Method::POST, PICTURE) => match read::<FilmFile>(body).await {
             Ok(asked) => pictured(server, asked).await,
             Err(refusal) => Err(refusal),
         },
@@ -91,6 +96,10 @@ async fn respond(server: &Server, request: Request<Incoming>) -> Response<Body> 
         },
         (Method::POST, SEGMENT) => match read::<Job>(body).await {
             Ok(job) => segment(server, job).await,
+            Err(refusal) => Err(refusal),
+        },
+        (Method::POST, COPY) => match read::<FilmFile>(body).await {
+            Ok(whole) => copied(server, whole).await,
             Err(refusal) => Err(refusal),
         },
         _ => Err((StatusCode::NOT_FOUND, "no such request".to_owned())),
@@ -118,8 +127,8 @@ async fn probed(server: &Server, source: Source) -> Outcome {
     Ok(answer(StatusCode::OK, &serde_json::to_string(&film).unwrap_or_default()))
 }
 
-async fn pictured(server: &Server, asked: Still) -> Outcome {
-    let Still { source, film } = asked;
+async fn pictured(server: &Server, asked: FilmFile) -> Outcome {
+    let FilmFile { source, film } = asked;
     let made = looked_into(server, source, move |tools, open, kill| still(tools, &film, open, kill)).await?;
     Ok(Response::new(full(made.into())))
 }
@@ -153,6 +162,27 @@ async fn looked_into<T: Send + 'static>(
         Ok(made) => Ok(made),
         Err(Failure::Failed(reason)) => Err((StatusCode::UNPROCESSABLE_ENTITY, reason)),
         Err(Failure::Killed) => Err((StatusCode::INTERNAL_SERVER_ERROR, "probing was ended".to_owned())),
+    }
+}
+
+async fn copied(server: &Server, whole: FilmFile) -> Outcome {
+    let busy = |_| (StatusCode::SERVICE_UNAVAILABLE, "another film is being read".to_owned());
+    let _slot = server.copies.try_acquire().map_err(busy)?;
+    let kill = KillOnDrop::default();
+    let (tools, killing) = (Arc::clone(&server.tools), kill.share());
+    let work = tokio::task::spawn_blocking(move || match open(&whole.source) {
+        Ok(Some(file)) => Ok(remux::look(&tools, &whole.film, file, &killing)),
+        Ok(None) => Err((StatusCode::CONFLICT, "the film has changed".to_owned())),
+        Err(error) => Err((StatusCode::CONFLICT, format!("the film cannot be opened: {}", error.kind()))),
+    });
+    let unfit = |reason| (StatusCode::UNPROCESSABLE_ENTITY, reason);
+    let Ok(done) = timeout(COPY_TIME_MAX, work).await else {
+        return Err(unfit("its packets could not be read in time".to_owned()));
+    };
+    match done.map_err(|_| (StatusCode::INTERNAL_SERVER_ERROR, "reading panicked".to_owned()))?? {
+        Ok(copied) => Ok(answer(StatusCode::OK, &serde_json::to_string(&copied).unwrap_or_default())),
+        Err(Failure::Failed(reason)) => Err(unfit(reason)),
+        Err(Failure::Killed) => Err((StatusCode::INTERNAL_SERVER_ERROR, "reading was ended".to_owned())),
     }
 }
 

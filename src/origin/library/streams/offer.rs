@@ -208,6 +208,13 @@ mod tests {
             start: Fraction::parse("0").unwrap(),
             file_start: Fraction::parse("0").unwrap(),
             grid: Grid { frame_rate: Fraction::parse("25").unwrap(), frames: 250 },
+            picture: protocol::Picture {
+                colours: protocol::Colours::Bt709,
+                interlaced: false,
+                turned: false,
+                transparent: false,
+                plain: false,
+            },
             audio: vec![sound(1, 2, true, true), sound(2, 6, false, false)],
             text: vec![protocol::Text {
                 stream: 3,

@@ -1,0 +1,41 @@
+//! The real ffmpeg, one run at a time: whichever segment a run makes, its head is the same.
+
+use super::super::protocol::{Job, Source, Wanted};
+use super::child::Kill;
+use super::jobs::Output;
+use super::probe::probe;
+use super::segment::{Sink, Tools, make, open};
+use crate::media::ladder::SOURCE;
+use crate::source::Stamp;
+use std::fs::File;
+use std::path::Path;
+use std::process::Command;
+use tokio::sync::watch;
+
+#[test]
+fn every_run_of_a_rung_writes_the_same_head() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("film.mp4");
+    let arguments =
+        "-v error -f lavfi -i testsrc2=s=640x360:r=30000/1001:d=13 -c:v libx264 -preset ultrafast -g 60 -bf 2";
+    let made = Command::new("ffmpeg").args(arguments.split(' ')).arg(&path).status().unwrap();
+    assert!(made.success(), "ffmpeg is installed");
+    let stamp = Stamp::of(&File::open(&path).unwrap()).unwrap();
+    let source = Source { folder: folder.path().to_owned(), path: Path::new("film.mp4").to_owned(), stamp };
+    let (tools, kill) = (Tools::find().unwrap(), Kill::default());
+    let film = probe(&tools, || Ok(open(&source)?.unwrap()), &kill).unwrap();
+    assert!(film.picture.plain, "{:?}", film.picture);
+    let head = |rung: &str, segment| {
+        let output = watch::Sender::new(Output::default());
+        let wanted = Wanted::Video { rung: rung.to_owned(), segment };
+        let job = Job { source: source.clone(), film: film.clone(), wanted };
+        make(&tools, &job, &kill, &Sink::new(&output)).unwrap();
+        let output = output.borrow();
+        assert!(!output.fragments.is_empty());
+        output.init.clone().unwrap()
+    };
+    for rung in ["240p", "360p", SOURCE] {
+        let first = head(rung, 2);
+        assert!(head(rung, 0) == first && head(rung, 3) == first, "{rung}");
+    }
+}
