@@ -60,7 +60,7 @@ impl Sidecar {
         };
         let stamp = Stamp::of(&file).expect("its stamp");
         let source = Source { folder: self.folder.path().to_owned(), path: path.to_owned(), stamp };
-        Job { source, film, wanted: Wanted::Video { rung: "240p".into(), segment } }
+        Job { title: "film".into(), source, film, wanted: Wanted::Video { rung: "240p".into(), segment } }
     }
 
     fn encoders(&self) -> usize {

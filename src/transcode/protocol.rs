@@ -5,6 +5,7 @@
 //! | `GET /health` | 204 |
 //! | `POST /probe`, a [`Source`] | 200, a [`Film`] |
 //! | `POST /segment`, a [`Job`] | 200, fMP4 bytes as they are made |
+//! | `GET /status` | 200, a [`Status`] |
 //!
 //! Everything else is an error: 503 with `Retry-After` (busy), 409 (the file is another version), 422 (it cannot be streamed,
 //! and never will be), 500 (it failed this time), each with its reason as text. A body that is cut off is a failure too.
@@ -13,13 +14,16 @@
 
 use crate::media::fraction::Fraction;
 use crate::media::grid::Grid;
+use crate::media::playlist;
 use crate::source::Stamp;
 use serde::{Deserialize, Serialize};
+use std::collections::BTreeMap;
 use std::path::PathBuf;
 
 pub const HEALTH: &str = "/health";
 pub const PROBE: &str = "/probe";
 pub const SEGMENT: &str = "/segment";
+pub const STATUS: &str = "/status";
 
 /// Changes with everything that changes the bytes of segments: part of their version.
 pub const RECIPE: u32 = 1;
@@ -65,6 +69,8 @@ pub struct Audio {
 /// One piece of a title.
 #[derive(Debug, Clone, PartialEq, Eq, Hash, Serialize, Deserialize)]
 pub struct Job {
+    /// Its id, for those who look on.
+    pub title: String,
     pub source: Source,
     pub film: Film,
     pub wanted: Wanted,
@@ -84,6 +90,60 @@ pub enum Wanted {
     Audio {
         segment: u64,
     },
+}
+
+impl Wanted {
+    /// As in URLs.
+    pub fn rendition(&self) -> &str {
+        match self {
+            Self::Init { rung } | Self::Video { rung, .. } => rung,
+            Self::Audio { .. } => playlist::AUDIO,
+        }
+    }
+
+    pub fn segment(&self) -> u64 {
+        match self {
+            Self::Init { .. } => 0,
+            Self::Video { segment, .. } | Self::Audio { segment } => *segment,
+        }
+    }
+}
+
+/// What the sidecar is at.
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
+pub struct Status {
+    /// Since it started, by name: `run`, `segment`, `segment_ahead`, `ahead_used`, `retry`, `failure`, `stop`, `refusal`.
+    pub counts: BTreeMap<String, u64>,
+    /// Of segments made before anybody asked, and kept until somebody does.
+    pub ahead_bytes: u64,
+    /// Waiting, running, and ended a moment ago; in the order they were begun.
+    pub jobs: Vec<JobStatus>,
+}
+
+/// One run of an encoder, which makes one segment or several in a row. No paths.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct JobStatus {
+    /// Since the sidecar's start.
+    pub id: u64,
+    /// The title's id.
+    pub title: String,
+    pub rendition: String,
+    /// The first and the last.
+    pub segments: [u64; 2],
+    /// `waiting`, `running`, `done`, `failed` or `stopped`.
+    pub state: String,
+    /// `seek`, `first`, `sequential`, `prefetch` or `background`.
+    pub priority: String,
+    /// Who waits for its segments.
+    pub waiters: u64,
+    /// Of its media: 0 to 100.
+    pub percent: f64,
+    /// Frames made a second.
+    pub fps: f64,
+    /// Seconds of media made a second.
+    pub speed: f64,
+    /// What encodes: `cpu`.
+    pub device: String,
 }
 
 /// Paths are bytes, not text: JSON gets them as base64.

@@ -1,23 +1,29 @@
-//! The sidecar: makes segments with ffmpeg, a process per segment, and answers the edge on a unix socket.
+//! The sidecar: makes segments with ffmpeg, and answers the edge on a unix socket.
 //!
-//! - `arguments`: the command lines.
-//! - `child`: one run of a program, within limits.
-//! - `probe`, `segment`: what a film is; one segment, made and checked.
-//! - `jobs`: what runs, who waits.
+//! - `arguments`, `batch`: the command lines; several segments from one run.
+//! - `child`, `reading`: one run of a program, within limits.
+//! - `probe`, `segment`: what a film is; segments, made and checked.
+//! - `schedule`, `viewers`: what is made first, what is made ahead; pure.
+//! - `jobs`, `output`: what runs, who waits, what came out.
 //! - `server`: requests → jobs.
 //!
 //! It ends when its standard input does, if it was told so: that is a pipe whose other end the edge holds, so that it never
 //! outlives the edge, however that ends.
 
 mod arguments;
+mod batch;
 mod child;
 mod jobs;
+mod output;
 mod probe;
+mod reading;
+mod schedule;
 mod segment;
 mod server;
+mod viewers;
 
 use clap::Parser;
-use jobs::Jobs;
+use jobs::{Jobs, Settings};
 use segment::Tools;
 use server::Server;
 use std::io::{IsTerminal, Read};
@@ -50,6 +56,9 @@ struct Arguments {
     /// Segments that may wait for that
     #[arg(long, value_name = "N", default_value_t = 32)]
     queue: u16,
+    /// Bytes of segments made before they are asked for; 0: none are
+    #[arg(long, value_name = "BYTES", default_value_t = 64 << 20)]
+    ahead: u64,
     /// End when standard input ends
     #[arg(long)]
     until_stdin_ends: bool,
@@ -85,7 +94,9 @@ fn run(arguments: Arguments) -> Result<(), String> {
         .map_err(|error| format!("cannot start: {error}"))?;
     runtime.block_on(async {
         let listener = bind(&arguments.socket)?;
-        let jobs = Arc::new(Jobs::new(Arc::clone(&tools), arguments.jobs.into(), arguments.queue.into()));
+        let settings =
+            Settings { slots: arguments.jobs.into(), queue: arguments.queue.into(), ahead_bytes_max: arguments.ahead };
+        let jobs = Arc::new(Jobs::new(Arc::clone(&tools), settings));
         let server = Server {
             jobs,
             tools,

@@ -1,8 +1,9 @@
 //! Requests of the edge → jobs → answers (see [`super::super::protocol`]).
 
-use super::super::protocol::{HEALTH, Job, PROBE, SEGMENT, Source, Wanted};
+use super::super::protocol::{HEALTH, Job, PROBE, SEGMENT, STATUS, Source, Wanted};
 use super::child::{Failure, KillOnDrop};
-use super::jobs::{Jobs, Output, Waiter};
+use super::jobs::{Jobs, Waiter};
+use super::output::Output;
 use super::probe::probe;
 use super::segment::{Tools, open};
 use bytes::Bytes;
@@ -78,6 +79,10 @@ async fn respond(server: &Server, request: Request<Incoming>) -> Response<Body> 
     let (head, body) = request.into_parts();
     let outcome = match (head.method, head.uri.path()) {
         (Method::GET, HEALTH) => return answer(StatusCode::NO_CONTENT, ""),
+        (Method::GET, STATUS) => {
+            let text = serde_json::to_string(&server.jobs.status()).unwrap_or_default();
+            return answer(StatusCode::OK, &text);
+        }
         (Method::POST, PROBE) => match read::<Source>(body).await {
             Ok(source) => probed(server, source).await,
             Err(refusal) => Err(refusal),
