@@ -1,4 +1,8 @@
-//! `reelgate-transcoder` by itself, over its socket: slots, queue, and what happens to jobs nobody waits for.
+//! `reelgate-transcoder` by itself, over its socket: slots, queue, and what happens to jobs nobody waits for; what it makes ahead;
+//! what it survives.
+
+mod batches;
+mod faults;
 
 use crate::streams::{children, script};
 use crate::support::{eventually, patience, runtime, wait_for};

@@ -9,7 +9,7 @@ use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
-fn library(folder: &Path) -> EdgeBuilder {
+pub fn library(folder: &Path) -> EdgeBuilder {
     Edge::of(&Origin::start())
         .set("origins.main", json!({"kind": "library", "folders": [folder.display().to_string()]}))
 }
@@ -25,7 +25,7 @@ fn tool(program: &str, arguments: &[&str]) -> Vec<u8> {
 
 /// A film whose frame n is as bright as n says, so that a frame lost, doubled or moved at a boundary is seen.
 #[track_caller]
-fn film(path: &Path, rate: &str, seconds: &str, encoding: &[&str]) {
+pub fn film(path: &Path, rate: &str, seconds: &str, encoding: &[&str]) {
     let picture = format!(
         "color=s=320x180:r={rate}:d={seconds},geq=lum='{BLACK}+mod(N*{STEP}\\,{SPAN})':cb=128:cr=128,format=yuv420p"
     );
@@ -44,12 +44,12 @@ const STEP: u64 = 9;
 const SPAN: u64 = 198;
 
 #[track_caller]
-fn wait_until_ready(edge: &Edge) {
+pub fn wait_until_ready(edge: &Edge) {
     edge.expect_metric("reelgate_transcoder_up", &[], 1.0);
 }
 
 #[track_caller]
-fn title(edge: &Edge, name: &str) -> String {
+pub fn title(edge: &Edge, name: &str) -> String {
     wait_for("the title is listed", || {
         let list = edge.get("/titles.json").expect_status(200).json();
         let titles = list["titles"].as_array()?.clone();
@@ -60,7 +60,7 @@ fn title(edge: &Edge, name: &str) -> String {
 
 /// Where the segments of a rendition lie, and how many there are.
 #[track_caller]
-fn rendition(edge: &Edge, title: &str, name: &str) -> (String, usize, String) {
+pub fn rendition(edge: &Edge, title: &str, name: &str) -> (String, usize, String) {
     let playlist = edge.get(&format!("{title}/{name}/index.m3u8")).expect_status(200).text();
     let map = playlist.lines().find_map(|line| line.strip_prefix("#EXT-X-MAP:URI=\"")).expect("an init");
     let folder = map.strip_suffix("/init.mp4\"").expect("in a folder of the version");
@@ -269,7 +269,7 @@ pub fn children(pid: u32) -> Vec<String> {
     lists.flat_map(|list| list.split_whitespace().map(str::to_owned).collect::<Vec<_>>()).collect()
 }
 
-fn kill(pid: &str) {
+pub fn kill(pid: &str) {
     assert!(Command::new("kill").args(["-9", pid]).status().is_ok_and(|status| status.success()), "kill -9 {pid}");
 }
 

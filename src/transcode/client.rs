@@ -3,7 +3,7 @@
 //!
 //! Invariant: dropping an answer closes its connection, by which the sidecar knows that nobody waits any more.
 
-use super::protocol::{Film, HEALTH, Job, PROBE, SEGMENT, Source};
+use super::protocol::{Film, HEALTH, Job, PROBE, SEGMENT, STATUS, Source, Status};
 use bytes::Bytes;
 use http::{Method, Request, Response, StatusCode, header};
 use http_body_util::combinators::UnsyncBoxBody;
@@ -24,6 +24,8 @@ const HEAD_TIME_MAX: Duration = Duration::from_secs(45);
 /// Between two pieces of a body.
 const PIECE_TIME_MAX: Duration = Duration::from_secs(30);
 const HEALTH_TIME_MAX: Duration = Duration::from_secs(2);
+/// Some hundreds of jobs.
+const STATUS_BYTES_MAX: usize = 1 << 20;
 /// What a film is, a head of segments, a reason: all small.
 const SMALL_BYTES_MAX: usize = 64 * 1024;
 
@@ -76,6 +78,16 @@ impl Client {
     pub async fn is_healthy(&self) -> bool {
         let asked = timeout(HEALTH_TIME_MAX, self.send(Method::GET, HEALTH, Bytes::new())).await;
         matches!(asked, Ok(Ok((response, _))) if response.status() == StatusCode::NO_CONTENT)
+    }
+
+    /// What it is at.
+    pub async fn status(&self) -> Result<Status, Error> {
+        let asked = timeout(HEALTH_TIME_MAX, async {
+            let (response, _connection) = self.send(Method::GET, STATUS, Bytes::new()).await?;
+            let body = Limited::new(response.into_body(), STATUS_BYTES_MAX).collect().await.map_err(away)?;
+            serde_json::from_slice(&body.to_bytes()).map_err(away)
+        });
+        asked.await.map_err(|_| Error::Away("no answer in time".into()))?
     }
 
     pub async fn probe(&self, source: &Source) -> Result<Film, Error> {

@@ -112,13 +112,17 @@ impl Wanted {
 /// What the sidecar is at.
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
 pub struct Status {
-    /// Since it started, by name: `run`, `segment`, `segment_ahead`, `ahead_used`, `retry`, `failure`, `stop`, `refusal`.
+    /// Since it started, of each of [`EVENTS`].
     pub counts: BTreeMap<String, u64>,
     /// Of segments made before anybody asked, and kept until somebody does.
     pub ahead_bytes: u64,
     /// Waiting, running, and ended a moment ago; in the order they were begun.
     pub jobs: Vec<JobStatus>,
 }
+
+/// What is counted: runs begun; segments made that were asked for, or ahead of that; segments made ahead and asked for then; runs
+/// tried again; segments that could not be made; runs ended for more urgent ones; requests refused.
+pub const EVENTS: [&str; 8] = ["run", "segment", "segment_ahead", "ahead_used", "retry", "failure", "stop", "refusal"];
 
 /// One run of an encoder, which makes one segment or several in a row. No paths.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]

@@ -145,7 +145,12 @@ impl Jobs {
         let state = &mut *state;
         let wanted_runs = state.waiting.iter().filter(|run| !run.ahead).count()
             + state.running.iter().filter(|running| !running.run.ahead).count();
-        if !state.segments.contains_key(&job) && wanted_runs >= self.settings.slots + self.settings.queue {
+        // What only waits to be made ahead counts from now on.
+        let is_new = match state.segments.get(&job) {
+            None => true,
+            Some(entry) => state.waiting.iter().any(|run| run.ahead && run.has(&entry.segment)),
+        };
+        if is_new && wanted_runs >= self.settings.slots + self.settings.queue {
             self.counts.add(Count::Refusal);
             return Err(Busy);
         }

@@ -1,6 +1,6 @@
 //! What there is to tell of jobs: progress, and counts. How far a run is, is told from the fragments that came out of it.
 
-use super::super::super::protocol::{JobStatus, Status};
+use super::super::super::protocol::{EVENTS, JobStatus, Status};
 use super::runs::{Run, Running};
 use super::{Jobs, Segment, State};
 use crate::media::fraction::Fraction;
@@ -15,7 +15,7 @@ const ENDED_MAX: usize = 32;
 /// All encoding is software's.
 const DEVICE: &str = "cpu";
 
-/// What is counted, since the start.
+/// What is counted, since the start; in the order of [`EVENTS`].
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Count {
     Run,
@@ -28,19 +28,8 @@ pub enum Count {
     Refusal,
 }
 
-const COUNTS: [(Count, &str); 8] = [
-    (Count::Run, "run"),
-    (Count::Segment, "segment"),
-    (Count::SegmentAhead, "segment_ahead"),
-    (Count::AheadUsed, "ahead_used"),
-    (Count::Retry, "retry"),
-    (Count::Failure, "failure"),
-    (Count::Stop, "stop"),
-    (Count::Refusal, "refusal"),
-];
-
 #[derive(Debug, Default)]
-pub struct Counts([AtomicU64; COUNTS.len()]);
+pub struct Counts([AtomicU64; EVENTS.len()]);
 
 impl Counts {
     pub(super) fn add(&self, what: Count) {
@@ -57,8 +46,9 @@ impl Jobs {
         jobs.extend(state.running.iter().map(|running| running.status("running", now)));
         jobs.extend(state.waiting.iter().map(|run| run.status("waiting", Duration::ZERO)));
         jobs.sort_by_key(|job| job.id);
-        let counts = COUNTS.map(|(what, name)| (name.to_owned(), self.counts.0[what as usize].load(Ordering::Relaxed)));
-        Status { counts: counts.into(), ahead_bytes: state.ahead_bytes(0), jobs }
+        let counts = EVENTS.iter().zip(&self.counts.0);
+        let counts = counts.map(|(name, count)| ((*name).to_owned(), count.load(Ordering::Relaxed)));
+        Status { counts: counts.collect(), ahead_bytes: state.ahead_bytes(0), jobs }
     }
 }
 

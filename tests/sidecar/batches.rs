@@ -1,0 +1,104 @@
+//! What is made before it is asked for, by a real encoder: the same bytes, within bounds, and out of the way of who waits.
+
+use super::{Sidecar, sidecar};
+use crate::streams::film;
+use crate::support::{patience, runtime, wait_for};
+use http_body_util::BodyExt;
+use reelgate::source::Stamp;
+use reelgate::transcode::protocol::{Job, Source, Wanted};
+
+/// A sidecar with a film of six segments, and ffmpeg as `what` has it (`$FFMPEG` is the real one); and the film's job.
+pub fn with_film(what: &str, arguments: &[&str]) -> (Sidecar, Job) {
+    let real = std::env::split_paths(&std::env::var_os("PATH").expect("a PATH"))
+        .map(|folder| folder.join("ffmpeg"))
+        .find(|path| path.is_file())
+        .expect("tests/run installs ffmpeg");
+    let sidecar = sidecar(&format!("FFMPEG={}\n{what}", real.display()), arguments);
+    let path = sidecar.folder.path().join("Film.mp4");
+    film(&path, "25", "24", &["-g", "50", "-y"]);
+    let stamp = Stamp::of(&std::fs::File::open(&path).expect("the film")).expect("its stamp");
+    let source = Source { folder: sidecar.folder.path().to_owned(), path: "Film.mp4".into(), stamp };
+    let film = wait_for("the film is known", || runtime().block_on(sidecar.client.probe(&source)).ok());
+    let job = Job { title: "film".into(), source, film, wanted: Wanted::Init { rung: "240p".into() } };
+    (sidecar, job)
+}
+
+/// The same title's segment.
+pub fn segment(job: &Job, segment: u64) -> Job {
+    Job { wanted: Wanted::Video { rung: "240p".into(), segment }, ..job.clone() }
+}
+
+impl Sidecar {
+    /// A segment's bytes.
+    #[track_caller]
+    pub fn made(&self, job: &Job) -> Vec<u8> {
+        runtime().block_on(async {
+            let made = async {
+                let body = self.client.segment(job).await.expect("an answer");
+                body.collect().await.expect("the whole segment").to_bytes().to_vec()
+            };
+            tokio::time::timeout(patience(), made).await.expect("in time")
+        })
+    }
+
+    #[track_caller]
+    pub fn count(&self, event: &str) -> u64 {
+        runtime().block_on(self.client.status()).expect("its status").counts[event]
+    }
+}
+
+#[test]
+fn a_segment_has_the_same_bytes_alone_and_in_a_batch() {
+    let (alone, job) = with_film("exec $FFMPEG \"$@\"", &["--ahead", "0"]);
+    let expected: Vec<_> = (0..6).map(|n| alone.made(&segment(&job, n))).collect();
+    assert_eq!((alone.count("segment"), alone.count("run"), alone.count("segment_ahead")), (6, 6, 0));
+
+    let (ahead, job) = with_film("exec $FFMPEG \"$@\"", &["--jobs", "2"]);
+    assert!(ahead.made(&segment(&job, 0)) == expected[0]);
+    assert!(ahead.made(&segment(&job, 1)) == expected[1]);
+    wait_for("the rest is made ahead", || (ahead.count("segment_ahead") == 4).then_some(()));
+    let status = runtime().block_on(ahead.client.status()).expect("its status");
+    assert!(status.ahead_bytes > 0, "{status:?}");
+    for n in (2..6).rev() {
+        assert!(ahead.made(&segment(&job, n)) == expected[n as usize], "segment {n}");
+    }
+    assert_eq!((ahead.count("segment"), ahead.count("ahead_used"), ahead.count("run")), (2, 4, 3), "one run for four");
+    assert_eq!((ahead.count("failure"), ahead.count("retry")), (0, 0));
+    let told = runtime().block_on(ahead.client.status()).expect("its status").jobs;
+    let batch = told.iter().find(|job| job.segments == [2, 5]).expect("the batch is told of");
+    assert_eq!((batch.state.as_str(), batch.percent, batch.priority.as_str()), ("done", 100.0, "prefetch"));
+    assert!(told.iter().all(|job| job.title == "film" && job.rendition == "240p"), "{told:?}");
+}
+
+#[test]
+fn who_jumps_takes_the_place_of_what_is_made_ahead() {
+    let only_one_slot = ["--jobs", "1"];
+    let batches_hang = "case \"$*\" in *filter_complex*) exec sleep 600;; esac\nexec $FFMPEG \"$@\"";
+    let (sidecar, job) = with_film(batches_hang, &only_one_slot);
+    sidecar.made(&segment(&job, 0));
+    sidecar.made(&segment(&job, 1));
+    wait_for("a batch has the slot", || (sidecar.count("run") == 3).then_some(()));
+    // Not of the batch: a version of the film on its own.
+    let elsewhere = Job { title: "another".into(), ..segment(&job, 5) };
+    sidecar.made(&elsewhere);
+    assert_eq!(sidecar.count("stop"), 1);
+    assert_eq!(sidecar.count("failure"), 0, "it was not the batch's fault");
+}
+
+#[test]
+fn many_at_once_for_some_segments_are_each_made_once() {
+    let (sidecar, job) = with_film("exec $FFMPEG \"$@\"", &["--jobs", "2", "--queue", "64"]);
+    let asked: Vec<_> = (0..300).map(|n| segment(&job, n * 5 % 6)).collect();
+    let bytes = runtime().block_on(async {
+        let made = asked.iter().map(async |job| {
+            let body = sidecar.client.segment(job).await.expect("an answer");
+            (job.wanted.segment(), body.collect().await.expect("the whole segment").to_bytes())
+        });
+        futures_util::future::join_all(made).await
+    });
+    for (n, made) in &bytes {
+        assert!(bytes.iter().filter(|(other, _)| other == n).all(|(_, other)| other == made), "segment {n}");
+    }
+    assert_eq!(sidecar.count("segment") + sidecar.count("segment_ahead"), 6, "each is made once");
+    assert_eq!((sidecar.count("refusal"), sidecar.count("failure")), (0, 0));
+}
