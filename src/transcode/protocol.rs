@@ -26,7 +26,7 @@ pub const SEGMENT: &str = "/segment";
 pub const STATUS: &str = "/status";
 
 /// Changes with everything that changes the bytes of segments: part of their version.
-pub const RECIPE: u32 = 1;
+pub const RECIPE: u32 = 2;
 
 /// A film: where it lies, and which version of it is meant.
 #[derive(Debug, Clone, PartialEq, Eq, Hash, Serialize, Deserialize)]
