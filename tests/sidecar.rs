@@ -74,7 +74,7 @@ impl Sidecar {
 
 #[test]
 fn identical_jobs_are_one_the_queue_ends_and_nobody_waiting_ends_a_job() {
-    let sidecar = sidecar("exec sleep 600", &["--jobs", "1", "--queue", "1"]);
+    let sidecar = sidecar("exec sleep 600", &["--jobs", "1", "--queue", "1", "--ahead", "0"]);
     runtime().block_on(async {
         let client = &sidecar.client;
         let deadline = std::time::Instant::now() + patience();

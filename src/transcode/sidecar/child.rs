@@ -3,6 +3,7 @@
 //! Invariants: a child has a process group of its own, and is dead and reaped when [`run`] returns; it can write no file; its
 //! environment holds none of ours but the paths of programs and libraries; what it says is bounded.
 
+use super::failure::{Class, classify};
 use super::reading::Reading;
 use parking_lot::Mutex;
 use rustix::io::{Errno, FdFlags, fcntl_setfd};
@@ -25,6 +26,8 @@ const DESCRIPTORS_MAX: u64 = 64;
 pub enum Failure {
     /// Nobody waited any more, or it took too long.
     Killed,
+    /// It is what encodes that failed, not the film.
+    Device(Class, String),
     /// Everything else.
     Failed(String),
 }
@@ -136,7 +139,7 @@ pub fn run_split(
     kill.watch(&child);
     limit(&child);
     let mut reading = Reading::new(child.id(), child.stdout.take(), readers, child.stderr.take());
-    let taken = reading.to_the_end(&mut take);
+    let taken = reading.read(&mut take);
     if taken.is_err() {
         kill.end_group();
     }
@@ -146,7 +149,13 @@ pub fn run_split(
         return Err(Failure::Killed);
     }
     taken.map_err(Failure::Failed)?;
-    if status?.success() { Ok(()) } else { Err(Failure::Failed(reason(&said))) }
+    if status?.success() {
+        return Ok(());
+    }
+    Err(match classify(&said) {
+        Some(class) => Failure::Device(class, reason(&said)),
+        None => Failure::Failed(reason(&said)),
+    })
 }
 
 fn pipes(count: usize) -> std::io::Result<(Vec<PipeReader>, Vec<PipeWriter>)> {

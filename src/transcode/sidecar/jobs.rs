@@ -13,6 +13,7 @@ mod runs;
 mod status;
 
 use super::super::protocol::{Job, JobStatus, Source, Wanted};
+use super::devices::Device;
 use super::output::Output;
 use super::schedule::Priority;
 use super::segment::{Tools, bytes_expected};
@@ -32,6 +33,8 @@ use status::{Count, Counts};
 const LINGER: Duration = Duration::from_secs(3);
 /// Finished jobs kept for their linger.
 const FINISHED_MAX: usize = 16;
+/// All encoding is software's.
+const SOFTWARE: &str = "cpu";
 /// How long what was made ahead waits to be asked for.
 const AHEAD_KEPT: Duration = Duration::from_secs(120);
 
@@ -59,6 +62,7 @@ struct State {
     waiting: Vec<Run>,
     running: Vec<Running>,
     viewers: Viewers<Rendition>,
+    device: Device,
     /// Runs that ended a moment ago, the latest last.
     ended: VecDeque<(Instant, JobStatus)>,
     next_id: u64,
@@ -121,7 +125,7 @@ impl Drop for Waiter {
     }
 }
 
-/// All slots are taken and the queue is full.
+/// All slots are taken and the queue is full, or what encodes fails for everybody.
 #[derive(Debug, PartialEq, Eq)]
 pub struct Busy;
 
@@ -132,6 +136,7 @@ impl Jobs {
             waiting: Vec::new(),
             running: Vec::new(),
             viewers: Viewers::new(),
+            device: Device::new(SOFTWARE, settings.slots),
             ended: VecDeque::new(),
             next_id: 1,
         };
@@ -150,7 +155,7 @@ impl Jobs {
             None => true,
             Some(entry) => state.waiting.iter().any(|run| run.ahead && run.has(&entry.segment)),
         };
-        if is_new && wanted_runs >= self.settings.slots + self.settings.queue {
+        if is_new && (wanted_runs >= self.settings.slots + self.settings.queue || !state.device.admits(now)) {
             self.counts.add(Count::Refusal);
             return Err(Busy);
         }
@@ -235,6 +240,8 @@ impl Jobs {
         let waiting = state.waiting.iter().position(|run| !run.ahead && run.has(segment));
         if let Some(run) = waiting.map(|at| state.waiting.swap_remove(at)) {
             run.segments.iter().for_each(|segment| state.forget(segment));
+            // It may have been the one let through to try.
+            state.device.gave_up(Instant::now());
         } else if segment.has_ended() {
             state.forget(segment);
         } else if let Some(running) = state.running.iter_mut().find(|running| running.run.has(segment))

@@ -4,6 +4,7 @@
 //! - `child`, `reading`: one run of a program, within limits.
 //! - `probe`, `segment`: what a film is; segments, made and checked.
 //! - `schedule`, `viewers`: what is made first, what is made ahead; pure.
+//! - `devices`, `failure`: what encodes, how much it takes, what its failures mean; pure.
 //! - `jobs`, `output`: what runs, who waits, what came out.
 //! - `server`: requests → jobs.
 //!
@@ -13,6 +14,8 @@
 mod arguments;
 mod batch;
 mod child;
+mod devices;
+mod failure;
 mod jobs;
 mod output;
 mod probe;

@@ -37,7 +37,7 @@ impl Reading {
     }
 
     /// Until all outputs are closed, `take` says no, or the child hangs.
-    pub fn to_the_end(&mut self, take: &mut impl FnMut(usize, &[u8]) -> Result<(), String>) -> Result<(), String> {
+    pub fn read(&mut self, take: &mut impl FnMut(usize, &[u8]) -> Result<(), String>) -> Result<(), String> {
         let mut buffer = vec![0; READ_BYTES];
         while self.ends.iter().any(Option::is_some) {
             let ready = self.wait()?;

@@ -106,7 +106,7 @@ fn video(
         // Not to be had from one run: one after the other.
         return (segment..).zip(sinks).try_for_each(|(segment, sink)| {
             let file = file.try_clone().map_err(|error| Failure::Failed(format!("the film: {error}")))?;
-            video(tools, film, &rung.name, segment, file, kill, std::slice::from_ref(sink))
+            video(tools, film, rung.name, segment, file, kill, std::slice::from_ref(sink))
         });
     }
     let lines = |descriptors: &[i32]| match descriptors.len() {

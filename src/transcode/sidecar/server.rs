@@ -133,7 +133,7 @@ async fn probed(server: &Server, source: Source) -> Outcome {
             let text = serde_json::to_string(&film).unwrap_or_default();
             Ok(answer(StatusCode::OK, &text))
         }
-        Err(Failure::Failed(reason)) => Err((StatusCode::UNPROCESSABLE_ENTITY, reason)),
+        Err(Failure::Failed(reason) | Failure::Device(_, reason)) => Err((StatusCode::UNPROCESSABLE_ENTITY, reason)),
         Err(Failure::Killed) => Err((StatusCode::INTERNAL_SERVER_ERROR, "probing was ended".to_owned())),
     }
 }

@@ -18,6 +18,8 @@ use tokio::time::timeout;
 /// From the start of a run to its end, and so much more for each further segment; its bytes have bounds of their own.
 const TIME_MAX: Duration = Duration::from_secs(60);
 const TIME_MORE: Duration = Duration::from_secs(15);
+/// Before a device that was full is asked again.
+const FULL_PAUSE: Duration = Duration::from_millis(500);
 
 #[derive(Debug)]
 pub(super) struct Run {
@@ -87,7 +89,8 @@ impl Jobs {
         let now = Instant::now();
         loop {
             let waiting = state.waiting.iter().map(|run| (run.priority, now.duration_since(run.since)));
-            let Some(next) = schedule::next(waiting, state.slots(self.settings.slots)) else { break };
+            let slots = state.device.slots(now);
+            let Some(next) = schedule::next(waiting, slots_of(&state.running, slots)) else { break };
             let run = state.waiting.swap_remove(next);
             let kill = KillOnDrop::default();
             let segments = run.segments.clone();
@@ -96,7 +99,7 @@ impl Jobs {
             tokio::spawn(Arc::clone(self).work(id, segments, kill));
         }
         // What somebody waits for takes the place of what nobody waits for.
-        let slots = state.slots(self.settings.slots);
+        let slots = slots_of(&state.running, state.device.slots(now));
         let urgent = state.waiting.iter().filter(|run| !run.ahead && !slots.have_room_for(run.priority)).count();
         let stopping = state.running.iter().filter(|running| running.stopping).count();
         for _ in stopping..urgent {
@@ -110,8 +113,9 @@ impl Jobs {
     async fn work(self: Arc<Self>, id: u64, segments: Vec<Arc<Segment>>, kill: KillOnDrop) {
         self.counts.add(Count::Run);
         let mut outcome = self.attempt(&segments, &kill).await;
-        if let Err(Failure::Failed(reason)) = &outcome {
+        if let Err(Failure::Failed(reason) | Failure::Device(_, reason)) = &outcome {
             let left: Vec<_> = segments.iter().skip_while(|segment| segment.has_ended()).cloned().collect();
+            self.make_room(&outcome).await;
             if !left.is_empty() {
                 tracing::warn!(job = id, reason, "a run failed, and is tried once more");
                 self.counts.add(Count::Retry);
@@ -124,6 +128,18 @@ impl Jobs {
         let segments: Vec<Weak<Segment>> = segments.into_iter().map(|segment| Arc::downgrade(&segment)).collect();
         tokio::time::sleep(AHEAD_KEPT).await;
         self.forget_unasked(segments.iter().filter_map(Weak::upgrade));
+    }
+
+    /// A device that is full takes less from now on, and needs a moment.
+    async fn make_room(&self, outcome: &Result<(), Failure>) {
+        if matches!(outcome, Err(Failure::Device(class, _)) if class.is_busy()) {
+            {
+                let mut state = self.state.lock();
+                let running = state.running.len();
+                state.device.was_full(running, Instant::now());
+            }
+            tokio::time::sleep(FULL_PAUSE).await;
+        }
     }
 
     async fn attempt(&self, segments: &[Arc<Segment>], kill: &KillOnDrop) -> Result<(), Failure> {
@@ -148,9 +164,23 @@ impl Jobs {
         let state = &mut *state;
         let Some(at) = state.running.iter().position(|running| running.run.id == id) else { return };
         let running = state.running.swap_remove(at);
+        let now = Instant::now();
+        let title = running.run.segments.first().map(|segment| segment.job.title.clone()).unwrap_or_default();
+        match &outcome {
+            Ok(()) => state.device.succeeded(),
+            Err(Failure::Killed) => state.device.gave_up(now),
+            Err(Failure::Failed(reason) | Failure::Device(_, reason)) if state.device.failed(&title, now) => {
+                tracing::error!(
+                    device = state.device.name,
+                    reason,
+                    "it fails for several titles: nothing is made for a while"
+                );
+            }
+            Err(_) => {}
+        }
         let end = match outcome {
             Ok(()) => Ok(()),
-            Err(Failure::Failed(reason)) => Err(reason),
+            Err(Failure::Failed(reason) | Failure::Device(_, reason)) => Err(reason),
             Err(Failure::Killed) if running.stopping => Err("it was stopped".to_owned()),
             Err(Failure::Killed) => Err("it took too long".to_owned()),
         };
@@ -179,15 +209,14 @@ impl Jobs {
         }
         state.remember(&running, end.is_ok());
         if let (Ok(()), Some((after, plan))) = (&end, &running.run.course) {
-            self.make_ahead(state, after, *plan, Instant::now());
+            self.make_ahead(state, after, *plan, now);
         }
         self.dispatch(state);
     }
 }
 
-impl State {
-    fn slots(&self, all: usize) -> Slots {
-        let by_others = self.running.iter().filter(|running| !running.run.priority.is_interactive());
-        Slots { all, taken: self.running.len(), taken_by_others: by_others.count() }
-    }
+/// Of so many slots, what is in them.
+fn slots_of(running: &[Running], all: usize) -> Slots {
+    let by_others = running.iter().filter(|running| !running.run.priority.is_interactive());
+    Slots { all, taken: running.len(), taken_by_others: by_others.count() }
 }

@@ -2,7 +2,7 @@
 
 use super::super::super::protocol::{EVENTS, JobStatus, Status};
 use super::runs::{Run, Running};
-use super::{Jobs, Segment, State};
+use super::{Jobs, SOFTWARE, Segment, State};
 use crate::media::fraction::Fraction;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
@@ -12,8 +12,6 @@ const FRAGMENT_S: f64 = 0.5;
 /// How long a run that ended is still told of, and how many.
 const ENDED_KEPT: Duration = Duration::from_secs(10);
 const ENDED_MAX: usize = 32;
-/// All encoding is software's.
-const DEVICE: &str = "cpu";
 
 /// What is counted, since the start; in the order of [`EVENTS`].
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
@@ -97,7 +95,7 @@ impl Run {
             percent: round(made_s / all_s * 100.0),
             fps: if is_video { round(speed * job.film.grid.frame_rate.as_f64()) } else { 0.0 },
             speed: round(speed),
-            device: DEVICE.to_owned(),
+            device: SOFTWARE.to_owned(),
         }
     }
 }
