@@ -16,7 +16,7 @@ pub fn library(folder: &Path) -> EdgeBuilder {
 
 /// Runs ffmpeg or ffprobe; what it wrote.
 #[track_caller]
-fn tool(program: &str, arguments: &[&str]) -> Vec<u8> {
+pub fn tool(program: &str, arguments: &[&str]) -> Vec<u8> {
     let output =
         Command::new(program).args(["-v", "error"]).args(arguments).output().expect("tests/run installs ffmpeg");
     assert!(output.status.success(), "{program} {arguments:?}: {}", String::from_utf8_lossy(&output.stderr));

@@ -182,6 +182,8 @@ mod tests {
     }
 
     proptest! {
+        #![proptest_config(ProptestConfig::with_cases(16))]
+
         #[test]
         fn never_more_is_remembered_than_allowed(asked in prop::collection::vec((0_u16..2000, 0_u64..10_000), 0..1500)) {
             let mut viewers = Viewers::new();
