@@ -121,6 +121,10 @@ fn five_hundred_at_once_for_fifty_segments_are_each_made_once() {
         let first = bytes.iter().find(|(other, _)| other == n).map(|(_, first)| first);
         assert!(first == Some(made), "segment {n}");
     }
-    wait_for("each is made once", || (sidecar.count("segment") + sidecar.count("segment_ahead") == 50).then_some(()));
+    wait_for("all runs have ended", || {
+        let jobs = runtime().block_on(sidecar.client.status()).expect("its status").jobs;
+        jobs.iter().all(|job| job.state == "done").then_some(())
+    });
+    assert_eq!(sidecar.count("segment") + sidecar.count("segment_ahead"), 50, "each is made once");
     sidecar.expect_counts(&[("refusal", 0), ("failure", 0), ("stop", 0)]);
 }

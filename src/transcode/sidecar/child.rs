@@ -1,8 +1,9 @@
 //! One run of ffmpeg or ffprobe: its limits, its output, its end. Blocking: run it on a thread that may wait.
 //!
-//! Invariants: a child has a process group of its own, and is dead and reaped when [`run`] returns; it can write no file; its
+//! Invariants: a child has a process group of its own, is dead and reaped when [`run`] returns, and dies with us; it can write no file; its
 //! environment holds none of ours but the paths of programs and libraries; what it says is bounded.
 
+use super::super::find_program;
 use super::failure::{Class, classify};
 use super::reading::Reading;
 use parking_lot::Mutex;
@@ -12,9 +13,9 @@ use std::fs::File;
 use std::io::{PipeReader, PipeWriter};
 use std::os::fd::{AsRawFd, RawFd};
 use std::os::unix::process::CommandExt;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::process::{Child, Command, ExitStatus, Stdio};
-use std::sync::Arc;
+use std::sync::{Arc, LazyLock};
 
 /// Address space: 2160p takes about half.
 const ADDRESS_BYTES_MAX: u64 = 4 << 30;
@@ -125,7 +126,7 @@ pub fn run_split(
     let no_pipes = |error| failed("there are no pipes", error);
     let (readers, writers) = pipes(outputs.saturating_sub(1)).map_err(no_pipes)?;
     let descriptors: Vec<RawFd> = std::iter::once(1).chain(writers.iter().map(AsRawFd::as_raw_fd)).collect();
-    let mut command = Command::new(program);
+    let mut command = command(program);
     command
         .args(arguments(&descriptors))
         .env_clear()
@@ -156,6 +157,22 @@ pub fn run_split(
         Some(class) => Failure::Device(class, reason(&said)),
         None => Failure::Failed(reason(&said)),
     })
+}
+
+/// The program, told to die with us where util-linux is there to say so: only it can, without unsafe code, before the program begins.
+/// Elsewhere it ends when it next writes to us.
+fn command(program: &Path) -> Command {
+    const SETPRIV: [&str; 3] = ["--pdeathsig", "KILL", "--"];
+    static FOUND: LazyLock<Option<PathBuf>> = LazyLock::new(|| {
+        let setpriv = find_program("setpriv")?;
+        let mut asked = Command::new(&setpriv);
+        asked.args(SETPRIV).arg("true").stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null());
+        asked.status().is_ok_and(|status| status.success()).then_some(setpriv)
+    });
+    let Some(setpriv) = FOUND.as_ref() else { return Command::new(program) };
+    let mut command = Command::new(setpriv);
+    command.args(SETPRIV).arg(program);
+    command
 }
 
 fn pipes(count: usize) -> std::io::Result<(Vec<PipeReader>, Vec<PipeWriter>)> {

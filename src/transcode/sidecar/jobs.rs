@@ -31,8 +31,8 @@ use status::{Count, Counts};
 
 /// How long a job goes on, and a finished one is kept, with nobody waiting.
 const LINGER: Duration = Duration::from_secs(3);
-/// Finished jobs kept for their linger.
-const FINISHED_MAX: usize = 16;
+/// Of finished jobs kept for their linger, when another one begins.
+const FINISHED_BYTES_MAX: u64 = 32 << 20;
 /// All encoding is software's.
 const SOFTWARE: &str = "cpu";
 /// How long what was made ahead waits to be asked for.
@@ -271,10 +271,11 @@ impl State {
         }
     }
 
-    /// Finished segments that nobody reads any more, where there are many.
+    /// Finished segments that nobody reads any more, where they are many bytes.
     fn forget_finished(&mut self) {
         let done = |entry: &Entry| entry.asked && !entry.segment.is_waited_for() && entry.segment.has_ended();
-        if self.segments.values().filter(|entry| done(entry)).count() >= FINISHED_MAX {
+        let done_bytes = self.segments.values().filter(|entry| done(entry));
+        if done_bytes.map(|entry| entry.segment.output.borrow().bytes()).sum::<u64>() >= FINISHED_BYTES_MAX {
             self.segments.retain(|_, entry| !done(entry));
         }
     }
