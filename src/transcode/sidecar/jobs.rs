@@ -75,6 +75,12 @@ struct Rendition {
     name: String,
 }
 
+impl Rendition {
+    fn of(job: &Job) -> Self {
+        Self { source: job.source.clone(), name: job.wanted.rendition().to_owned() }
+    }
+}
+
 #[derive(Debug)]
 struct Entry {
     segment: Arc<Segment>,
@@ -159,8 +165,7 @@ impl Jobs {
             self.counts.add(Count::Refusal);
             return Err(Busy);
         }
-        let rendition = Rendition { source: job.source.clone(), name: job.wanted.rendition().to_owned() };
-        let seen = state.viewers.asked(&rendition, job.wanted.segment(), now);
+        let seen = state.viewers.asked(&Rendition::of(&job), job.wanted.segment(), now);
         if !state.segments.contains_key(&job) {
             state.forget_finished();
             let segment = Segment::new(job.clone());
@@ -192,7 +197,9 @@ impl Jobs {
             let wanted = Wanted::Video { rung: after.wanted.rendition().to_owned(), segment };
             Job { wanted, ..after.clone() }
         };
-        let is_there = |segment| state.segments.contains_key(&at(segment));
+        let rendition = Rendition::of(after);
+        let is_there =
+            |segment| state.segments.contains_key(&at(segment)) || state.viewers.have_asked(&rendition, segment);
         let segments = after.film.grid.segments();
         let Some(mut range): Option<Range<u64>> = plan.next_batch(after.wanted.segment(), segments, is_there) else {
             return;

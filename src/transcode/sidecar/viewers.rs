@@ -6,7 +6,7 @@
 //! Invariants: so many renditions, and heads in each, are remembered, never more; nothing is planned for one that asked once.
 
 use super::schedule::Priority;
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::hash::Hash;
 use std::ops::Range;
 use std::time::{Duration, Instant};
@@ -15,6 +15,8 @@ use std::time::{Duration, Instant};
 const GONE_AFTER: Duration = Duration::from_secs(60);
 const RENDITIONS_MAX: usize = 512;
 const HEADS_MAX: usize = 4;
+/// Segments remembered of a rendition: an hour and more.
+const ASKED_MAX: usize = 1024;
 /// What lies between two segments asked for may have come from the cache.
 const SKIP_MAX: u64 = 4;
 /// Segments in a row from which a title counts as being watched: a minute.
@@ -52,7 +54,14 @@ pub struct Plan {
 
 #[derive(Debug)]
 pub struct Viewers<K> {
-    renditions: HashMap<K, Vec<Head>>,
+    renditions: HashMap<K, Rendition>,
+}
+
+#[derive(Debug, Default)]
+struct Rendition {
+    heads: Vec<Head>,
+    /// Segments asked for: who asked keeps them.
+    asked: HashSet<u64>,
 }
 
 impl<K: Hash + Eq + Clone> Viewers<K> {
@@ -65,8 +74,12 @@ impl<K: Hash + Eq + Clone> Viewers<K> {
         if !self.renditions.contains_key(rendition) && self.renditions.len() >= RENDITIONS_MAX {
             self.forget(now);
         }
-        let heads = self.renditions.entry(rendition.clone()).or_default();
+        let Rendition { heads, asked } = self.renditions.entry(rendition.clone()).or_default();
         heads.retain(|head| now.duration_since(head.seen) < GONE_AFTER);
+        if heads.is_empty() || asked.len() >= ASKED_MAX {
+            asked.clear();
+        }
+        asked.insert(segment);
         let follows = |head: &&mut Head| (head.segment..=head.segment + SKIP_MAX).contains(&segment);
         // The nearest one behind, so that of two viewers each moves their own.
         let head = heads.iter_mut().filter(follows).max_by_key(|head| head.segment);
@@ -93,12 +106,21 @@ impl<K: Hash + Eq + Clone> Viewers<K> {
         Seen { priority, streak, viewers: heads.len() }
     }
 
+    /// Whether somebody has asked for a segment lately: it need not be made ahead.
+    pub fn have_asked(&self, rendition: &K, segment: u64) -> bool {
+        self.renditions.get(rendition).is_some_and(|rendition| rendition.asked.contains(&segment))
+    }
+
     fn forget(&mut self, now: Instant) {
-        self.renditions.retain(|_, heads| heads.iter().any(|head| now.duration_since(head.seen) < GONE_AFTER));
+        self.renditions
+            .retain(|_, Rendition { heads, .. }| heads.iter().any(|head| now.duration_since(head.seen) < GONE_AFTER));
         let seen = |heads: &[Head]| heads.iter().map(|head| head.seen).max();
         if self.renditions.len() >= RENDITIONS_MAX {
-            let oldest =
-                self.renditions.iter().min_by_key(|(_, heads)| seen(heads)).map(|(rendition, _)| rendition.clone());
+            let oldest = self
+                .renditions
+                .iter()
+                .min_by_key(|(_, rendition)| seen(&rendition.heads))
+                .map(|(rendition, _)| rendition.clone());
             oldest.map(|rendition| self.renditions.remove(&rendition));
         }
     }
@@ -154,6 +176,7 @@ mod tests {
         assert_eq!([asked(40), asked(41)], [(Seek, 1), (Sequential, 2)]);
         assert_eq!(asked(3), (Sequential, 4), "the first one goes on");
         assert_eq!(asked(41), (Sequential, 2), "asked for again: no step");
+        assert!(viewers.have_asked(&"360p", 40) && !viewers.have_asked(&"360p", 42));
     }
 
     #[test]
