@@ -1,6 +1,10 @@
-//! `reelgate-transcoder` by itself, over its socket: slots, queue, and what happens to jobs nobody waits for.
+//! `reelgate-transcoder` by itself, over its socket: slots, queue, and what happens to jobs nobody waits for; what it makes ahead;
+//! what it survives.
 
-use crate::streams::{children, script};
+mod batches;
+mod faults;
+
+use crate::streams::{children, kill, script};
 use crate::support::{eventually, patience, runtime, wait_for};
 use futures_util::StreamExt;
 use futures_util::stream::FuturesUnordered;
@@ -69,7 +73,7 @@ impl Sidecar {
         };
         let stamp = Stamp::of(&file).expect("its stamp");
         let source = Source { folder: self.folder.path().to_owned(), path: path.to_owned(), stamp };
-        Job { source, film, wanted: Wanted::Video { rung: "240p".into(), segment } }
+        Job { title: "film".into(), source, film, wanted: Wanted::Video { rung: "240p".into(), segment } }
     }
 
     fn encoders(&self) -> usize {
@@ -79,7 +83,7 @@ impl Sidecar {
 
 #[test]
 fn identical_jobs_are_one_the_queue_ends_and_nobody_waiting_ends_a_job() {
-    let sidecar = sidecar("exec sleep 600", &["--jobs", "1", "--queue", "1"]);
+    let sidecar = sidecar("exec sleep 600", &["--jobs", "1", "--queue", "1", "--ahead", "0"]);
     runtime().block_on(async {
         let client = &sidecar.client;
         let deadline = std::time::Instant::now() + patience();
@@ -104,6 +108,21 @@ fn identical_jobs_are_one_the_queue_ends_and_nobody_waiting_ends_a_job() {
         assert!(tokio::time::timeout(std::time::Duration::from_millis(300), asked).await.is_err(), "it is being made");
     });
     assert_eq!(sidecar.encoders(), 1);
+}
+
+#[test]
+fn a_sidecar_that_is_killed_takes_its_encoders_with_it() {
+    let sidecar = sidecar("exec sleep 600", &[]);
+    eventually("it listens", || std::os::unix::net::UnixStream::connect(sidecar.folder.path().join("socket")).is_ok());
+    let encoders = runtime().block_on(async {
+        let job = sidecar.job(0);
+        let _asked = tokio::time::timeout(std::time::Duration::from_millis(500), sidecar.client.segment(&job)).await;
+        children(sidecar.process.id())
+    });
+    assert_eq!(encoders.len(), 1);
+    kill(&sidecar.process.id().to_string());
+    let state = || std::fs::read_to_string(format!("/proc/{}/stat", encoders[0])).unwrap_or_default();
+    eventually("so does its encoder", || state().is_empty() || state().contains(") Z "));
 }
 
 #[test]

@@ -11,14 +11,14 @@ use std::process::Command;
 
 mod tracks;
 
-fn library(folder: &Path) -> EdgeBuilder {
+pub fn library(folder: &Path) -> EdgeBuilder {
     Edge::of(&Origin::start())
         .set("origins.main", json!({"kind": "library", "folders": [folder.display().to_string()]}))
 }
 
 /// Runs ffmpeg or ffprobe; what it wrote.
 #[track_caller]
-fn tool(program: &str, arguments: &[&str]) -> Vec<u8> {
+pub fn tool(program: &str, arguments: &[&str]) -> Vec<u8> {
     let output =
         Command::new(program).args(["-v", "error"]).args(arguments).output().expect("tests/run installs ffmpeg");
     assert!(output.status.success(), "{program} {arguments:?}: {}", String::from_utf8_lossy(&output.stderr));
@@ -27,7 +27,7 @@ fn tool(program: &str, arguments: &[&str]) -> Vec<u8> {
 
 /// A film whose frame n is as bright as n says, so that a frame lost, doubled or moved at a boundary is seen.
 #[track_caller]
-fn film(path: &Path, rate: &str, seconds: &str, encoding: &[&str]) {
+pub fn film(path: &Path, rate: &str, seconds: &str, encoding: &[&str]) {
     let picture = format!(
         "color=s=320x180:r={rate}:d={seconds},geq=lum='{BLACK}+mod(N*{STEP}\\,{SPAN})':cb=128:cr=128,format=yuv420p"
     );
@@ -46,12 +46,12 @@ const STEP: u64 = 9;
 const SPAN: u64 = 198;
 
 #[track_caller]
-fn wait_until_ready(edge: &Edge) {
+pub fn wait_until_ready(edge: &Edge) {
     edge.expect_metric("reelgate_transcoder_up", &[], 1.0);
 }
 
 #[track_caller]
-fn title(edge: &Edge, name: &str) -> String {
+pub fn title(edge: &Edge, name: &str) -> String {
     wait_for("the title is listed", || {
         let list = edge.get("/titles.json").expect_status(200).json();
         let titles = list["titles"].as_array()?.clone();
@@ -62,7 +62,7 @@ fn title(edge: &Edge, name: &str) -> String {
 
 /// Where the segments of a rendition lie, and how many there are.
 #[track_caller]
-fn rendition(edge: &Edge, title: &str, name: &str) -> (String, usize, String) {
+pub fn rendition(edge: &Edge, title: &str, name: &str) -> (String, usize, String) {
     let playlist = edge.get(&format!("{title}/{name}/index.m3u8")).expect_status(200).text();
     let map = playlist.lines().find_map(|line| line.strip_prefix("#EXT-X-MAP:URI=\"")).expect("an init");
     let folder = map.strip_suffix("/init.mp4\"").expect("in a folder of the version");
@@ -271,7 +271,7 @@ pub fn children(pid: u32) -> Vec<String> {
     lists.flat_map(|list| list.split_whitespace().map(str::to_owned).collect::<Vec<_>>()).collect()
 }
 
-fn kill(pid: &str) {
+pub fn kill(pid: &str) {
     assert!(Command::new("kill").args(["-9", pid]).status().is_ok_and(|status| status.success()), "kill -9 {pid}");
 }
 

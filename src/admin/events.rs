@@ -1,10 +1,8 @@
-//! `/api/v1/events`: Server-Sent Events (HTML Living Standard, section 9.2), a snapshot of the statistics every second.
+//! `/api/v1/events` and `/api/v1/jobs/events`: Server-Sent Events (HTML Living Standard, section 9.2), a snapshot every second.
 //!
-//! Invariants: the metrics are read once a second for all subscribers, and not at all without any; a subscriber that reads
+//! Invariants: a snapshot is taken once a second for all subscribers, and not at all without any; a subscriber that reads
 //! slowly skips snapshots instead of queueing them; every stream ends when the listener shuts down.
 
-use super::Source;
-use crate::observe::Stats;
 use axum::response::sse::{Event, KeepAlive, Sse};
 use axum::response::{IntoResponse, Response};
 use std::convert::Infallible;
@@ -17,11 +15,13 @@ const INTERVAL: Duration = Duration::from_secs(1);
 const KEEP_ALIVE: Duration = Duration::from_secs(15);
 
 pub(super) struct Events {
+    name: &'static str,
     latest: watch::Sender<Arc<str>>,
     slots: Arc<Semaphore>,
 }
 
-struct Subscriber {
+/// Who gets snapshots, while this is held.
+pub(super) struct Subscriber {
     first: Option<Arc<str>>,
     latest: watch::Receiver<Arc<str>>,
     shutdown: watch::Receiver<bool>,
@@ -29,12 +29,17 @@ struct Subscriber {
 }
 
 impl Events {
-    pub(super) fn new() -> Self {
-        Self { latest: watch::Sender::new(Arc::from("")), slots: Arc::new(Semaphore::new(SUBSCRIBERS_MAX)) }
+    /// Of events of this name.
+    pub(super) fn new(name: &'static str) -> Self {
+        Self { name, latest: watch::Sender::new(Arc::from("")), slots: Arc::new(Semaphore::new(SUBSCRIBERS_MAX)) }
     }
 
     /// Publishes until shut down.
-    pub(super) async fn publish(&self, source: &dyn Source, mut shutdown: watch::Receiver<bool>) {
+    pub(super) async fn publish<F: Future<Output = Arc<str>> + Send>(
+        &self,
+        snapshot: impl Fn() -> F + Send,
+        mut shutdown: watch::Receiver<bool>,
+    ) {
         let mut interval = tokio::time::interval(INTERVAL);
         interval.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Skip);
         loop {
@@ -42,7 +47,7 @@ impl Events {
                 () = ended(&mut shutdown) => return,
                 _ = interval.tick() => {
                     if self.latest.receiver_count() > 0 {
-                        self.latest.send_replace(snapshot(source));
+                        self.latest.send_replace(snapshot().await);
                     }
                 }
             }
@@ -50,20 +55,25 @@ impl Events {
     }
 
     /// None: all slots are taken.
-    pub(super) fn subscribe(&self, source: &dyn Source, shutdown: watch::Receiver<bool>) -> Option<Response> {
+    pub(super) fn subscriber(&self, first: Arc<str>, shutdown: watch::Receiver<bool>) -> Option<Subscriber> {
         let slot = Arc::clone(&self.slots).try_acquire_owned().ok()?;
-        let first = Some(snapshot(source));
-        let subscriber = Subscriber { first, latest: self.latest.subscribe(), shutdown, _slot: slot };
-        let stream = futures_util::stream::unfold(subscriber, |mut subscriber| async move {
-            let stats = subscriber.next().await?;
-            Some((Ok::<_, Infallible>(Event::default().event("stats").data(&*stats)), subscriber))
+        Some(Subscriber { first: Some(first), latest: self.latest.subscribe(), shutdown, _slot: slot })
+    }
+
+    /// None: all slots are taken.
+    pub(super) fn subscribe(&self, first: Arc<str>, shutdown: watch::Receiver<bool>) -> Option<Response> {
+        let (name, subscriber) = (self.name, self.subscriber(first, shutdown)?);
+        let stream = futures_util::stream::unfold(subscriber, move |mut subscriber| async move {
+            let snapshot = subscriber.next().await?;
+            Some((Ok::<_, Infallible>(Event::default().event(name).data(&*snapshot)), subscriber))
         });
         Some(Sse::new(stream).keep_alive(KeepAlive::new().interval(KEEP_ALIVE)).into_response())
     }
 }
 
 impl Subscriber {
-    async fn next(&mut self) -> Option<Arc<str>> {
+    /// The next snapshot; None at shutdown.
+    pub(super) async fn next(&mut self) -> Option<Arc<str>> {
         if let Some(first) = self.first.take() {
             return Some(first);
         }
@@ -73,11 +83,6 @@ impl Subscriber {
             changed = self.latest.changed() => changed.ok().map(|()| Arc::clone(&self.latest.borrow_and_update())),
         }
     }
-}
-
-fn snapshot(source: &dyn Source) -> Arc<str> {
-    let stats = Stats::snapshot(source.metrics(), source.lifecycle(), source.disks());
-    serde_json::to_string(&stats).expect("maps with string keys and numbers").into()
 }
 
 /// Resolves when shutdown is asked for, or nobody is left who could ask.

@@ -64,12 +64,17 @@ pub(super) fn admit_change(headers: &HeaderMap) -> Result<(), Problem> {
         let detail = "Send JSON, with `Content-Type: application/json`.";
         return Err(Problem::new(StatusCode::UNSUPPORTED_MEDIA_TYPE, detail));
     }
+    admit_own_page(headers)
+}
+
+/// Refuses what another website's page, or one of another port of this machine, asks for: browsers say whose it is.
+pub(super) fn admit_own_page(headers: &HeaderMap) -> Result<(), Problem> {
     let site = headers.get("sec-fetch-site").map(HeaderValue::as_bytes);
     let origin = headers.get(header::ORIGIN).map(|origin| origin.to_str().unwrap_or_default());
     let host = headers.get(header::HOST).and_then(|host| host.to_str().ok());
     let own = |origin: &str| origin.split_once("://").map(|(_, authority)| authority) == host;
     if site.is_some_and(|site| !matches!(site, b"same-origin" | b"none")) || origin.is_some_and(|origin| !own(origin)) {
-        return Err(Problem::new(StatusCode::FORBIDDEN, "Only this listener's own page may ask for changes."));
+        return Err(Problem::new(StatusCode::FORBIDDEN, "Only this listener's own page may ask for this."));
     }
     Ok(())
 }

@@ -1,7 +1,7 @@
 //! The operators' listener: dashboard, metrics, probes and the API, over HTTP/1.1.
 //!
 //! Parts: [`serve`] (connections and their limits), `routes` (what answers which path), `guard` (who may ask), `events` (live
-//! counters as Server-Sent Events), `purge` (the one request that changes something), `page` (the embedded dashboard), `problem` (errors, RFC 9457).
+//! counters as Server-Sent Events), `jobs` (the transcoder's), `purge` (the one request that changes something), `page` (the embedded dashboard), `problem` (errors, RFC 9457).
 //!
 //! Invariants: but for a purge it reads and never changes what the edge does; it reaches the rest of the process only through [`Source`]; every
 //! answer but the two probes and the empty page needs the token where one is set; no other website's script can read it, with or
@@ -9,6 +9,7 @@
 
 mod events;
 mod guard;
+mod jobs;
 mod page;
 mod problem;
 mod purge;
@@ -21,6 +22,7 @@ pub use purge::{Purge, PurgeFailure, PurgeSelector, Purged};
 pub use server::serve;
 
 use crate::observe::{Lifecycle, Metrics, status};
+use crate::transcode::protocol::Status;
 
 /// What the application tells the operators. Implemented once, by `app`.
 #[async_trait::async_trait]
@@ -34,6 +36,9 @@ pub trait Source: Send + Sync + 'static {
 
     /// The disks of the store, also those that could not be opened. Called as often as [`Self::readiness`].
     fn disks(&self) -> Vec<status::Disk>;
+
+    /// What the transcoder is at; None where there is none, or it does not answer. Never slower than a few seconds.
+    async fn jobs(&self) -> Option<Status>;
 
     /// The configuration in force, defaults filled in and secrets masked, as YAML.
     fn config_yaml(&self) -> String;

@@ -4,7 +4,7 @@ use super::events::Events;
 use super::guard::{self, Guard};
 use super::problem::Problem;
 use super::purge::purge;
-use super::{Health, Readiness, Source, page};
+use super::{Health, Readiness, Source, jobs, page};
 use crate::http::redact::redact_target;
 use crate::observe::{Phase, Stats};
 use axum::extract::{Query, Request, State, rejection::QueryRejection};
@@ -26,6 +26,7 @@ pub(super) struct Shared {
     pub(super) source: Arc<dyn Source>,
     pub(super) guard: Guard,
     pub(super) events: Events,
+    pub(super) job_events: Events,
     pub(super) shutdown: watch::Receiver<bool>,
     pub(super) page_policy: HeaderValue,
 }
@@ -43,6 +44,9 @@ pub(super) fn table() -> Vec<(&'static str, MethodRouter<Arc<Shared>>)> {
         ("/api/v1/explain", get(explain)),
         ("/api/v1/purge", post(purge)),
         ("/api/v1/events", get(events)),
+        ("/api/v1/jobs", get(jobs::list)),
+        ("/api/v1/jobs/events", get(jobs::events)),
+        ("/api/v1/jobs/ws", get(jobs::socket)),
         ("/api/v1/openapi.json", get(openapi)),
     ]
 }
@@ -154,13 +158,20 @@ fn redacted(value: Value) -> Value {
 }
 
 async fn events(State(shared): Context) -> Result<Response, Problem> {
-    shared.events.subscribe(&*shared.source, shared.shutdown.clone()).ok_or_else(|| {
-        shared.source.metrics().limits_reached.with_label_values(&["admin_events"]).inc();
-        Problem::new(
-            StatusCode::SERVICE_UNAVAILABLE,
-            "64 subscribers are connected already; close one, or poll /api/v1/stats.",
-        )
-    })
+    let first = stats_text(&*shared.source);
+    shared.events.subscribe(first, shared.shutdown.clone()).ok_or_else(|| too_many(&shared, "/api/v1/stats"))
+}
+
+/// What `/api/v1/stats` answers, in one line.
+pub(super) fn stats_text(source: &dyn Source) -> Arc<str> {
+    let stats = Stats::snapshot(source.metrics(), source.lifecycle(), source.disks());
+    serde_json::to_string(&stats).expect("maps with string keys and numbers").into()
+}
+
+pub(super) fn too_many(shared: &Shared, instead: &str) -> Problem {
+    shared.source.metrics().limits_reached.with_label_values(&["admin_events"]).inc();
+    let detail = format!("64 subscribers are connected already; close one, or poll {instead}.");
+    Problem::new(StatusCode::SERVICE_UNAVAILABLE, detail)
 }
 
 async fn openapi() -> Response {

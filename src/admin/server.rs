@@ -3,11 +3,10 @@
 use super::events::{Events, ended};
 use super::guard::Guard;
 use super::routes::{self, Shared};
-use super::{Source, page};
+use super::{Source, jobs, page};
 use crate::config::Secret;
 use hyper::server::conn::http1;
 use hyper_util::rt::{TokioIo, TokioTimer};
-use hyper_util::server::graceful::GracefulShutdown;
 use hyper_util::service::TowerToHyperService;
 use std::sync::Arc;
 use std::time::Duration;
@@ -34,17 +33,23 @@ pub async fn serve(
     let shared = Arc::new(Shared {
         source: Arc::clone(&source),
         guard: Guard::new(token.as_ref()),
-        events: Events::new(),
+        events: Events::new("stats"),
+        job_events: Events::new("jobs"),
         shutdown: shutdown.clone(),
         page_policy: page::policy(),
     });
     let publisher = {
         let (shared, shutdown) = (Arc::clone(&shared), shutdown.clone());
-        tokio::spawn(async move { shared.events.publish(&*shared.source, shutdown).await })
+        tokio::spawn(async move {
+            let source = &*shared.source;
+            tokio::join!(
+                shared.events.publish(async || routes::stats_text(source), shutdown.clone()),
+                shared.job_events.publish(async || jobs::text(source).await, shutdown),
+            );
+        })
     };
     let router = routes::router(shared);
     let connections = Arc::new(Semaphore::new(CONNECTIONS_MAX));
-    let graceful = GracefulShutdown::new();
     loop {
         let accepted = tokio::select! {
             () = ended(&mut shutdown) => break,
@@ -66,17 +71,27 @@ pub async fn serve(
             .timer(TokioTimer::new())
             .header_read_timeout(HEADER_TIMEOUT)
             .max_buf_size(HEADER_BYTES_MAX)
-            .serve_connection(TokioIo::new(stream), TowerToHyperService::new(router.clone()));
-        let connection = graceful.watch(connection);
+            .serve_connection(TokioIo::new(stream), TowerToHyperService::new(router.clone()))
+            .with_upgrades();
+        let mut shutdown = shutdown.clone();
         tokio::spawn(async move {
-            if let Err(error) = connection.await {
+            let mut connection = std::pin::pin!(connection);
+            let served = tokio::select! {
+                served = &mut connection => served,
+                () = ended(&mut shutdown) => {
+                    connection.as_mut().graceful_shutdown();
+                    connection.await
+                }
+            };
+            if let Err(error) = served {
                 tracing::debug!(%error, "an admin connection failed");
             }
             drop(slot);
         });
     }
     drop(listener);
-    if tokio::time::timeout(SHUTDOWN_TIMEOUT, graceful.shutdown()).await.is_err() {
+    let all_ended = connections.acquire_many(CONNECTIONS_MAX as u32);
+    if tokio::time::timeout(SHUTDOWN_TIMEOUT, all_ended).await.is_err() {
         tracing::warn!("admin connections were still open after {} s", SHUTDOWN_TIMEOUT.as_secs());
     }
     if publisher.await.is_err() {

@@ -84,7 +84,7 @@ pub(super) async fn start(loaded: Loaded) -> Result<Running, Box<dyn Error>> {
         AccessLog::start(&config.log.access, metrics.clone()).map_err(|error| format!("log.access: {error}"))?;
     let access_log = Arc::new(ArcSwapOption::from(access_log.map(Arc::new)));
     let transcoder = transcoder(&config, runtime_folder.path(), &metrics, &all_ends);
-    let embedded = Embedded { folder: runtime_folder.path().to_owned(), transcoder };
+    let embedded = Embedded { folder: runtime_folder.path().to_owned(), transcoder: transcoder.clone() };
     let origins = Arc::new(Origins::build(&config.origins, None, &metrics, &embedded)?);
     origins.start(None, &all_ends);
     let generation = Arc::new(ArcSwap::from_pointee(Generation::new(config.clone(), origins, &metrics)));
@@ -139,7 +139,8 @@ pub(super) async fn start(loaded: Loaded) -> Result<Running, Box<dyn Error>> {
     }
     if let (Some(listener), Some(settings)) = (admin_listener, &config.admin) {
         tracing::info!(address = %settings.address, "admin");
-        let source = AppSource::new(generation, metrics.clone(), lifecycle.clone(), store, ban_log, reloader.clone());
+        let (metrics, lifecycle, reloader) = (metrics.clone(), lifecycle.clone(), reloader.clone());
+        let source = AppSource::new(generation, metrics, lifecycle, store, ban_log, reloader, transcoder);
         tokio::spawn(admin::serve(listener, Arc::new(source), settings.token.clone(), all_ends));
     }
     metrics.config_reload_success.set(1);

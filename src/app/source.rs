@@ -7,6 +7,7 @@ use crate::cache::disk::{LogState, LogStats};
 use crate::cache::{BanLog, MemoryStore, NotLogged};
 use crate::edge::Generation;
 use crate::observe::{Lifecycle, Metrics, status};
+use crate::transcode::{self, protocol::Status};
 use arc_swap::ArcSwap;
 use std::sync::Arc;
 use std::time::SystemTime;
@@ -20,6 +21,7 @@ pub(super) struct AppSource {
     /// Where there is a disk.
     ban_log: Option<BanLog>,
     reloader: Arc<Reloader>,
+    transcoder: Option<Arc<transcode::Client>>,
 }
 
 impl AppSource {
@@ -30,8 +32,9 @@ impl AppSource {
         store: &'static MemoryStore,
         ban_log: Option<BanLog>,
         reloader: Arc<Reloader>,
+        transcoder: Option<Arc<transcode::Client>>,
     ) -> Self {
-        Self { generation, metrics, lifecycle, store, ban_log, reloader }
+        Self { generation, metrics, lifecycle, store, ban_log, reloader, transcoder }
     }
 }
 
@@ -104,6 +107,10 @@ impl Source for AppSource {
         let mut all: Vec<_> = disks.stats().into_iter().map(disk_status).chain(away).collect();
         all.sort_by_key(|disk| disk.disk.parse::<u64>().unwrap_or(u64::MAX));
         all
+    }
+
+    async fn jobs(&self) -> Option<Status> {
+        self.transcoder.as_ref()?.status().await.ok()
     }
 
     fn config_yaml(&self) -> String {

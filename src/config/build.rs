@@ -199,6 +199,7 @@ impl Builder<'_> {
         raw.enabled.then(|| Transcode {
             jobs: raw.jobs.unwrap_or(1),
             queue: raw.queue,
+            ahead_bytes_max: raw.ahead.0,
             program: raw.program.as_ref().map(PathBuf::from),
         })
     }

@@ -121,6 +121,8 @@ pub struct Transcode {
     pub jobs: u16,
     /// Segments that may wait for that.
     pub queue: u16,
+    /// Of segments made before they are asked for; 0: none are.
+    pub ahead_bytes_max: u64,
     /// None: `reelgate-transcoder`, beside this program or in PATH.
     pub program: Option<PathBuf>,
 }

@@ -208,6 +208,8 @@ pub struct RawTranscode {
     /// Segments that may wait for that; beyond it the answer is 503.
     #[schemars(range(max = 10_000))]
     pub queue: u16,
+    /// Memory for segments made before they are asked for; 0: none are.
+    pub ahead: ByteSize,
     /// The program `reelgate-transcoder`; default: beside `reelgate`, else from PATH.
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schemars(extend("format" = "non-empty"))]
@@ -216,7 +218,7 @@ pub struct RawTranscode {
 
 impl Default for RawTranscode {
     fn default() -> Self {
-        Self { enabled: true, jobs: None, queue: 32, program: None }
+        Self { enabled: true, jobs: None, queue: 32, ahead: ByteSize::mib(64), program: None }
     }
 }
 

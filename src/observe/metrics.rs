@@ -96,6 +96,9 @@ pub struct Metrics {
     pub transcoder_up: IntGauge,
     pub transcoder_starts: IntCounter,
     pub transcode_answers: IntCounterVec,
+    pub transcoder_events: IntCounterVec,
+    pub transcoder_jobs: IntGaugeVec,
+    pub transcoder_ahead_bytes: IntGauge,
     pub build_info: IntGaugeVec,
     pub start_timestamp_seconds: Gauge,
 }
@@ -357,6 +360,13 @@ impl Metrics {
                 "transcode_answers_total",
                 "Answers a library asked of the transcoder, by kind and outcome.",
                 &["origin", "kind", "outcome"],
+            ),
+            transcoder_events: counters(&r, "transcoder_events_total", "What the transcoder did.", &["event"]),
+            transcoder_jobs: gauges(&r, "transcoder_jobs", "Runs of an encoder, waiting and running.", &["state"]),
+            transcoder_ahead_bytes: gauge(
+                &r,
+                "transcoder_ahead_bytes",
+                "Segments made before anybody asked, and kept until somebody does.",
             ),
             build_info: gauges(&r, "build_info", "1, with the version as a label.", &["version"]),
             start_timestamp_seconds: float_gauge(

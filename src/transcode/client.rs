@@ -4,7 +4,8 @@
 //! Invariant: dropping an answer closes its connection, by which the sidecar knows that nobody waits any more.
 
 use super::protocol::{
-    BUILD, COPY, Copied, Film, FilmFile, HEALTH, Job, PICTURE, PICTURE_BYTES_MAX, PROBE, SEGMENT, Source,
+    BUILD, COPY, Copied, Film, FilmFile, HEALTH, Job, PICTURE, PICTURE_BYTES_MAX, PROBE, SEGMENT, STATUS, Source,
+    Status,
 };
 use bytes::Bytes;
 use http::{Method, Request, Response, StatusCode, header};
@@ -28,6 +29,8 @@ const COPY_TIME_MAX: Duration = Duration::from_secs(920);
 /// Between two pieces of a body.
 const PIECE_TIME_MAX: Duration = Duration::from_secs(30);
 const HEALTH_TIME_MAX: Duration = Duration::from_secs(2);
+/// Some hundreds of jobs.
+const STATUS_BYTES_MAX: usize = 1 << 20;
 /// What a film is, a head of segments, a reason: all small.
 const SMALL_BYTES_MAX: usize = 64 * 1024;
 
@@ -97,6 +100,16 @@ impl Client {
         let still = FilmFile { source: source.clone(), film: film.clone() };
         let (response, _connection) = self.ask(PICTURE, &still).await?;
         whole(response.into_body(), PICTURE_BYTES_MAX).await
+    }
+
+    /// What it is at.
+    pub async fn status(&self) -> Result<Status, Error> {
+        let asked = timeout(HEALTH_TIME_MAX, async {
+            let (response, _connection) = self.send(Method::GET, STATUS, Bytes::new()).await?;
+            let body = Limited::new(response.into_body(), STATUS_BYTES_MAX).collect().await.map_err(away)?;
+            serde_json::from_slice(&body.to_bytes()).map_err(away)
+        });
+        asked.await.map_err(|_| Error::Away("no answer in time".into()))?
     }
 
     pub async fn probe(&self, source: &Source) -> Result<Film, Error> {

@@ -8,6 +8,7 @@
 //! | `POST /picture`, a [`FilmFile`] | 200, JPEG |
 //! | `POST /segment`, a [`Job`] | 200, fMP4 bytes as they are made, or WebVTT |
 //! | `POST /copy`, a [`FilmFile`] | 200, a [`Copied`]: its packets can be used as they are; read whole, so minutes later |
+//! | `GET /status` | 200, a [`Status`] |
 //!
 //! Everything else is an error: 503 with `Retry-After` (busy), 409 (the file is another version), 422 (it cannot be streamed,
 //! and never will be), 500 (it failed this time), each with its reason as text. A body that is cut off is a failure too.
@@ -20,6 +21,7 @@ use crate::media::grid::Grid;
 pub use crate::media::ladder::Copied;
 use crate::source::Stamp;
 use serde::{Deserialize, Serialize};
+use std::collections::BTreeMap;
 use std::path::PathBuf;
 
 pub const HEALTH: &str = "/health";
@@ -28,9 +30,10 @@ pub const PROBE: &str = "/probe";
 pub const PICTURE: &str = "/picture";
 pub const SEGMENT: &str = "/segment";
 pub const COPY: &str = "/copy";
+pub const STATUS: &str = "/status";
 
 /// Changes with everything that changes the bytes of segments: part of their version.
-pub const RECIPE: u32 = 2;
+pub const RECIPE: u32 = 3;
 
 /// Tracks of a film, at most; what is beyond is left out.
 pub const AUDIO_MAX: usize = 16;
@@ -165,6 +168,8 @@ pub struct FilmFile {
 /// One piece of a title.
 #[derive(Debug, Clone, PartialEq, Eq, Hash, Serialize, Deserialize)]
 pub struct Job {
+    /// Its id, for those who look on.
+    pub title: String,
     pub source: Source,
     pub film: Film,
     pub wanted: Wanted,
@@ -194,6 +199,67 @@ pub enum Wanted {
     TextFile {
         format: TextFormat,
     },
+}
+
+impl Wanted {
+    /// As in URLs; of subtitles beside a film, without which file.
+    pub fn rendition(&self) -> String {
+        match self {
+            Self::Init { rung } | Self::Video { rung, .. } => rung.clone(),
+            Self::Audio { stream, layout: Layout::Stereo, .. } => format!("audio-{stream}"),
+            Self::Audio { stream, .. } => format!("audio-{stream}-surround"),
+            Self::Text { stream, .. } => format!("text-{stream}"),
+            Self::TextFile { .. } => "text-file".to_owned(),
+        }
+    }
+
+    pub fn segment(&self) -> u64 {
+        match self {
+            Self::Init { .. } | Self::TextFile { .. } => 0,
+            Self::Video { segment, .. } | Self::Audio { segment, .. } | Self::Text { segment, .. } => *segment,
+        }
+    }
+}
+
+/// What the sidecar is at.
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
+pub struct Status {
+    /// Since it started, of each of [`EVENTS`].
+    pub counts: BTreeMap<String, u64>,
+    /// Of segments made before anybody asked, and kept until somebody does.
+    pub ahead_bytes: u64,
+    /// Waiting, running, and ended a moment ago; in the order they were begun.
+    pub jobs: Vec<JobStatus>,
+}
+
+/// What is counted: runs begun; segments made that were asked for, or ahead of that; segments made ahead and asked for then; runs
+/// tried again; segments that could not be made; runs ended for more urgent ones; requests refused.
+pub const EVENTS: [&str; 8] = ["run", "segment", "segment_ahead", "ahead_used", "retry", "failure", "stop", "refusal"];
+
+/// One run of an encoder, which makes one segment or several in a row. No paths.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct JobStatus {
+    /// Since the sidecar's start.
+    pub id: u64,
+    /// The title's id.
+    pub title: String,
+    pub rendition: String,
+    /// The first and the last.
+    pub segments: [u64; 2],
+    /// `waiting`, `running`, `done`, `failed` or `stopped`.
+    pub state: String,
+    /// `seek`, `first`, `sequential`, `prefetch` or `background`.
+    pub priority: String,
+    /// Who waits for its segments.
+    pub waiters: u64,
+    /// Of its media: 0 to 100.
+    pub percent: f64,
+    /// Frames made a second.
+    pub fps: f64,
+    /// Seconds of media made a second.
+    pub speed: f64,
+    /// What encodes: `cpu`.
+    pub device: String,
 }
 
 /// Paths are bytes, not text: JSON gets them as base64.

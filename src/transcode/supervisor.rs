@@ -4,8 +4,10 @@
 //! Invariant: at most one at a time; nothing waits for it, and nothing fails because it is not there.
 
 use super::Client;
+use super::protocol::{EVENTS, Status};
 use crate::config::Transcode;
 use crate::observe::Metrics;
+use std::collections::BTreeMap;
 use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
@@ -99,6 +101,7 @@ impl Supervisor {
             .arg("--socket")
             .arg(self.client.socket())
             .args(["--jobs", &self.settings.jobs.to_string(), "--queue", &self.settings.queue.to_string()])
+            .args(["--ahead", &self.settings.ahead_bytes_max.to_string()])
             .arg("--until-stdin-ends")
             // A terminal's interrupt is the edge's to take.
             .process_group(0)
@@ -112,6 +115,7 @@ impl Supervisor {
     /// Until it ended or was killed (true), or the edge ends (false).
     async fn watch(&self, mut sidecar: Sidecar, ends: &mut watch::Receiver<bool>) -> bool {
         let mut sick_looks = 0;
+        let mut counted = BTreeMap::new();
         loop {
             tokio::select! {
                 () = sleep(LOOK_INTERVAL) => {}
@@ -124,7 +128,11 @@ impl Supervisor {
                 tracing::error!(%status, "transcoder: ended");
                 break;
             }
-            let healthy = self.client.is_healthy().await;
+            let status = self.client.status().await;
+            let healthy = status.is_ok();
+            if let Ok(status) = status {
+                self.count(&status, &mut counted);
+            }
             self.metrics.transcoder_up.set(healthy.into());
             sick_looks = if healthy { 0 } else { sick_looks + 1 };
             if sick_looks >= SICK_LOOKS_MAX {
@@ -133,7 +141,22 @@ impl Supervisor {
             }
         }
         self.metrics.transcoder_up.set(0);
+        self.count(&Status::default(), &mut counted);
         true
+    }
+
+    /// Brings the metrics up to date; `counted` is what this sidecar had counted by the last look.
+    fn count(&self, status: &Status, counted: &mut BTreeMap<&'static str, u64>) {
+        for event in EVENTS {
+            let (count, before) = (status.counts.get(event).copied().unwrap_or(0), counted.entry(event).or_default());
+            self.metrics.transcoder_events.with_label_values(&[event]).inc_by(count.saturating_sub(*before));
+            *before = count;
+        }
+        for state in ["waiting", "running"] {
+            let jobs = status.jobs.iter().filter(|job| job.state == state).count();
+            self.metrics.transcoder_jobs.with_label_values(&[state]).set(i64::try_from(jobs).unwrap_or(i64::MAX));
+        }
+        self.metrics.transcoder_ahead_bytes.set(i64::try_from(status.ahead_bytes).unwrap_or(i64::MAX));
     }
 }
 

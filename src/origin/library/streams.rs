@@ -134,7 +134,7 @@ impl Streams {
                     response
                 }
                 Outcome::Proceed if request.method == Method::HEAD => Response::new(full(Bytes::new())),
-                Outcome::Proceed => self.piece(wanted, source, film).await?,
+                Outcome::Proceed => self.piece(&title.id, wanted, source, film).await?,
             };
         let fields = response.headers_mut();
         fields.insert(header::CONTENT_TYPE, HeaderValue::from_static(content_type));
@@ -144,9 +144,9 @@ impl Streams {
         Ok(response)
     }
 
-    async fn piece(&self, wanted: Asked, source: Source, film: Arc<Film>) -> Result<Answer, Error> {
+    async fn piece(&self, title: &str, wanted: Asked, source: Source, film: Arc<Film>) -> Result<Answer, Error> {
         let _viewer = self.films.viewer();
-        let job = |wanted| Job { source, film: film.as_ref().clone(), wanted };
+        let job = |wanted| Job { title: title.to_owned(), source, film: film.as_ref().clone(), wanted };
         Ok(Response::new(match wanted {
             Asked::AudioInit(layout) => full(aac::init(layout)),
             Asked::Of(wanted @ Wanted::Init { .. }) => {

@@ -1,8 +1,8 @@
 //! The command lines of ffmpeg and ffprobe: pure, and held by golden tests, for each word of them was paid for.
 //!
 //! The film is always standard input, opened by us beneath its folder: no path is on a command line or in a message. Only the
-//! `file` protocol and a few demuxers are allowed, so that a playlist with a film's name opens nothing else. The encoder
-//! has one thread, because with several libx264 makes other bytes each time; entity-tags promise the same.
+//! `file` protocol and a few demuxers are allowed, so that a playlist with a film's name opens nothing else. The encoder's
+//! two threads share each frame: with a frame each, libx264 makes other bytes each time; entity-tags promise the same.
 
 use super::super::protocol::Film;
 use super::picture;
@@ -20,6 +20,10 @@ pub use text::{text, text_file};
 const DEMUXERS: &str = "mov,mp4,m4a,3gp,3g2,mj2,matroska,webm";
 /// Standard input as a file one can seek in; `pipe:` could not.
 pub const INPUT: &str = "file:/proc/self/fd/0";
+/// How far into its first frame a segment is sought, in frames. A keyframe there is the one to begin with; a moment earlier, and all
+/// since the one before would be decoded for nothing. What a keyframe so near means is the same frame of the grid.
+const INTO_FRAME: f64 = 0.4;
+const INTERLACED_LEAD_S: f64 = 1.0;
 /// Fragments of half a second: the first leaves while the rest is made.
 const FRAGMENT_US: &str = "500000";
 
@@ -33,7 +37,20 @@ pub struct Encoder {
 /// Every encoder known; the first is the one used.
 pub const ENCODERS: [Encoder; 1] = [Encoder {
     name: "libx264",
-    options: &["-preset", "veryfast", "-profile:v", "high", "-bf", "2", "-sc_threshold", "0", "-threads", "1"],
+    options: &[
+        "-preset",
+        "veryfast",
+        "-profile:v",
+        "high",
+        "-bf",
+        "2",
+        "-sc_threshold",
+        "0",
+        "-threads",
+        "2",
+        "-x264-params",
+        "sliced-threads=1",
+    ],
 }];
 
 pub fn input() -> Vec<String> {
@@ -81,7 +98,11 @@ pub fn video(film: &Film, rung: &Rung, frames: &Range<u64>, encoder: &Encoder) -
     let mut arguments = words(&["-nostdin", "-hide_banner", "-v", "error"]);
     arguments.extend(input());
     arguments.extend(words(&["-threads", "2"]));
-    arguments.extend(seek(film, frames.start > 0, start.as_f64() - 1.0));
+    // What lies before is for the filter to drop: the seek itself would also drop the first frame.
+    arguments.extend(words(&["-noaccurate_seek"]));
+    // Frames are made of fields with the help of those before.
+    let lead = if film.picture.interlaced { -INTERLACED_LEAD_S } else { INTO_FRAME / film.grid.frame_rate.as_f64() };
+    arguments.extend(seek(film, frames.start > 0, start.as_f64() + lead));
     let stream = format!("0:{}", film.video_stream);
     arguments.extend(words(picture::input_options(&film.picture)));
     arguments.extend(words(&["-copyts", "-i", INPUT, "-map", &stream, "-an", "-sn", "-dn"]));
@@ -166,11 +187,11 @@ pub mod tests {
         let line = |segment| video(&film, &rung, &film.grid.frames_of(segment).unwrap(), &ENCODERS[0]).join(" ");
         let expected = |seek: &str, start: &str, count: u32| {
             format!(
-                "-nostdin -hide_banner -v error {FENCES} -threads 2 {seek}-reinit_filter 0 -copyts -i file:/proc/self/fd/0 -map 0:1 -an -sn -dn \
+                "-nostdin -hide_banner -v error {FENCES} -threads 2 -noaccurate_seek {seek}-reinit_filter 0 -copyts -i file:/proc/self/fd/0 -map 0:1 -an -sn -dn \
                  -map_metadata -1 -map_chapters -1 -vf setpts=PTS-(23/1000)/TB,fps=30000/1001:round=near:start_time={start},\
                  tpad=stop=-1:stop_mode=clone,trim=end_frame={count},scale=640:360:flags=bicubic:out_range=tv,setsar=1,format=yuv420p,\
                  setparams=field_mode=prog:range=tv:colorspace=bt709:color_primaries=bt709:color_trc=bt709 \
-                 -frames:v {count} -c:v libx264 -preset veryfast -profile:v high -bf 2 -sc_threshold 0 -threads 1 -level 3.0 \
+                 -frames:v {count} -c:v libx264 -preset veryfast -profile:v high -bf 2 -sc_threshold 0 -threads 2 -x264-params sliced-threads=1 -level 3.0 \
                  -g 120 -keyint_min 120 -force_key_frames expr:eq(mod(n,120),0) -b:v 800000 -maxrate 960000 -bufsize 1600000 \
                  -bsf:v dump_extra=freq=keyframe -avoid_negative_ts disabled -use_editlist 0 -video_track_timescale 30000 \
                  -movflags +frag_keyframe+empty_moov+default_base_moof+frag_discont+negative_cts_offsets+skip_trailer \
@@ -178,7 +199,7 @@ pub mod tests {
             )
         };
         assert_eq!(line(0), expected("", "0.000000000", 120));
-        assert_eq!(line(8), expected("-ss 31.052000 ", "32.032000000", 40));
+        assert_eq!(line(8), expected("-ss 32.065347 ", "32.032000000", 40));
     }
 
     #[test]

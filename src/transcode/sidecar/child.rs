@@ -1,31 +1,34 @@
 //! One run of ffmpeg or ffprobe: its limits, its output, its end. Blocking: run it on a thread that may wait.
 //!
-//! Invariants: a child has a process group of its own, and is dead and reaped when [`run`] returns; it can write no file; its
+//! Invariants: a child has a process group of its own, is dead and reaped when [`run`] returns, and dies with us; it can write no file; its
 //! environment holds none of ours but the paths of programs and libraries; what it says is bounded.
 
+use super::super::find_program;
+use super::failure::{Class, classify};
+use super::reading::Reading;
 use parking_lot::Mutex;
-use rustix::io::Errno;
+use rustix::io::{Errno, FdFlags, fcntl_setfd};
 use rustix::process::{Pid, Resource, Rlimit, Signal, WaitId, WaitIdOptions, kill_process_group, prlimit, waitid};
 use std::fs::File;
-use std::io::{ErrorKind, Read};
+use std::io::{PipeReader, PipeWriter};
+use std::os::fd::{AsRawFd, RawFd};
 use std::os::unix::process::CommandExt;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::process::{Child, Command, ExitStatus, Stdio};
-use std::sync::Arc;
+use std::sync::{Arc, LazyLock};
 
-/// Kept of what a child says on standard error.
-const SAID_BYTES_MAX: u64 = 4096;
 /// Address space: 2160p takes about half.
 const ADDRESS_BYTES_MAX: u64 = 4 << 30;
 const CPU_S_MAX: u64 = 120;
 const DESCRIPTORS_MAX: u64 = 64;
-const READ_BYTES: usize = 64 * 1024;
 
 /// Why a run gave nothing, in words without a path.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Failure {
     /// Nobody waited any more, or it took too long.
     Killed,
+    /// It is what encodes that failed, not the film.
+    Device(Class, String),
     /// Everything else.
     Failed(String),
 }
@@ -107,35 +110,86 @@ pub fn run(
     kill: &Kill,
     mut take: impl FnMut(&[u8]) -> Result<(), String>,
 ) -> Result<(), Failure> {
+    run_split(program, 1, |_| arguments.to_vec(), film, kill, |_, bytes| take(bytes))
+}
+
+/// Like [`run`], for a program with several outputs: the first is standard output, and `arguments` is told the descriptors of all.
+pub fn run_split(
+    program: &Path,
+    outputs: usize,
+    arguments: impl FnOnce(&[RawFd]) -> Vec<String>,
+    film: File,
+    kill: &Kill,
+    mut take: impl FnMut(usize, &[u8]) -> Result<(), String>,
+) -> Result<(), Failure> {
     let failed = |what: &str, error: std::io::Error| Failure::Failed(format!("{what}: {error}"));
-    let mut child = Command::new(program)
-        .args(arguments)
+    let no_pipes = |error| failed("there are no pipes", error);
+    let (readers, writers) = pipes(outputs.saturating_sub(1)).map_err(no_pipes)?;
+    let descriptors: Vec<RawFd> = std::iter::once(1).chain(writers.iter().map(AsRawFd::as_raw_fd)).collect();
+    let mut command = command(program);
+    command
+        .args(arguments(&descriptors))
         .env_clear()
         .envs(["PATH", "LD_LIBRARY_PATH"].iter().filter_map(|name| Some((name, std::env::var_os(name)?))))
         .current_dir("/")
         .stdin(film)
         .stdout(Stdio::piped())
         .stderr(Stdio::piped())
-        .process_group(0)
-        .spawn()
-        .map_err(|error| failed("the program cannot be started", error))?;
+        .process_group(0);
+    let mut child = spawn(&mut command, writers).map_err(|error| failed("the program cannot be started", error))?;
     kill.watch(&child);
     limit(&child);
-    let said = child.stderr.take().map(|stderr| std::thread::spawn(move || read_said(stderr)));
-    let taken = match child.stdout.take() {
-        Some(mut stdout) => read_output(&mut stdout, &mut take),
-        None => Ok(()),
-    };
+    let mut reading = Reading::new(child.id(), child.stdout.take(), readers, child.stderr.take());
+    let taken = reading.read(&mut take);
     if taken.is_err() {
         kill.end_group();
     }
+    let said = reading.said();
     let status = kill.reap(&mut child).map_err(|error| failed("the program cannot be waited for", error));
-    let said = said.and_then(|thread| thread.join().ok()).unwrap_or_default();
     if kill.was_used() {
         return Err(Failure::Killed);
     }
     taken.map_err(Failure::Failed)?;
-    if status?.success() { Ok(()) } else { Err(Failure::Failed(reason(&said))) }
+    if status?.success() {
+        return Ok(());
+    }
+    Err(match classify(&said) {
+        Some(class) => Failure::Device(class, reason(&said)),
+        None => Failure::Failed(reason(&said)),
+    })
+}
+
+/// The program, told to die with us where util-linux is there to say so: only it can, without unsafe code, before the program begins.
+/// Elsewhere it ends when it next writes to us.
+fn command(program: &Path) -> Command {
+    const SETPRIV: [&str; 3] = ["--pdeathsig", "KILL", "--"];
+    static FOUND: LazyLock<Option<PathBuf>> = LazyLock::new(|| {
+        let setpriv = find_program("setpriv")?;
+        let mut asked = Command::new(&setpriv);
+        asked.args(SETPRIV).arg("true").stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null());
+        asked.status().is_ok_and(|status| status.success()).then_some(setpriv)
+    });
+    let Some(setpriv) = FOUND.as_ref() else { return Command::new(program) };
+    let mut command = Command::new(setpriv);
+    command.args(SETPRIV).arg(program);
+    command
+}
+
+fn pipes(count: usize) -> std::io::Result<(Vec<PipeReader>, Vec<PipeWriter>)> {
+    (0..count).map(|_| std::io::pipe()).collect::<std::io::Result<Vec<_>>>().map(|pipes| pipes.into_iter().unzip())
+}
+
+/// Starts a child that inherits the writing ends of pipes, which are closed here. All children of the process are started under one
+/// lock, so that no other one inherits them: it would hold a pipe open after its owner's end.
+fn spawn(command: &mut Command, writers: Vec<PipeWriter>) -> std::io::Result<Child> {
+    static ALONE: Mutex<()> = Mutex::new(());
+    let _alone = ALONE.lock();
+    for writer in &writers {
+        fcntl_setfd(writer, FdFlags::empty())?;
+    }
+    let child = command.spawn();
+    drop(writers);
+    child
 }
 
 /// Set from outside, right after the start: without unsafe code nothing of ours runs in the child before.
@@ -151,27 +205,6 @@ fn limit(child: &Child) {
         // A child that is gone needs none.
         let _ = prlimit(Some(pid), resource, Rlimit { current: Some(most), maximum: Some(most) });
     }
-}
-
-fn read_output(from: &mut impl Read, take: &mut impl FnMut(&[u8]) -> Result<(), String>) -> Result<(), String> {
-    let mut buffer = vec![0; READ_BYTES];
-    loop {
-        match from.read(&mut buffer) {
-            Ok(0) => return Ok(()),
-            Ok(length) => take(&buffer[..length])?,
-            Err(error) if error.kind() == ErrorKind::Interrupted => {}
-            Err(error) => return Err(format!("its output cannot be read: {error}")),
-        }
-    }
-}
-
-fn read_said(from: impl Read) -> String {
-    let mut from = from;
-    let mut said = Vec::new();
-    let _ = (&mut from).take(SAID_BYTES_MAX).read_to_end(&mut said);
-    // The rest is read and forgotten, so that a talkative child does not stand still.
-    let _ = std::io::copy(&mut from, &mut std::io::sink());
-    String::from_utf8_lossy(&said).into_owned()
 }
 
 /// The last line said, without the addresses ffmpeg puts into it.
@@ -210,6 +243,17 @@ mod tests {
         assert_eq!(ended, Err(Failure::Failed("mov: moov atom not found".into())));
         let (ended, _) = shell("exit 1", &Kill::default());
         assert_eq!(ended, Err(Failure::Failed("the program failed and said nothing".into())));
+        let several = |descriptors: &[RawFd]| {
+            let more = descriptors[1..].iter().map(|to| format!("yes {to} | head -c 200000 >&{to};"));
+            vec!["-c".to_owned(), more.chain(["echo one".to_owned()]).collect()]
+        };
+        let mut output = [0; 3];
+        let null = File::open("/dev/null").unwrap();
+        let ended = run_split(Path::new("/bin/sh"), 3, several, null, &Kill::default(), |which, bytes| {
+            output[which] += bytes.len();
+            Ok(())
+        });
+        assert_eq!((ended, output), (Ok(()), [4, 200_000, 200_000]));
         let (ended, _) = shell("while :; do echo 0123456789; done", &Kill::default());
         assert_eq!(ended, Err(Failure::Failed("too much".into())), "endless output ends the run");
     }

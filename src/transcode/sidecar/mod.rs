@@ -1,30 +1,39 @@
-//! The sidecar: makes segments with ffmpeg, a process per segment, and answers the edge on a unix socket.
+//! The sidecar: makes segments with ffmpeg, and answers the edge on a unix socket.
 //!
-//! - `arguments`: the command lines.
+//! - `arguments`, `batch`: the command lines; several segments from one run.
 //! - `picture`: what is done to each kind of picture.
-//! - `child`: one run of a program, within limits.
-//! - `probe`, `still`, `segment`: what a film is; a picture of it; one segment, made and checked.
+//! - `child`, `reading`: one run of a program, within limits.
+//! - `probe`, `still`, `segment`: what a film is; a picture of it; segments, made and checked.
 //! - `remux`: segments of a film's own packets.
-//! - `jobs`: what runs, who waits.
+//! - `schedule`, `viewers`: what is made first, what is made ahead; pure.
+//! - `devices`, `failure`: what encodes, how much it takes, what its failures mean; pure.
+//! - `jobs`, `output`: what runs, who waits, what came out.
 //! - `server`: requests → jobs.
 //!
 //! It ends when its standard input does, if it was told so: that is a pipe whose other end the edge holds, so that it never
 //! outlives the edge, however that ends.
 
 mod arguments;
+mod batch;
 mod child;
+mod devices;
+mod failure;
 mod jobs;
+mod output;
 mod picture;
 mod probe;
+mod reading;
 mod remux;
+mod schedule;
 mod segment;
 mod server;
 mod still;
 #[cfg(test)]
 mod tests;
+mod viewers;
 
 use clap::Parser;
-use jobs::Jobs;
+use jobs::{Jobs, Settings};
 use segment::Tools;
 use server::Server;
 use std::io::{IsTerminal, Read};
@@ -57,6 +66,9 @@ struct Arguments {
     /// Segments that may wait for that
     #[arg(long, value_name = "N", default_value_t = 32)]
     queue: u16,
+    /// Bytes of segments made before they are asked for; 0: none are
+    #[arg(long, value_name = "BYTES", default_value_t = 64 << 20)]
+    ahead: u64,
     /// End when standard input ends
     #[arg(long)]
     until_stdin_ends: bool,
@@ -92,7 +104,9 @@ fn run(arguments: Arguments) -> Result<(), String> {
         .map_err(|error| format!("cannot start: {error}"))?;
     runtime.block_on(async {
         let listener = bind(&arguments.socket)?;
-        let jobs = Arc::new(Jobs::new(Arc::clone(&tools), arguments.jobs.into(), arguments.queue.into()));
+        let settings =
+            Settings { slots: arguments.jobs.into(), queue: arguments.queue.into(), ahead_bytes_max: arguments.ahead };
+        let jobs = Arc::new(Jobs::new(Arc::clone(&tools), settings));
         let server = Server {
             jobs,
             tools,

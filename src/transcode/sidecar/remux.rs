@@ -9,7 +9,8 @@
 use super::super::protocol::{Copied, Film};
 use super::arguments::{self, COPY_ORIGIN_S};
 use super::child::{Failure, Kill, run};
-use super::segment::{Sink, Tools};
+use super::output::Sink;
+use super::segment::Tools;
 use crate::media::fragment::{Piece, Splitter};
 use crate::media::remux::{Head, Misfit, Placed, SEGMENT_BYTES_MAX, Walk, fragment, packets};
 use std::fs::File;

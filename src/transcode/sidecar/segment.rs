@@ -3,19 +3,19 @@
 use super::super::find_program;
 use super::super::protocol::{Film, Job, Source, Wanted};
 use super::arguments::{self, ENCODERS, Encoder};
-use super::child::{Failure, Kill, run};
-use super::jobs::Output;
+use super::batch;
+use super::child::{Failure, Kill, run, run_split};
+use super::output::Sink;
 use super::remux;
 use crate::media::fragment::{Check, Piece, Splitter, Wrong, avc_profile};
 use crate::media::ladder::{Rung, SOURCE, ladder};
 use crate::source::{Folder, Stamp};
-use bytes::Bytes;
 use std::collections::HashSet;
 use std::fs::File;
 use std::io;
+use std::ops::Range;
 use std::path::{Path, PathBuf};
 use std::sync::OnceLock;
-use tokio::sync::watch;
 
 mod audio;
 mod text;
@@ -69,42 +69,27 @@ fn decodable(said: &str) -> HashSet<String> {
     lines.filter_map(|rest| rest.split_ascii_whitespace().nth(1)).map(str::to_owned).collect()
 }
 
-/// Where a job's output goes as it is made.
-#[derive(Debug)]
-pub struct Sink(watch::Sender<Output>);
-
-impl Sink {
-    pub fn new(output: &watch::Sender<Output>) -> Self {
-        Self(output.clone())
-    }
-
-    pub fn init(&self, bytes: Vec<u8>) {
-        self.0.send_modify(|output| output.init = Some(Bytes::from(bytes)));
-    }
-
-    pub fn fragment(&self, bytes: Vec<u8>) {
-        self.0.send_modify(|output| output.fragments.push(Bytes::from(bytes)));
-    }
-}
-
 /// Opens a film, if it is still the version that is meant.
 pub fn open(source: &Source) -> io::Result<Option<File>> {
     let file = Folder::new(&source.folder).open(&source.path)?;
     Ok((Stamp::of(&file)? == source.stamp).then_some(file))
 }
 
-pub fn make(tools: &Tools, job: &Job, kill: &Kill, sink: &Sink) -> Result<(), Failure> {
+/// Makes a segment and, of video, as many of the next ones as there are sinks for. What is whole, and on the grid, is published at
+/// once, whatever becomes of the rest.
+pub fn make(tools: &Tools, job: &Job, kill: &Kill, sinks: &[Sink]) -> Result<(), Failure> {
     let failed = |why: &str| Failure::Failed(why.to_owned());
     let film = open(&job.source).map_err(|error| failed(&format!("the film cannot be opened: {}", error.kind())))?;
     let film = film.ok_or_else(|| failed("the film has changed"))?;
+    let first = || sinks.first().ok_or_else(|| failed("nobody takes it"));
     match &job.wanted {
-        Wanted::Init { rung } => video(tools, &job.film, rung, 0, film, kill, sink),
-        Wanted::Video { rung, segment } => video(tools, &job.film, rung, *segment, film, kill, sink),
+        Wanted::Init { rung } => video(tools, &job.film, rung, 0, film, kill, sinks),
+        Wanted::Video { rung, segment } => video(tools, &job.film, rung, *segment, film, kill, sinks),
         Wanted::Audio { stream, layout, segment } => {
-            audio::make(tools, &job.film, (*stream, *layout), *segment, film, kill, sink)
+            audio::make(tools, &job.film, (*stream, *layout), *segment, film, kill, first()?)
         }
-        Wanted::Text { stream, segment } => text::make(tools, &job.film, *stream, *segment, film, kill, sink),
-        Wanted::TextFile { format } => text::file(tools, &job.film, *format, film, kill, sink),
+        Wanted::Text { stream, segment } => text::make(tools, &job.film, *stream, *segment, film, kill, first()?),
+        Wanted::TextFile { format } => text::file(tools, &job.film, *format, film, kill, first()?),
     }
 }
 
@@ -115,42 +100,91 @@ fn video(
     segment: u64,
     file: File,
     kill: &Kill,
-    sink: &Sink,
+    sinks: &[Sink],
 ) -> Result<(), Failure> {
     let missing = || Failure::Failed("the title has no such segment".to_owned());
+    let again = || file.try_clone().map_err(|error| Failure::Failed(format!("the film: {error}")));
     if rung == SOURCE {
-        return remux::segment(tools, film, segment, file, kill, sink);
+        return (segment..)
+            .zip(sinks)
+            .try_for_each(|(segment, sink)| remux::segment(tools, film, segment, again()?, kill, sink));
     }
     let encoder = ENCODERS.iter().find(|encoder| encoder.name == film.encoder);
     let encoder: &Encoder = encoder.ok_or_else(|| Failure::Failed("this encoder is not here".to_owned()))?;
     let rung: Rung =
         ladder(film.width, film.height, &film.grid).into_iter().find(|r| r.name == rung).ok_or_else(missing)?;
-    let frames = film.grid.frames_of(segment).ok_or_else(missing)?;
+    let each = (segment..).zip(sinks).map(|(segment, sink)| Shaping::new(film, &rung, segment, sink));
+    let mut each = each.collect::<Option<Vec<_>>>().ok_or_else(missing)?;
+    let (Some(first), Some(last)) = (each.first(), each.last()) else { return Err(missing()) };
+    let line = arguments::video(film, &rung, &(first.frames.start..last.frames.end), encoder);
 
-    let seconds = film.grid.time_of(frames.end - frames.start).as_f64();
-    let bytes_max = (f64::from(rung.peak_bits_per_s()) / 8.0 * seconds * 2.0) as usize + SPARE_BYTES;
-    let mut splitter = Splitter::new(bytes_max);
-    let mut check = Check::new(&frames, film.grid.frame_ticks());
-    let arguments = arguments::video(film, &rung, &frames, encoder);
-    run(&tools.ffmpeg, &arguments, file, kill, |bytes| {
-        for piece in splitter.push(bytes).map_err(|wrong| wrong.to_string())? {
+    let ranges: Vec<_> = each.iter().map(|shaping| shaping.frames.clone()).collect();
+    let parts = |descriptors: &[i32]| ranges.iter().cloned().zip(descriptors.iter().copied()).collect::<Vec<_>>();
+    if each.len() > 1 && batch::split(&line, &parts(&vec![1; each.len()])).is_none() {
+        // Not to be had from one run: one after the other.
+        return (segment..).zip(sinks).try_for_each(|(segment, sink)| {
+            video(tools, film, rung.name, segment, again()?, kill, std::slice::from_ref(sink))
+        });
+    }
+    let lines = |descriptors: &[i32]| match descriptors.len() {
+        1 => line.clone(),
+        _ => batch::split(&line, &parts(descriptors)).unwrap_or_default(),
+    };
+    run_split(&tools.ffmpeg, ranges.len(), lines, file, kill, |which, bytes| each[which].push(bytes))?;
+    each.into_iter().try_for_each(|shaping| shaping.finish().map_err(Failure::Failed))
+}
+
+/// About how many bytes a segment will have; of video.
+pub fn bytes_expected(film: &Film, rendition: &str) -> Option<u64> {
+    let rung = ladder(film.width, film.height, &film.grid).into_iter().find(|rung| rung.name == rendition)?;
+    let seconds = film.grid.time_of(film.grid.segment_frames()).as_f64();
+    Some((f64::from(rung.peak_bits_per_s()) / 8.0 * seconds) as u64)
+}
+
+/// One segment of video on its way from the encoder to those who wait.
+struct Shaping<'a> {
+    frames: Range<u64>,
+    level: u8,
+    splitter: Splitter,
+    check: Check,
+    sink: &'a Sink,
+}
+
+impl<'a> Shaping<'a> {
+    /// None: the title has no such segment.
+    fn new(film: &Film, rung: &Rung, segment: u64, sink: &'a Sink) -> Option<Self> {
+        let frames = film.grid.frames_of(segment)?;
+        let seconds = film.grid.time_of(frames.end - frames.start).as_f64();
+        let bytes_max = (f64::from(rung.peak_bits_per_s()) / 8.0 * seconds * 2.0) as usize + SPARE_BYTES;
+        let check = Check::new(&frames, film.grid.frame_ticks());
+        Some(Self { frames, level: rung.level, splitter: Splitter::new(bytes_max), check, sink })
+    }
+
+    fn push(&mut self, bytes: &[u8]) -> Result<(), String> {
+        for piece in self.splitter.push(bytes).map_err(|wrong| wrong.to_string())? {
             match piece {
                 Piece::Init(init) => {
                     // The playlist has said so before anything was encoded.
-                    if avc_profile(&init) != Some([100, 0, rung.level]) {
+                    if avc_profile(&init) != Some([100, 0, self.level]) {
                         return Err(Wrong::Profile.to_string());
                     }
-                    sink.init(init);
+                    self.sink.init(init);
                 }
                 Piece::Fragment(fragment) => {
-                    check.fragment(&fragment).map_err(|wrong| wrong.to_string())?;
-                    sink.fragment(fragment);
+                    self.check.fragment(&fragment).map_err(|wrong| wrong.to_string())?;
+                    self.sink.fragment(fragment);
+                    if self.check.finish().is_ok() {
+                        self.sink.end(Ok(()));
+                    }
                 }
             }
         }
         Ok(())
-    })?;
-    splitter.finish().and_then(|()| check.finish()).map_err(|wrong| Failure::Failed(wrong.to_string()))
+    }
+
+    fn finish(self) -> Result<(), String> {
+        self.splitter.finish().and_then(|()| self.check.finish()).map_err(|wrong| wrong.to_string())
+    }
 }
 
 #[cfg(test)]

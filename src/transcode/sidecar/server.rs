@@ -1,8 +1,9 @@
 //! Requests of the edge → jobs → answers (see [`super::super::protocol`]).
 
-use super::super::protocol::{BUILD, COPY, FilmFile, HEALTH, Job, PICTURE, PROBE, SEGMENT, Source, Wanted};
+use super::super::protocol::{BUILD, COPY, FilmFile, HEALTH, Job, PICTURE, PROBE, SEGMENT, STATUS, Source, Wanted};
 use super::child::{Failure, Kill, KillOnDrop};
-use super::jobs::{Jobs, Output, Waiter};
+use super::jobs::{Jobs, Waiter};
+use super::output::Output;
 use super::probe::probe;
 use super::remux;
 use super::segment::{Tools, open};
@@ -90,6 +91,10 @@ async fn respond(server: &Server, request: Request<Incoming>) -> Response<Body> 
             Ok(asked) => pictured(server, asked).await,
             Err(refusal) => Err(refusal),
         },
+        (Method::GET, STATUS) => {
+            let text = serde_json::to_string(&server.jobs.status()).unwrap_or_default();
+            return answer(StatusCode::OK, &text);
+        }
         (Method::POST, PROBE) => match read::<Source>(body).await {
             Ok(source) => probed(server, source).await,
             Err(refusal) => Err(refusal),
@@ -160,7 +165,7 @@ async fn looked_into<T: Send + 'static>(
     };
     match done.map_err(|_| (StatusCode::INTERNAL_SERVER_ERROR, "probing panicked".to_owned()))?? {
         Ok(made) => Ok(made),
-        Err(Failure::Failed(reason)) => Err((StatusCode::UNPROCESSABLE_ENTITY, reason)),
+        Err(Failure::Failed(reason) | Failure::Device(_, reason)) => Err((StatusCode::UNPROCESSABLE_ENTITY, reason)),
         Err(Failure::Killed) => Err((StatusCode::INTERNAL_SERVER_ERROR, "probing was ended".to_owned())),
     }
 }
@@ -181,7 +186,7 @@ async fn copied(server: &Server, whole: FilmFile) -> Outcome {
     };
     match done.map_err(|_| (StatusCode::INTERNAL_SERVER_ERROR, "reading panicked".to_owned()))?? {
         Ok(copied) => Ok(answer(StatusCode::OK, &serde_json::to_string(&copied).unwrap_or_default())),
-        Err(Failure::Failed(reason)) => Err(unfit(reason)),
+        Err(Failure::Failed(reason) | Failure::Device(_, reason)) => Err(unfit(reason)),
         Err(Failure::Killed) => Err((StatusCode::INTERNAL_SERVER_ERROR, "reading was ended".to_owned())),
     }
 }

@@ -2,9 +2,9 @@
 
 use super::super::protocol::{Job, Source, Wanted};
 use super::child::Kill;
-use super::jobs::Output;
+use super::output::{Output, Sink};
 use super::probe::probe;
-use super::segment::{Sink, Tools, make, open};
+use super::segment::{Tools, make, open};
 use crate::media::ladder::SOURCE;
 use crate::source::Stamp;
 use std::fs::File;
@@ -28,8 +28,8 @@ fn every_run_of_a_rung_writes_the_same_head() {
     let head = |rung: &str, segment| {
         let output = watch::Sender::new(Output::default());
         let wanted = Wanted::Video { rung: rung.to_owned(), segment };
-        let job = Job { source: source.clone(), film: film.clone(), wanted };
-        make(&tools, &job, &kill, &Sink::new(&output)).unwrap();
+        let job = Job { title: "film".to_owned(), source: source.clone(), film: film.clone(), wanted };
+        make(&tools, &job, &kill, &[Sink::new(&output)]).unwrap();
         let output = output.borrow();
         assert!(!output.fragments.is_empty());
         output.init.clone().unwrap()

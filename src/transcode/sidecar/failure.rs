@@ -1,0 +1,108 @@
+//! What kind of failure it was, told from what ffmpeg said: it ends with 1 whatever happened. Pure.
+//!
+//! The sentences were seen on machines without the hardware, or read in the sources of ffmpeg and in reports of others.
+
+/// A failure of what encodes, not of the film.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Class {
+    /// This ffmpeg was built without the encoder.
+    NotCompiledIn,
+    NoDriver,
+    /// The driver is there, its video library is not: a container without the `video` capability.
+    NoVideoLibrary,
+    DriverTooOld,
+    NoDevice,
+    /// A device without an encoder.
+    NoEncoder,
+    /// An encoder that lacks what is asked for: codec, depth, size.
+    Unsupported,
+    /// All its sessions are taken: by others too, for the limit is the system's.
+    SessionLimit,
+    /// Its memory is.
+    OutOfMemory,
+}
+
+impl Class {
+    /// It may be better in a moment, with less at once.
+    pub fn is_busy(self) -> bool {
+        matches!(self, Self::SessionLimit | Self::OutOfMemory)
+    }
+}
+
+/// The first that is found counts: a more telling sentence stands before one that follows from it.
+const SENTENCES: [(&str, Class); 21] = [
+    ("Unknown encoder '", Class::NotCompiledIn),
+    ("Cannot load libcuda.so.1", Class::NoDriver),
+    ("Cannot load libnvidia-encode.so.1", Class::NoVideoLibrary),
+    ("Driver does not support the required nvenc API version", Class::DriverTooOld),
+    ("The minimum required Nvidia driver for nvenc is", Class::NoVideoLibrary),
+    ("CUDA_ERROR_NO_DEVICE", Class::NoDevice),
+    ("OpenEncodeSessionEx failed: incompatible client key (21)", Class::SessionLimit),
+    ("OpenEncodeSessionEx failed: out of memory (10)", Class::SessionLimit),
+    ("CreateBitstreamBuffer failed: out of memory (10)", Class::OutOfMemory),
+    ("CUDA_ERROR_OUT_OF_MEMORY", Class::OutOfMemory),
+    ("OpenEncodeSessionEx failed: unsupported device (2)", Class::NoEncoder),
+    ("No capable devices found", Class::Unsupported),
+    ("Codec not supported", Class::Unsupported),
+    ("10 bit encode not supported", Class::Unsupported),
+    ("B frames as references are not supported", Class::Unsupported),
+    ("Error initializing an internal MFX session", Class::NoDevice),
+    ("No VA display found for device", Class::NoDevice),
+    ("Failed to initialise VAAPI connection", Class::NoDevice),
+    ("Device creation failed", Class::NoDevice),
+    ("Cannot allocate memory", Class::OutOfMemory),
+    ("Resource temporarily unavailable", Class::OutOfMemory),
+];
+
+/// None: nothing known; most likely the film.
+pub fn classify(said: &str) -> Option<Class> {
+    SENTENCES.iter().find(|(sentence, _)| said.contains(sentence)).map(|(_, class)| *class)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn fixtures() {
+        for (said, class) in [
+            ("Unknown encoder 'av1_nvenc'", Class::NotCompiledIn),
+            (
+                "[h264_nvenc @ 0x55d0] Cannot load libcuda.so.1\nError initializing output stream 0:0 -- Error while opening encoder",
+                Class::NoDriver,
+            ),
+            (
+                "[h264_nvenc @ 0x5] Cannot load libnvidia-encode.so.1\n[h264_nvenc @ 0x5] The minimum required Nvidia driver for nvenc is 470.57.02 or newer",
+                Class::NoVideoLibrary,
+            ),
+            (
+                "[h264_nvenc @ 0x5] Driver does not support the required nvenc API version. Required: 12.1 Found: 11.1\n\
+                 [h264_nvenc @ 0x5] The minimum required Nvidia driver for nvenc is 530.41.03 or newer",
+                Class::DriverTooOld,
+            ),
+            (
+                "[AVHWDeviceContext @ 0x5] cuInit(0) failed -> CUDA_ERROR_NO_DEVICE: no CUDA-capable device",
+                Class::NoDevice,
+            ),
+            (
+                "[h264_nvenc @ 0x5] OpenEncodeSessionEx failed: unsupported device (2): (no details)\n[h264_nvenc @ 0x5] No capable devices found",
+                Class::NoEncoder,
+            ),
+            ("[hevc_nvenc @ 0x5] No capable devices found", Class::Unsupported),
+            (
+                "[h264_nvenc @ 0x5] OpenEncodeSessionEx failed: incompatible client key (21): (no details)\n[h264_nvenc @ 0x5] No capable devices found",
+                Class::SessionLimit,
+            ),
+            ("[h264_nvenc @ 0x5] OpenEncodeSessionEx failed: out of memory (10): (no details)", Class::SessionLimit),
+            ("[h264_nvenc @ 0x5] CreateBitstreamBuffer failed: out of memory (10): (no details)", Class::OutOfMemory),
+            ("[h264_qsv @ 0x5] Error initializing an internal MFX session: unsupported (-3)", Class::NoDevice),
+            ("[AVHWDeviceContext @ 0x5] No VA display found for device /dev/dri/renderD128.", Class::NoDevice),
+        ] {
+            assert_eq!(classify(said), Some(class), "{said}");
+        }
+        for said in ["", "moov atom not found", "film: Invalid data found when processing input"] {
+            assert_eq!(classify(said), None, "{said}");
+        }
+        assert!(Class::SessionLimit.is_busy() && !Class::NoDriver.is_busy());
+    }
+}

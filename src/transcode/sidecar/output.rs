@@ -1,0 +1,109 @@
+//! What is made of a segment so far, and the one who adds to it.
+//!
+//! Invariant: what was given away once stands. A segment that is made again after a failure goes on where it was, if what comes
+//! before is the same byte for byte; else it fails.
+
+use bytes::Bytes;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use tokio::sync::watch;
+
+#[derive(Debug, Default)]
+pub struct Output {
+    pub init: Option<Bytes>,
+    pub fragments: Vec<Bytes>,
+    pub end: Option<Result<(), String>>,
+}
+
+impl Output {
+    pub fn bytes(&self) -> u64 {
+        self.fragments.iter().map(|fragment| fragment.len() as u64).sum()
+    }
+}
+
+/// Where one attempt's output goes as it is made.
+#[derive(Debug)]
+pub struct Sink {
+    output: watch::Sender<Output>,
+    /// Fragments of this attempt so far.
+    count: AtomicUsize,
+}
+
+impl Sink {
+    pub fn new(output: &watch::Sender<Output>) -> Self {
+        Self { output: output.clone(), count: AtomicUsize::new(0) }
+    }
+
+    pub fn init(&self, bytes: Vec<u8>) {
+        self.output.send_if_modified(|output| match &output.init {
+            Some(there) => differs(output.end.is_none() && *there != bytes, &mut output.end),
+            None => {
+                output.init = Some(Bytes::from(bytes));
+                true
+            }
+        });
+    }
+
+    pub fn fragment(&self, bytes: Vec<u8>) {
+        let at = self.count.fetch_add(1, Ordering::Relaxed);
+        self.output.send_if_modified(|output| match output.fragments.get(at) {
+            _ if output.end.is_some() => false,
+            Some(there) => differs(*there != bytes, &mut output.end),
+            None => {
+                output.fragments.push(Bytes::from(bytes));
+                true
+            }
+        });
+    }
+
+    /// All of it is there, and checked: it need not wait for the encoder's own end.
+    pub fn end(&self, how: Result<(), String>) {
+        self.output.send_if_modified(|output| {
+            let first = output.end.is_none();
+            if first {
+                output.end = Some(how);
+            }
+            first
+        });
+    }
+}
+
+fn differs(differs: bool, end: &mut Option<Result<(), String>>) -> bool {
+    if differs {
+        *end = Some(Err("made again, it came out otherwise".to_owned()));
+    }
+    differs
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_second_attempt_goes_on_where_the_first_one_stopped() {
+        let output = watch::Sender::new(Output::default());
+        let attempt = |fragments: &[&str]| {
+            let sink = Sink::new(&output);
+            sink.init(b"init".to_vec());
+            fragments.iter().for_each(|fragment| sink.fragment(fragment.as_bytes().to_vec()));
+            sink
+        };
+        attempt(&["a", "b"]);
+        attempt(&["a", "b", "c"]).end(Ok(()));
+        attempt(&["a", "b", "c", "d"]);
+        assert_eq!(output.borrow().fragments, ["a", "b", "c"]);
+        assert_eq!(output.borrow().end, Some(Ok(())));
+        assert_eq!(output.borrow().bytes(), 3);
+    }
+
+    #[test]
+    fn bytes_of_two_attempts_never_mix() {
+        let output = watch::Sender::new(Output::default());
+        Sink::new(&output).fragment(b"a".to_vec());
+        let sink = Sink::new(&output);
+        sink.fragment(b"other".to_vec());
+        sink.fragment(b"b".to_vec());
+        sink.end(Ok(()));
+        assert_eq!(output.borrow().fragments, ["a"]);
+        assert!(output.borrow().end.as_ref().is_some_and(Result::is_err));
+    }
+}
