@@ -5,14 +5,14 @@
 
 use std::fmt;
 use std::fs::{DirBuilder, File, OpenOptions};
-use std::io::{self, Read, Seek, SeekFrom, Write};
+use std::io::{self, IoSliceMut, Read, Seek, SeekFrom, Write};
 use std::os::unix::fs::{DirBuilderExt, FileExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use rustix::buffer::spare_capacity;
 use rustix::fs::{FallocateFlags, FlockOperation, fallocate, flock};
-use rustix::io::{Errno, pread};
+use rustix::io::{Errno, ReadWriteFlags, pread, preadv2};
 
 const SUFFIX: &str = ".segment";
 const LOCK: &str = "lock";
@@ -25,6 +25,10 @@ pub(super) trait Device: fmt::Debug + Send + Sync {
     fn read_into(&self, buffer: &mut Vec<u8>, bytes: usize, offset: u64) -> io::Result<()> {
         buffer.resize(bytes, 0);
         self.read_at(buffer, offset)
+    }
+    /// The same file for reads that never wait for the disk: what the system has not in memory is `WouldBlock`. None: it cannot tell.
+    fn at_once(&self) -> Option<Arc<dyn Device>> {
+        None
     }
     fn write_at(&self, bytes: &[u8], offset: u64) -> io::Result<()>;
     /// Until what was written would survive a power loss.
@@ -85,12 +89,12 @@ impl Folder for Files {
         let file = OpenOptions::new().read(true).write(true).create_new(true).mode(0o600).open(path)?;
         // Its name must be as durable as what will be synced into it.
         File::open(&self.path)?.sync_all()?;
-        Ok(Arc::new(SegmentFile(file)))
+        Ok(Arc::new(SegmentFile(Arc::new(file))))
     }
 
     fn open(&self, sequence: u32) -> io::Result<Arc<dyn Device>> {
         let file = OpenOptions::new().read(true).write(true).open(self.file(sequence))?;
-        Ok(Arc::new(SegmentFile(file)))
+        Ok(Arc::new(SegmentFile(Arc::new(file))))
     }
 
     fn remove(&self, sequence: u32) -> io::Result<()> {
@@ -102,18 +106,22 @@ impl Folder for Files {
 }
 
 #[derive(Debug)]
-struct SegmentFile(File);
+struct SegmentFile(Arc<File>);
 
 impl Device for SegmentFile {
     fn read_at(&self, buffer: &mut [u8], offset: u64) -> io::Result<()> {
         self.0.read_exact_at(buffer, offset)
     }
 
+    fn at_once(&self) -> Option<Arc<dyn Device>> {
+        Some(Arc::new(AtOnce(Arc::clone(&self.0))))
+    }
+
     /// Without zeroing it first: that would cost as much as half the copy.
     fn read_into(&self, buffer: &mut Vec<u8>, bytes: usize, offset: u64) -> io::Result<()> {
         while buffer.len() < bytes {
             let place = offset + buffer.len() as u64;
-            match pread(&self.0, spare_capacity(buffer), place) {
+            match pread(&*self.0, spare_capacity(buffer), place) {
                 Ok(0) => return Err(io::ErrorKind::UnexpectedEof.into()),
                 Ok(_) | Err(Errno::INTR) => {}
                 Err(error) => return Err(error.into()),
@@ -132,11 +140,45 @@ impl Device for SegmentFile {
     }
 
     fn set_len(&self, bytes: u64) -> io::Result<()> {
-        match fallocate(&self.0, FallocateFlags::empty(), 0, bytes) {
+        match fallocate(&*self.0, FallocateFlags::empty(), 0, bytes) {
             // Some file systems cannot reserve; then a full disk shows when it is written.
             Err(Errno::OPNOTSUPP | Errno::NOSYS) => self.0.set_len(bytes),
             done => Ok(done?),
         }
+    }
+}
+
+/// See [`Device::at_once`].
+#[derive(Debug)]
+struct AtOnce(Arc<File>);
+
+impl Device for AtOnce {
+    fn read_at(&self, buffer: &mut [u8], offset: u64) -> io::Result<()> {
+        let mut filled = 0;
+        while filled < buffer.len() {
+            let rest = &mut [IoSliceMut::new(&mut buffer[filled..])];
+            match preadv2(&*self.0, rest, offset + filled as u64, ReadWriteFlags::NOWAIT) {
+                Ok(0) => return Err(io::ErrorKind::UnexpectedEof.into()),
+                Ok(bytes) => filled += bytes,
+                Err(Errno::INTR) => {}
+                // Some file systems cannot say whether they would wait.
+                Err(Errno::OPNOTSUPP | Errno::NOSYS) => return Err(io::ErrorKind::WouldBlock.into()),
+                Err(error) => return Err(error.into()),
+            }
+        }
+        Ok(())
+    }
+
+    fn write_at(&self, _: &[u8], _: u64) -> io::Result<()> {
+        Err(io::ErrorKind::Unsupported.into())
+    }
+
+    fn sync(&self) -> io::Result<()> {
+        Err(io::ErrorKind::Unsupported.into())
+    }
+
+    fn set_len(&self, _: u64) -> io::Result<()> {
+        Err(io::ErrorKind::Unsupported.into())
     }
 }
 
@@ -174,5 +216,27 @@ impl Lock {
         writeln!(self.file, "{epoch}")?;
         self.file.sync_data()?;
         Ok(epoch)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_read_at_once_gives_what_any_read_gives_or_would_block() {
+        let folder = tempfile::tempdir().unwrap();
+        let device = Files::new(folder.path()).create(1).unwrap();
+        let written: Vec<u8> = (0..300_000_u32).map(|number| number as u8).collect();
+        device.write_at(&written, 4096).unwrap();
+        let at_once = device.at_once().expect("a file has such reads");
+        let mut read = vec![0; 200_001];
+        match at_once.read_at(&mut read, 4096 + 7) {
+            Ok(()) => assert!(read == written[7..7 + read.len()]),
+            Err(error) => assert_eq!(error.kind(), io::ErrorKind::WouldBlock, "this file system cannot say"),
+        }
+        let beyond = at_once.read_at(&mut read, 4096 + 200_000).unwrap_err().kind();
+        assert!(matches!(beyond, io::ErrorKind::UnexpectedEof | io::ErrorKind::WouldBlock), "{beyond}");
+        assert!(at_once.write_at(&[1], 0).is_err() && at_once.set_len(1).is_err());
     }
 }

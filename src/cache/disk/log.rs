@@ -28,6 +28,14 @@ const SIZE_BYTES_MIN: u64 = 1 << 20;
 /// A queue filled up to this part of it waits for nobody.
 const NEARLY_EMPTY: u64 = 4;
 
+/// What may be read without another thread, where the system has it in memory: copying and verifying this takes some 50 µs.
+const AT_ONCE_BYTES_MAX: u64 = 320 << 10;
+/// A head is seldom larger.
+const HEAD_BYTES: u64 = BLOCK_BYTES;
+
+/// The segment of a number, as long as it is there.
+type Segments<'a> = dyn Fn(u32) -> Option<Segment> + 'a;
+
 /// A log of objects in one folder. Dropped without [`Log::close`], it ends as if the process had been killed.
 #[derive(Debug)]
 pub struct Log {
@@ -113,10 +121,11 @@ impl Log {
         let Found { key, version, .. } = *found;
         self.reading(
             found,
+            HEAD_BYTES,
             Vec::len,
             || (),
-            move |shared, located, _, ()| {
-                let segment = shared.segment(located.head.segment);
+            move |segments, located, _, ()| {
+                let segment = segments(located.head.segment);
                 segment.map(|segment| segment.read_head(key, version, located.head))
             },
         )
@@ -131,8 +140,9 @@ impl Log {
         let Found { key, version, body_bytes, .. } = *found;
         let buffer = || buffer_for_frame(body_bytes, 0);
         let bytes = |(head, first): &(Vec<u8>, Bytes)| head.len() + first.len();
-        self.reading(found, bytes, buffer, move |shared, located, segment, buffer| {
-            let with_head = shared.segment(located.head.segment)?;
+        let wanted = HEAD_BYTES + body_bytes.min(BODY_CHUNK_BYTES);
+        self.reading(found, wanted, bytes, buffer, move |segments, located, segment, buffer| {
+            let with_head = segments(located.head.segment)?;
             let first = || match body_bytes {
                 0 => Ok(Bytes::new()),
                 _ => segment.read_body(buffer, key, &located, 0, usize::MAX),
@@ -153,7 +163,8 @@ impl Log {
         }
         let (key, body_bytes) = (found.key, found.body_bytes);
         let buffer = || buffer_for_frame(body_bytes, offset / BODY_CHUNK_BYTES);
-        self.reading(found, Bytes::len, buffer, move |_, located, segment, buffer| {
+        let wanted = body_bytes.min(BODY_CHUNK_BYTES);
+        self.reading(found, wanted, Bytes::len, buffer, move |_, located, segment, buffer| {
             Some(segment.read_body(buffer, key, &located, offset, bytes_max))
         })
         .await
@@ -168,7 +179,8 @@ impl Log {
         let end = body_bytes.div_ceil(BODY_CHUNK_BYTES).min(first + chunks_max);
         let buffers = || (first..end).map(|index| buffer_for_frame(body_bytes, index)).collect::<Vec<_>>();
         let bytes = |chunks: &Vec<Bytes>| chunks.iter().map(Bytes::len).sum();
-        self.reading(found, bytes, buffers, move |_, located, segment, buffers| {
+        let wanted = (end - first.min(end)).saturating_mul(BODY_CHUNK_BYTES).min(body_bytes);
+        self.reading(found, wanted, bytes, buffers, move |_, located, segment, buffers| {
             let chunks = (first..)
                 .zip(buffers)
                 .map(|(index, buffer)| segment.read_body(buffer, key, &located, index * BODY_CHUNK_BYTES, usize::MAX));
@@ -177,13 +189,27 @@ impl Log {
         .await
     }
 
+    /// `wanted`: about how many bytes it reads. `read` may be called twice: what the system has in memory is read at once, which costs
+    /// less than handing it to another thread; else on a thread that may wait.
     async fn reading<B: Send + 'static, T: Send + 'static>(
         &self,
         found: &Found,
+        wanted: u64,
         bytes: fn(&T) -> usize,
-        buffer: impl FnOnce() -> B,
-        read: impl FnOnce(&Shared, Located, &Segment, B) -> Option<io::Result<T>> + Send + 'static,
+        buffer: impl Fn() -> B,
+        read: impl Fn(&Segments<'_>, Located, &Segment, B) -> Option<io::Result<T>> + Send + 'static,
     ) -> Result<T, ReadError> {
+        if wanted <= AT_ONCE_BYTES_MAX
+            && let Some((segment, located)) = locate(&self.shared, found)
+            && let Some(segment) = segment.at_once()
+        {
+            let segments = |sequence| self.shared.segment(sequence)?.at_once();
+            match read(&segments, located, &segment, buffer()) {
+                Some(Err(error)) if error.kind() == io::ErrorKind::WouldBlock => {}
+                Some(result) => return self.shared.was_read(found.key, &located, result, bytes),
+                None => return Err(ReadError::Gone),
+            }
+        }
         let reads = Arc::clone(&self.shared.reads);
         let permit = match Arc::clone(&reads).try_acquire_owned() {
             Ok(permit) => permit,
@@ -198,12 +224,9 @@ impl Log {
         let reading = tokio::task::spawn_blocking(move || {
             let _permit = permit;
             let (segment, located) = locate(&shared, &found).ok_or(ReadError::Gone)?;
-            let result = read(&shared, located, &segment, buffer).ok_or(ReadError::Gone)?;
-            result.inspect(|value| shared.counters.read(bytes(value) as u64)).map_err(|error| {
-                tracing::warn!(disk = shared.settings.name, %error, "an object cannot be read and is dropped");
-                shared.drop_damaged(found.key, &located);
-                ReadError::Damaged
-            })
+            let segments = |sequence| shared.segment(sequence).map(|segment| Segment::clone(&segment));
+            let result = read(&segments, located, &segment, buffer).ok_or(ReadError::Gone)?;
+            shared.was_read(found.key, &located, result, bytes)
         });
         reading.await.unwrap_or(Err(ReadError::Gone))
     }

@@ -20,7 +20,7 @@ use super::index::{Located, Place};
 /// Writes are gathered up to this size.
 const STAGED_BYTES_MAX: usize = 1 << 20;
 
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 pub(super) struct Segment {
     pub(super) sequence: u32,
     /// Of the whole file.
@@ -33,6 +33,11 @@ fn damaged(what: &str) -> io::Error {
 }
 
 impl Segment {
+    /// The same, for reads that never wait ([`Device::at_once`]).
+    pub(super) fn at_once(&self) -> Option<Self> {
+        Some(Self { device: self.device.at_once()?, ..*self })
+    }
+
     /// The header and the head of the record at `block`, if they are unharmed.
     pub(super) fn read_record_head(&self, block: u32) -> io::Result<(RecordHeader, Vec<u8>, u32)> {
         let offset = u64::from(block) * BLOCK_BYTES;

@@ -19,7 +19,7 @@ use super::queue::{Queue, Work};
 use super::segment::Segment;
 use super::sketch::Sketch;
 use super::write_budget::WriteBudget;
-use super::{LogSettings, LogState, LogStats, Refusal};
+use super::{LogSettings, LogState, LogStats, ReadError, Refusal};
 use crate::observe::Metrics;
 
 const TIER: &str = "disk";
@@ -198,6 +198,21 @@ impl Shared {
 
     pub(super) fn file_bytes(&self) -> u64 {
         self.segments.read().values().map(|segment| segment.bytes).sum()
+    }
+
+    /// What came of reading a part of an object.
+    pub(super) fn was_read<T>(
+        &self,
+        key: u128,
+        object: &Located,
+        result: io::Result<T>,
+        bytes: fn(&T) -> usize,
+    ) -> Result<T, ReadError> {
+        result.inspect(|value| self.counters.read(bytes(value) as u64)).map_err(|error| {
+            tracing::warn!(disk = self.settings.name, %error, "an object cannot be read and is dropped");
+            self.drop_damaged(key, object);
+            ReadError::Damaged
+        })
     }
 
     /// An object turned out damaged: it is gone, and stays gone.

@@ -199,8 +199,17 @@ export class HlsStream implements Stream {
   quality = (): number => (this.#hls.autoLevelEnabled || this.#held ? AUTO : this.#hls.manualLevel);
   chooseQuality(id: number): void {
     this.#held = false;
-    this.#hls.nextLevel = id;
+    // `nextLevel` throws away what is ahead of the segment that is shown; where none is there yet (just sought), it would keep it all.
+    if (id === AUTO || this.#shows()) this.#hls.nextLevel = id;
+    else this.#hls.currentLevel = id;
     this.#listener.changed();
+  }
+
+  #shows(): boolean {
+    const media = this.#hls.media;
+    if (media === null) return false;
+    const { buffered, currentTime } = media;
+    return Array.from({ length: buffered.length }, (_, i) => i).some((i) => buffered.start(i) <= currentTime && currentTime < buffered.end(i));
   }
 
   audios = (): Choice[] =>
