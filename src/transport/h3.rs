@@ -10,6 +10,7 @@
 //! | [`request`] | one request, from its stream to Pingora |
 //! | [`session`] | what Pingora sees of it |
 //! | [`receive`], [`send`] | the two halves of a request's stream |
+//! | [`turns`] | which answer hands over its bytes next |
 //! | [`message`] | what comes on it, as a request; pure |
 //! | [`control`] | SETTINGS, GOAWAY, priorities |
 //! | [`budget`] | what a client may waste |
@@ -41,6 +42,7 @@ mod send;
 mod session;
 mod sockets;
 mod static_table;
+mod turns;
 mod wire;
 
 pub(super) use endpoint::QuicListener;

@@ -6,6 +6,7 @@ use super::code::Code;
 use super::control::{self, Control};
 use super::endpoint::QuicListener;
 use super::request::{Outcome, Request};
+use super::turns::Turns;
 use crate::config::Limits;
 use crate::transport::answer_date::AnswerDate;
 use crate::transport::connection::{Connection, HeaderWatch, Protocol, digest_of};
@@ -64,6 +65,7 @@ pub(super) struct Shared {
     pub quic: quinn::Connection,
     pub limits: Arc<Limits>,
     pub control: Arc<Control>,
+    pub turns: Arc<Turns>,
     pub facts: Arc<Connection>,
     pub proxy_digest: Arc<ProxyDigest>,
     pub heads: Semaphore,

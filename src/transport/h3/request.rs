@@ -64,7 +64,7 @@ impl Request {
         };
         let said = priority::parse_lines(request.headers.get_all("priority").iter().map(http::HeaderValue::as_bytes));
         let priority = self.shared.control.priorities.open(self.id, said);
-        let outcome = self.proxy(request, receiver, Sender::new(send, priority), app).await;
+        let outcome = self.proxy(request, receiver, self.sender(send, priority), app).await;
         self.shared.control.priorities.close(self.id);
         outcome
     }
@@ -109,7 +109,12 @@ impl Request {
             return outcome;
         }
         let priority = Arc::new(AtomicI32::new(stream_priority(UNSAID, self.id)));
-        self.spoiled(ended, Sender::new(send, priority), receiver)
+        self.spoiled(ended, self.sender(send, priority), receiver)
+    }
+
+    fn sender(&self, send: quinn::SendStream, priority: Arc<AtomicI32>) -> Sender {
+        let turn = self.shared.turns.take(priority.load(Ordering::Relaxed));
+        Sender::new(send, priority, turn)
     }
 
     fn spoiled(&self, ended: Ended, mut sender: Sender, mut receiver: Receiver) -> Outcome {
@@ -134,7 +139,8 @@ impl Request {
     /// A head and no more, for a request that has none.
     async fn answer(&self, status: u16, send: quinn::SendStream) -> Outcome {
         self.count_refused(if status == 408 { "408" } else { "431" });
-        let mut sender = Sender::new(send, Arc::new(AtomicI32::new(stream_priority(Priority::default(), self.id))));
+        let priority = stream_priority(Priority::default(), self.id);
+        let mut sender = self.sender(send, Arc::new(AtomicI32::new(priority)));
         if let Ok(mut head) = ResponseHeader::build(status, Some(1))
             && head.insert_header(http::header::CONTENT_LENGTH, "0").is_ok()
         {

@@ -5,6 +5,7 @@
 //! truncated body look whole.
 
 use super::code::Code;
+use super::turns::{PIECE_BYTES, Turn};
 use super::wire;
 use bytes::Bytes;
 use quinn::{SendStream, WriteError};
@@ -39,10 +40,11 @@ pub struct Sender {
     /// As the client wants it now, and as the stream has it.
     priority: Arc<AtomicI32>,
     applied: i32,
+    turn: Turn,
 }
 
 impl Sender {
-    pub fn new(stream: SendStream, priority: Arc<AtomicI32>) -> Self {
+    pub fn new(stream: SendStream, priority: Arc<AtomicI32>, turn: Turn) -> Self {
         Self {
             stream,
             queue: VecDeque::new(),
@@ -52,6 +54,7 @@ impl Sender {
             reset: Code::INTERNAL_ERROR,
             priority,
             applied: 0,
+            turn,
         }
     }
 
@@ -92,9 +95,11 @@ impl Sender {
             self.applied = wanted;
             // A stream that has ended needs none.
             let _ = self.stream.set_priority(wanted);
+            self.turn.set_priority(wanted);
         }
         while !self.queue.is_empty() {
-            let write = self.stream.write_chunks(self.queue.make_contiguous());
+            let pieces = if self.turn.come().await { self.cut_a_piece() } else { self.queue.len() };
+            let write = self.stream.write_chunks(&mut self.queue.make_contiguous()[..pieces]);
             let written = match stall_timeout {
                 None => write.await,
                 Some(limit) => {
@@ -107,10 +112,20 @@ impl Sender {
                 _ => Unsent::Lost,
             })?;
             self.stalled = None;
+            self.turn.progressed();
             self.queue.drain(..written.chunks);
             self.queued -= written.bytes;
         }
         Ok(())
+    }
+
+    /// Makes the first of the queue no longer than a piece; how many that are.
+    fn cut_a_piece(&mut self) -> usize {
+        if let Some(first) = self.queue.front_mut().filter(|first| first.len() > PIECE_BYTES) {
+            let piece = first.split_to(PIECE_BYTES);
+            self.queue.push_front(piece);
+        }
+        1
     }
 
     /// The clean end, once everything has been flushed.
