@@ -6,7 +6,8 @@ import { defineConfig } from 'vitest/config';
 export default defineConfig({
   base: './',
   publicDir: false,
-  plugins: [{ name: 'drop-old-files', buildStart: () => rmSync('dist/_page', { recursive: true, force: true }) }],
+  // Not when tests run: what was built stays.
+  plugins: [{ name: 'drop-old-files', apply: 'build', buildStart: () => rmSync('dist/_page', { recursive: true, force: true }) }],
   build: {
     target: 'es2022',
     assetsDir: '_page',

@@ -199,17 +199,19 @@ export class HlsStream implements Stream {
   quality = (): number => (this.#hls.autoLevelEnabled || this.#held ? AUTO : this.#hls.manualLevel);
   chooseQuality(id: number): void {
     this.#held = false;
-    // `nextLevel` throws away what is ahead of the segment that is shown; where none is there yet (just sought), it would keep it all.
-    if (id === AUTO || this.#shows()) this.#hls.nextLevel = id;
+    // `nextLevel` throws away what is ahead of the next segment; where that is not there yet (just sought), it would keep all of it.
+    const segment = this.#hls.levels[this.#hls.loadLevel]?.details?.targetduration ?? Infinity;
+    if (id === AUTO || this.#secondsAhead() >= 2 * segment) this.#hls.nextLevel = id;
     else this.#hls.currentLevel = id;
     this.#listener.changed();
   }
 
-  #shows(): boolean {
+  #secondsAhead(): number {
     const media = this.#hls.media;
-    if (media === null) return false;
+    if (media === null) return 0;
     const { buffered, currentTime } = media;
-    return Array.from({ length: buffered.length }, (_, i) => i).some((i) => buffered.start(i) <= currentTime && currentTime < buffered.end(i));
+    const at = Array.from({ length: buffered.length }, (_, i) => i).find((i) => buffered.start(i) <= currentTime && currentTime < buffered.end(i));
+    return at === undefined ? 0 : buffered.end(at) - currentTime;
   }
 
   audios = (): Choice[] =>
