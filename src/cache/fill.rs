@@ -2,8 +2,9 @@
 //!
 //! Invariants: a hidden fill is found by no lookup and never stored; its readers still get all of it.
 
+use std::ops::Deref;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::time::SystemTime;
 
 use parking_lot::Mutex;
@@ -64,6 +65,36 @@ pub(super) struct Fill {
     pub(super) forms: Arc<Forms>,
     /// Its bytes come from a disk: to follow it is a hit like any other.
     pub(super) from_disk: bool,
+    /// Readers of the request that runs it: one, or none once it has its answer.
+    owners: AtomicUsize,
+}
+
+/// A reader's hold on a fill.
+#[derive(Debug)]
+pub(super) struct Held {
+    fill: Arc<Fill>,
+    owner: bool,
+}
+
+impl Held {
+    pub(super) fn new(fill: Arc<Fill>, owner: bool) -> Self {
+        fill.owners.fetch_add(usize::from(owner), Ordering::AcqRel);
+        Self { fill, owner }
+    }
+}
+
+impl Deref for Held {
+    type Target = Arc<Fill>;
+
+    fn deref(&self) -> &Arc<Fill> {
+        &self.fill
+    }
+}
+
+impl Drop for Held {
+    fn drop(&mut self) {
+        self.fill.owners.fetch_sub(usize::from(self.owner), Ordering::AcqRel);
+    }
 }
 
 impl Fill {
@@ -76,6 +107,7 @@ impl Fill {
             flow: Flow::new(promised_bytes),
             forms: Arc::default(),
             from_disk: false,
+            owners: AtomicUsize::new(0),
         })
     }
 
@@ -89,7 +121,14 @@ impl Fill {
             flow: Flow::of_chunks(Some(body_bytes), BODY_CHUNK_BYTES as usize),
             forms: Arc::default(),
             from_disk: true,
+            owners: AtomicUsize::new(0),
         })
+    }
+
+    /// Whether nobody but the request that runs it has it. To be asked under the lock of its shard, under which followers find it and
+    /// hold it from then on: beside them there are the slot, its writer, and its owner's reader.
+    pub(super) fn is_alone(self: &Arc<Self>) -> bool {
+        Arc::strong_count(self) <= 2 + self.owners.load(Ordering::Acquire)
     }
 
     pub(super) fn is_hidden(&self) -> bool {

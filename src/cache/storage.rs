@@ -214,10 +214,8 @@ impl MemoryStore {
         let key = u128::from_be_bytes(key.combined_bin());
         let shard = self.shard(key).write();
         let fill = shard.get(&key).and_then(|slot| slot.fills.iter().find(|fill| fill.version == version));
-        // Followers are found under this lock, and hold the fill from then on: beside the slot, its writer and its owner.
-        let alone = |fill: &Arc<Fill>| Arc::strong_count(fill) <= 3;
         let much = |fill: &Fill| fill.flow.promised_bytes.is_some_and(|promised| fill.flow.written() * 2 >= promised);
-        let Some(fill) = fill.filter(|fill| alone(fill) && !(unless_half && much(fill))) else { return false };
+        let Some(fill) = fill.filter(|fill| fill.is_alone() && !(unless_half && much(fill))) else { return false };
         fill.hidden.store(true, Ordering::Release);
         true
     }

@@ -204,10 +204,9 @@ impl Log {
             && let Some(segment) = segment.at_once()
         {
             let segments = |sequence| self.shared.segment(sequence)?.at_once();
-            match read(&segments, located, &segment, buffer()) {
-                Some(Err(error)) if error.kind() == io::ErrorKind::WouldBlock => {}
-                Some(result) => return self.shared.was_read(found.key, &located, result, bytes),
-                None => return Err(ReadError::Gone),
+            // What cannot be had so is no word against the object.
+            if let Some(Ok(value)) = read(&segments, located, &segment, buffer()) {
+                return self.shared.was_read(found.key, &located, Ok(value), bytes);
             }
         }
         let reads = Arc::clone(&self.shared.reads);

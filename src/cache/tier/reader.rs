@@ -29,7 +29,14 @@ pub(in crate::cache) struct DiskReader {
 impl DiskReader {
     /// `first`: the body's first chunk. None: there is no room for as much as that.
     pub(super) async fn open(store: &'static MemoryStore, found: OnDisk, first: Bytes) -> Option<Self> {
-        let charge = pay(store, first.len() as u64, FIRST_WAITS_MAX).await?;
+        let bytes = first.len() as u64;
+        if let Some(charge) = pay(store, bytes, 1).await {
+            return Some(Self { store, found, held: Some((0, charge.pay_for(first))) });
+        }
+        // Nobody holds what is not paid for while waiting: many may wait.
+        drop(first);
+        let charge = pay(store, bytes, FIRST_WAITS_MAX).await?;
+        let first = store.read_below(&found, 0).await.filter(|first| first.len() as u64 == bytes)?;
         Some(Self { store, found, held: Some((0, charge.pay_for(first))) })
     }
 
@@ -81,12 +88,14 @@ impl DiskReader {
 
 /// Objects make room; where they cannot, there is some left for what only passes.
 async fn pay(store: &MemoryStore, bytes: u64, waits_max: u32) -> Option<Charge> {
-    for _ in 0..waits_max {
+    for waits in 1..=waits_max {
         let charge = store.reserve(bytes).or_else(|| store.take_for_passing(bytes));
         if charge.is_some() {
             return charge;
         }
-        tokio::time::sleep(ROOM_WAIT).await;
+        if waits < waits_max {
+            tokio::time::sleep(ROOM_WAIT).await;
+        }
     }
     None
 }

@@ -122,6 +122,7 @@ where
         quic,
         limits,
         control,
+        turns: Arc::default(),
         facts,
         proxy_digest,
         heads: Semaphore::new(HEADS_AT_ONCE),

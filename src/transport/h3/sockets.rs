@@ -15,6 +15,7 @@ use std::io::{self, IoSliceMut};
 use std::net::SocketAddr;
 use std::pin::Pin;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::task::{Context, Poll, Waker};
 use std::time::Duration;
 
@@ -100,11 +101,13 @@ pub struct Socket {
     inner: Arc<dyn AsyncUdpSocket>,
     group: Arc<Group>,
     number: usize,
+    /// What others received goes first every other time, so that neither it nor what comes here can shut the other out.
+    others_first: AtomicBool,
 }
 
 impl Socket {
     pub fn new(inner: Arc<dyn AsyncUdpSocket>, group: Arc<Group>, number: usize) -> Self {
-        Self { inner, group, number }
+        Self { inner, group, number, others_first: AtomicBool::new(true) }
     }
 
     /// What others received for this one, as many packets as there are buffers. None: nothing, and `context` is woken when there is.
@@ -168,16 +171,22 @@ impl AsyncUdpSocket for Socket {
         if self.group.sockets() == 1 {
             return self.inner.poll_recv(context, buffers, meta);
         }
-        if let Some(count) = self.take(context, buffers, meta) {
+        let others_first = self.others_first.fetch_xor(true, Ordering::Relaxed);
+        if others_first && let Some(count) = self.take(context, buffers, meta) {
             return Poll::Ready(Ok(count));
         }
         let received = self.inner.poll_recv(context, buffers, meta);
         if let Poll::Ready(Ok(count)) = received {
-            for (buffer, meta) in buffers.iter_mut().zip(meta).take(count) {
+            for (buffer, meta) in buffers.iter_mut().zip(meta.iter_mut()).take(count) {
                 self.sort(buffer, meta);
             }
         }
-        received
+        match received {
+            Poll::Pending if !others_first => {
+                self.take(context, buffers, meta).map_or(Poll::Pending, |count| Poll::Ready(Ok(count)))
+            }
+            received => received,
+        }
     }
 
     fn local_addr(&self) -> io::Result<SocketAddr> {
