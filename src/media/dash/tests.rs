@@ -113,7 +113,7 @@ fn whatever_a_track_is_called_the_manifest_is_well_formed() {
     let named = |title: &str| labels(&[Said { language: String::new(), title: title.into() }]);
     let title = "a\u{0}\u{8}\u{b}\u{7f}\u{85}\u{2028}\u{fffe}\u{ffff}\u{1fffe}b<&]]>\"'";
     let label = named(title).remove(0);
-    assert_eq!(label, "a  \u{1fffe}b<&]]>'");
+    assert_eq!(label, "a   \u{1fffe}b<&]]>'");
     let grid = Grid { frame_rate: Fraction::parse("25").unwrap(), frames: 250 };
     let (audio, text) = (vec![sound("audio-1", &label, Layout::Stereo)], Vec::new());
     let manifest = manifest(&Renditions { grid: &grid, rungs: &ladder(640, 360, &grid), version: "v1", audio, text });
