@@ -1,4 +1,4 @@
-//! h3load: as many GETs of one path over HTTP/3 as a server answers, for `benches/peers`: Debian's h2load speaks no HTTP/3.
+//! h3load: as many GETs of one path over HTTP/3 as a server answers, for `benches/http3`: Debian's h2load speaks no HTTP/3.
 //!
 //!   h3load ADDRESS PATH CONNECTIONS STREAMS SECONDS
 //!

@@ -107,7 +107,10 @@ impl Rung {
 
     /// Bits a second of the largest segment there can be: the highest rate and a whole buffer in four seconds.
     pub fn peak_bits_per_s(&self) -> u32 {
-        self.copied.map_or(self.bits_per_s_max() + self.buffer_bits() / 4, |copied| copied.peak_bits_per_s)
+        match self.copied {
+            Some(copied) => copied.peak_bits_per_s,
+            None => self.bits_per_s_max() + self.buffer_bits() / 4,
+        }
     }
 
     /// RFC 6381 (ISO/IEC 14496-15 annex E): profile, constraints, level. What is encoded has the High profile without constraints.

@@ -31,8 +31,8 @@ pub fn multivariant(title: &Renditions) -> String {
                 text,
                 "#EXT-X-STREAM-INF:BANDWIDTH={},AVERAGE-BANDWIDTH={},CODECS=\"{}{codec}\",RESOLUTION={}x{},FRAME-RATE={:.3}{group}{subtitles}\n\
                  {}/index.m3u8",
-                rung.peak_bits_per_s() + audio_bits_per_s,
-                rung.bits_per_s + audio_bits_per_s,
+                rung.peak_bits_per_s().saturating_add(audio_bits_per_s),
+                rung.bits_per_s.saturating_add(audio_bits_per_s),
                 rung.codec(),
                 rung.width,
                 rung.height,

@@ -114,9 +114,10 @@ pub fn labels(tracks: &[Said]) -> Vec<String> {
     labels
 }
 
-/// What may stand in an attribute of a playlist (RFC 8216 §4.2): no quotes, no control characters, one line.
+/// What may stand in an attribute of a playlist (RFC 8216 §4.2) and in XML (1.0, §2.2): no quotes, no control characters, one line.
 pub fn plain(text: &str) -> String {
-    let shown = text.chars().map(|c| if c.is_whitespace() { ' ' } else { c }).filter(|c| !c.is_control() && *c != '"');
+    let allowed = |c: &char| !c.is_control() && !matches!(c, '"' | '\u{fffe}' | '\u{ffff}');
+    let shown = text.chars().map(|c| if c.is_whitespace() { ' ' } else { c }).filter(allowed);
     shown.take(LABEL_CHARACTERS_MAX).collect::<String>().trim().to_owned()
 }
 

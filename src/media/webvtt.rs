@@ -11,6 +11,8 @@ use std::fmt::Write as _;
 pub const CUES_MAX: usize = 50_000;
 /// Bytes of one cue's text.
 const CUE_BYTES_MAX: usize = 4096;
+/// And of what it is made of: lines that begin beyond are not looked at.
+const RAW_BYTES_MAX: usize = 16 * CUE_BYTES_MAX;
 const TAG_BYTES_MAX: usize = 200;
 const HOURS_MAX: u64 = 1000;
 
@@ -56,6 +58,8 @@ pub fn parse(file: &str) -> Result<Vec<Cue>, Wrong> {
     // The header's own lines.
     while lines.next_if(|line| !line.is_empty() && !line.contains("-->")).is_some() {}
     let mut cues: Vec<Cue> = Vec::new();
+    // The text of the last cue, as the file has it.
+    let mut raw = String::new();
     let mut block: Vec<&str> = Vec::new();
     for line in lines.chain([""]) {
         if !line.is_empty() {
@@ -69,19 +73,33 @@ pub fn parse(file: &str) -> Result<Vec<Cue>, Wrong> {
                     return Err(Wrong::TooMany);
                 }
                 let (start_ms, end_ms, settings) = times_of(times).ok_or(Wrong::Times)?;
-                cues.push(Cue { start_ms, end_ms, settings, text: clean(&text.join("\n")) });
+                if let Some(cue) = cues.last_mut() {
+                    cue.text = clean(&raw);
+                }
+                raw.clear();
+                gather(&mut raw, text);
+                cues.push(Cue { start_ms, end_ms, settings, text: String::new() });
             }
             [kind, ..] if ["NOTE", "STYLE", "REGION"].iter().any(|known| is_block(kind, known)) => {}
-            text => {
-                if let Some(cue) = cues.last_mut() {
-                    cue.text = clean(&format!("{}\n{}", cue.text, text.join("\n")));
-                }
-            }
+            text => gather(&mut raw, text),
         }
         block.clear();
     }
+    if let Some(cue) = cues.last_mut() {
+        cue.text = clean(&raw);
+    }
     cues.retain(|cue| cue.end_ms > cue.start_ms && !cue.text.is_empty());
     Ok(cues)
+}
+
+fn gather(raw: &mut String, lines: &[&str]) {
+    for line in lines {
+        if raw.len() > RAW_BYTES_MAX {
+            return;
+        }
+        raw.push_str(line);
+        raw.push('\n');
+    }
 }
 
 fn is_block(line: &str, kind: &str) -> bool {
@@ -131,7 +149,7 @@ fn clean(text: &str) -> String {
     while let Some(character) = rest.chars().next() {
         let mut taken = character.len_utf8();
         match character {
-            '<' => match rest.find('>').filter(|end| *end <= TAG_BYTES_MAX && looks_like_a_tag(&rest[1..*end])) {
+            '<' => match tag_end(rest).filter(|end| looks_like_a_tag(&rest[1..*end])) {
                 Some(end) => {
                     if is_tag(&rest[1..end]) {
                         out.push_str(&rest[..=end]);
@@ -160,6 +178,11 @@ fn clean(text: &str) -> String {
     }
     let lines = out.lines().map(str::trim).filter(|line| !line.is_empty());
     lines.collect::<Vec<_>>().join("\n")
+}
+
+/// Where the next `>` is, if it may be a tag's.
+fn tag_end(text: &str) -> Option<usize> {
+    text.bytes().take(TAG_BYTES_MAX + 1).position(|byte| byte == b'>')
 }
 
 /// Whether a reader would take it for a tag; `1 < 2 > 0` is arithmetic.

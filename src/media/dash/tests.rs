@@ -4,6 +4,7 @@ use super::*;
 use crate::media::aac::Layout;
 use crate::media::fraction::Fraction;
 use crate::media::ladder::ladder;
+use crate::media::renditions::{Said, labels};
 use proptest::prelude::*;
 use quick_xml::Reader;
 use std::collections::HashMap;
@@ -105,6 +106,21 @@ fn a_manifest() {
     }
     let sets = elements(&manifest).into_iter().filter(|(name, _)| name == "AdaptationSet").count();
     assert_eq!(sets, 5, "video, two of audio, two of subtitles");
+}
+
+#[test]
+fn whatever_a_track_is_called_the_manifest_is_well_formed() {
+    let named = |title: &str| labels(&[Said { language: String::new(), title: title.into() }]);
+    let title = "a\u{0}\u{8}\u{b}\u{7f}\u{85}\u{2028}\u{fffe}\u{ffff}\u{1fffe}b<&]]>\"'";
+    let label = named(title).remove(0);
+    assert_eq!(label, "a   \u{1fffe}b<&]]>'");
+    let grid = Grid { frame_rate: Fraction::parse("25").unwrap(), frames: 250 };
+    let (audio, text) = (vec![sound("audio-1", &label, Layout::Stereo)], Vec::new());
+    let manifest = manifest(&Renditions { grid: &grid, rungs: &ladder(640, 360, &grid), version: "v1", audio, text });
+    // XML 1.0, §2.2.
+    let allowed = |c: char| matches!(c, '\t' | '\n' | '\r' | ' '..='\u{fffd}' | '\u{10000}'..);
+    assert!(manifest.chars().all(allowed), "{manifest:?}");
+    assert!(elements(&manifest).iter().any(|(name, _)| name == "Label"), "{manifest}");
 }
 
 proptest! {

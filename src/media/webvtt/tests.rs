@@ -47,6 +47,17 @@ fn an_empty_line_within_a_cue_loses_nothing() {
 }
 
 #[test]
+fn a_cue_of_a_million_pieces_is_cleaned_once() {
+    let start = "WEBVTT\n\n00:01.000 --> 00:02.000\n";
+    for piece in ["x\n\n", "<\n\n", "<b>\n\n", "\u{7}\n\n"] {
+        let cues = parse(&format!("{start}{}", piece.repeat(1_000_000))).unwrap();
+        assert!(cues.iter().all(|cue| cue.text.len() <= CUE_BYTES_MAX + TAG_BYTES_MAX), "{piece:?}");
+    }
+    let line = parse(&format!("{start}{}", "<".repeat(4_000_000))).unwrap();
+    assert!(line[0].text.starts_with("&lt;&lt;") && line[0].text.len() <= CUE_BYTES_MAX + TAG_BYTES_MAX);
+}
+
+#[test]
 fn no_tag_but_those_of_webvtt_goes_through() {
     for (said, kept) in [
         ("<b>bold</b> <c.yellow>x</c> <v Ann>hi</v>", "<b>bold</b> <c.yellow>x</c> <v Ann>hi</v>"),

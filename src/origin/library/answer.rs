@@ -12,7 +12,7 @@ use std::io;
 pub type Body = UnsyncBoxBody<Bytes, io::Error>;
 pub type Answer = Response<Body>;
 
-/// An error as `application/problem+json` (RFC 9457). Never cached: the film may be there in a moment.
+/// An error as `application/problem+json` (RFC 9457). Not to be cached: the film may be there in a moment.
 pub fn problem(status: StatusCode, detail: &str) -> Answer {
     let title = status.canonical_reason().unwrap_or_default();
     let body = serde_json::json!({ "status": status.as_u16(), "title": title, "detail": detail });

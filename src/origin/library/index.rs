@@ -39,6 +39,8 @@ pub struct Index {
     origin: String,
     metrics: Arc<Metrics>,
     place: Mutex<Place>,
+    /// Why `place` is closed. It has a lock of its own: that of the place is held for as long as the database takes.
+    trouble: Mutex<Option<String>>,
     /// It lacks what was saved while it was away: the next scan must save everything.
     is_behind: AtomicBool,
 }
@@ -93,18 +95,21 @@ impl Index {
     /// The index of a library in `folder`; None: in memory only. Opens nothing yet.
     pub fn new(folder: Option<&Path>, origin: &str, films: &[PathBuf], metrics: Arc<Metrics>) -> Self {
         let place = folder.map_or(Place::Nowhere, |folder| Place::closed(folder, origin, films));
-        Self { origin: origin.to_owned(), metrics, place: Mutex::new(place), is_behind: AtomicBool::new(false) }
+        let (place, trouble, is_behind) = (Mutex::new(place), Mutex::default(), AtomicBool::new(false));
+        Self { origin: origin.to_owned(), metrics, place, trouble, is_behind }
     }
 
-    /// Why nothing is kept now although it should be.
+    /// Why nothing is kept now although it should be. Waits for nothing.
     pub fn trouble(&self) -> Option<String> {
-        self.place.lock().trouble()
+        self.trouble.lock().clone()
     }
 
     /// Opens the database, or tries again what failed before. True: it is open, and lacks what was saved until now.
     pub fn ready(&self) -> bool {
         let mut place = self.place.lock();
-        match place.open() {
+        let opened = place.open();
+        *self.trouble.lock() = place.trouble();
+        match opened {
             Ok(notes) => {
                 if let Some(note) = notes {
                     self.metrics.library_index_errors.with_label_values(&[&self.origin]).inc();
@@ -134,6 +139,7 @@ impl Index {
         result
             .map_err(|error| {
                 let told = place.failed(&error);
+                *self.trouble.lock() = place.trouble();
                 drop(place);
                 self.failed(&told);
             })

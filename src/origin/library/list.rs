@@ -82,7 +82,7 @@ pub fn details(state: &State, request: &Parts, title: &Title) -> Answer {
     let listed = Listed::of(title);
     let play: &[&str] = match title.kind {
         Kind::Hls => &["master.m3u8"],
-        Kind::File if state.sidecar.is_some() && listed.broken.is_none() => &["master.m3u8", "file"],
+        Kind::File if state.sidecar.is_some() && listed.broken.is_none() => &["master.m3u8", "manifest.mpd", "file"],
         Kind::File => &["file"],
     };
     answer(request, &Details { listed, play, poster: "poster.jpg" })

@@ -87,6 +87,8 @@ struct State {
     is_scanning: AtomicBool,
     /// Titles found so far by the running scan, or by the last one.
     found: AtomicUsize,
+    /// What was counted last.
+    counts: Mutex<Counts>,
     /// What was wrong with the last scan.
     trouble: Mutex<Trouble>,
     /// None: films are served as they are only.
@@ -186,6 +188,7 @@ impl State {
             save_all: AtomicBool::new(false),
             is_scanning: AtomicBool::new(false),
             found: AtomicUsize::new(0),
+            counts: Mutex::default(),
             trouble: Mutex::default(),
             sidecar,
         })

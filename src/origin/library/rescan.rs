@@ -117,13 +117,16 @@ fn scan_and_save(state: &State, previous: &Catalog, first: bool, cancelled: &Can
         save_all,
         so_far: &|titles: &[Arc<Title>]| {
             // A list that is known to be whole is not replaced by a part of it.
-            state.catalog.send_if_modified(|catalog| {
+            let shown = state.catalog.send_if_modified(|catalog| {
                 let is_part = first && !titles.is_empty();
                 if is_part {
                     *catalog = Some(Arc::new(Catalog::new(titles.to_vec())));
                 }
                 is_part
             });
+            if shown {
+                state.count();
+            }
         },
         so_far_interval: SO_FAR_INTERVAL,
         cancelled,

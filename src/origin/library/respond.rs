@@ -11,7 +11,7 @@
 //! | `/t/{id}/…` of an HLS title | its files | playlists 60 s, or 1 s within a minute of a change; others 1 h |
 //!
 //! Freshness is explicit, so that the edge keeps the answers; validators are strong, so that checking again costs nothing. Errors
-//! are problems and never kept.
+//! are problems and never kept, but for a film of which no picture can be made.
 
 use super::answer::{Answer, problem};
 use super::artwork::{self, posters};
@@ -110,9 +110,8 @@ async fn of_title(state: &State, request: &Parts, title: &Arc<Title>, rest: &[&s
             let cache_control = cache_control(&name, &file);
             file::answer(&request.method, &request.headers, file, content_type::of_name(&name), cache_control)
         }
-        Err(error) if error.kind() == io::ErrorKind::NotFound && rest == ["poster.jpg"] => {
-            artwork::made(state, request, title).await
-        }
+        // Also where one lies there and cannot be read.
+        Err(_) if rest == ["poster.jpg"] => artwork::made(state, request, title).await,
         Err(error) if error.kind() == io::ErrorKind::NotFound => {
             problem(StatusCode::NOT_FOUND, "this title has no such file")
         }
@@ -123,21 +122,23 @@ async fn of_title(state: &State, request: &Parts, title: &Arc<Title>, rest: &[&s
     }
 }
 
-/// The first of a title's files that exists.
+/// The first of a title's files that can be opened.
 async fn open(title: &Title, candidates: Vec<PathBuf>) -> io::Result<(PathBuf, OpenFile)> {
     let folder = Arc::clone(&title.folder);
     tokio::task::spawn_blocking(move || first_of(&folder, &candidates)).await.map_err(io::Error::other).flatten()
 }
 
-/// The first that exists.
+/// The first that can be opened; else why not, which is only that none exists where none does.
 fn first_of(folder: &Folder, candidates: &[PathBuf]) -> io::Result<(PathBuf, OpenFile)> {
+    let mut reason = io::Error::from(io::ErrorKind::NotFound);
     for path in candidates {
-        match folder.open(path) {
+        match folder.open(path).and_then(OpenFile::new) {
+            Ok(file) => return Ok((path.clone(), file)),
             Err(error) if error.kind() == io::ErrorKind::NotFound => {}
-            opened => return Ok((path.clone(), OpenFile::new(opened?)?)),
+            Err(error) => reason = error,
         }
     }
-    Err(io::ErrorKind::NotFound.into())
+    Err(reason)
 }
 
 fn cache_control(name: &str, file: &OpenFile) -> &'static str {

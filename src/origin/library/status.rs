@@ -64,7 +64,7 @@ impl Status {
 }
 
 impl State {
-    /// Counts the titles, and tells the metrics.
+    /// Counts the titles, tells the metrics, and keeps the counts for [`State::status`].
     pub(super) fn count(&self) -> Counts {
         let counts = self.catalog.borrow().as_ref().map(|catalog| Counts::of(catalog)).unwrap_or_default();
         let table = [
@@ -75,16 +75,18 @@ impl State {
         for (gauge, count) in table {
             gauge.with_label_values(&[&self.name]).set(i64::try_from(count).unwrap_or(i64::MAX));
         }
+        *self.counts.lock() = counts;
         counts
     }
 
+    /// As it was counted last. Waits for nothing, not for the index either.
     pub(super) fn status(&self) -> Status {
         let scan = self.trouble.lock().told.clone();
         let index = if self.index.trouble().is_some() { "the index cannot be used (see the log)" } else { "" };
         let trouble = [scan.as_str(), index].into_iter().filter(|trouble| !trouble.is_empty()).collect::<Vec<_>>();
         let trouble = trouble.join("; ");
         Status {
-            counts: self.count(),
+            counts: *self.counts.lock(),
             scanning: self.is_scanning.load(Ordering::Relaxed).then(|| self.found.load(Ordering::Relaxed)),
             probes: self.sidecar.is_some(),
             trouble,

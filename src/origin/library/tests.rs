@@ -8,7 +8,7 @@ use fixture::*;
 use http_body_util::BodyExt;
 use serde_json::Value;
 use std::fs;
-use std::os::unix::fs::symlink;
+use std::os::unix::fs::{PermissionsExt, symlink};
 use tokio::time::{Instant, sleep, timeout};
 
 #[tokio::test]
@@ -177,6 +177,9 @@ async fn what_lies_below_a_title() {
     let library = library(|films| {
         hls_title(&films.join("show"));
         fs::write(films.join("show/folder.jpg"), "cover").unwrap();
+        // It would come first, if it could be read.
+        fs::write(films.join("show/poster.jpg"), "locked").unwrap();
+        fs::set_permissions(films.join("show/poster.jpg"), fs::Permissions::from_mode(0o000)).unwrap();
         fs::write(films.join("show/manifest.mpd"), "<MPD/>").unwrap();
         fs::write(films.join("film.mp4"), "film").unwrap();
         fs::write(films.join("film.jpg"), "still").unwrap();

@@ -168,6 +168,9 @@ fn a_place_that_cannot_be_written_is_no_need() {
     let index = world.index();
     index.ready();
     assert!(index.trouble().is_some() && world.errors() > 0);
+    let held = index.place.lock();
+    assert!(index.trouble().is_some(), "it must not wait for the database");
+    drop(held);
     let title = world.title("a", 1);
     index.save(&[Arc::clone(&title)]);
     index.keep(&title.id, FILM, &title.stamp.unwrap(), &film("{}"));
