@@ -21,6 +21,8 @@ struct Sidecar {
     process: std::process::Child,
     client: Client,
     folder: tempfile::TempDir,
+    /// Of the test's encoder.
+    build: String,
 }
 
 impl Drop for Sidecar {
@@ -43,7 +45,9 @@ fn sidecar(ffmpeg: &str, arguments: &[&str]) -> Sidecar {
         .env("PATH", path)
         .spawn()
         .expect("the sidecar's binary runs");
-    Sidecar { process, client: Client::new(socket), folder }
+    let client = Client::new(socket);
+    let build = wait_for("it says what it is", || runtime().block_on(client.build()).ok());
+    Sidecar { process, client, folder, build }
 }
 
 impl Sidecar {
@@ -69,7 +73,7 @@ impl Sidecar {
             text: vec![],
             left_out: vec![],
             encoder: "libx264".into(),
-            build: String::new(),
+            build: self.build.clone(),
         };
         let stamp = Stamp::of(&file).expect("its stamp");
         let source = Source { folder: self.folder.path().to_owned(), path: path.to_owned(), stamp };

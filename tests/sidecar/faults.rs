@@ -103,3 +103,34 @@ fn a_sidecar_killed_in_the_middle_of_a_segment_cuts_it_off_and_what_is_cached_pl
         answer.status == 200 && answer.complete
     });
 }
+
+#[test]
+fn an_encoder_that_is_replaced_makes_other_versions_and_never_two_of_one() {
+    let (films, tools) = (tempfile::tempdir().expect("a folder"), tempfile::tempdir().expect("a folder"));
+    film(&films.path().join("Film.mp4"), "25", "9", &[]);
+    let path = std::env::var("PATH").expect("a PATH");
+    let install = |build: &str| {
+        let said = format!("[ \"$1\" = -version ] && exec printf 'ffmpeg version 1\\nlibavcodec {build}\\n'");
+        script(tools.path(), "new", &format!("#!/bin/sh\nPATH={path}\n{said}\nexec ffmpeg \"$@\"\n"));
+        std::fs::rename(tools.path().join("new"), tools.path().join("ffmpeg")).expect("it is replaced");
+    };
+    install("1");
+    let edge = library(films.path())
+        .set("transcode.ahead", json!(0))
+        .environment("PATH", &format!("{}:{path}", tools.path().display()))
+        .run();
+    wait_until_ready(&edge);
+    let title = title(&edge, "Film");
+    let (before, ..) = rendition(&edge, &title, "240p");
+    edge.get(&format!("{before}/0.m4s")).expect_status(200);
+    install("2");
+    let refused = edge.get(&format!("{before}/1.m4s")).expect_status(503);
+    assert!(refused.header("retry-after").is_some());
+    // What was made before plays on; what was not, is another version.
+    edge.get(&format!("{before}/0.m4s")).expect_status(200).expect_hit();
+    wait_for("the old version is gone", || (edge.get(&format!("{before}/1.m4s")).status == 404).then_some(()));
+    // Its playlist is not cached.
+    let (after, ..) = rendition(&edge, &title, "audio-1");
+    assert_ne!(before.rsplit('/').next(), after.rsplit('/').next());
+    edge.get(&format!("{after}/1.m4s")).expect_status(200);
+}

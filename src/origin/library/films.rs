@@ -167,6 +167,13 @@ impl Films {
         Ok(finding.map(Arc::new))
     }
 
+    /// The sidecar says that a film is not what it was taken for: another version of it, or made by another build by now. What it is
+    /// is found out again by who asks next.
+    pub fn forget(&self, title: &str) {
+        self.remembered.lock().remove(title);
+        self.findings.forget_build();
+    }
+
     /// Looks into a film that nobody waits for.
     pub async fn look_into(&self, title: &Title) -> Result<(), Error> {
         let Some(source) = source(title) else { return Ok(()) };
@@ -182,7 +189,11 @@ impl Films {
         let film = self.film(title, source).await?;
         let turn = timeout(PICTURE_WAIT, self.pictures.acquire()).await;
         let _turn = turn.ok().and_then(Result::ok).ok_or(Error::Busy)?;
-        self.counted("picture", self.client.picture(source, &film).await)
+        let made = self.client.picture(source, &film).await;
+        if matches!(made, Err(Error::Changed)) {
+            self.forget(&title.id);
+        }
+        self.counted("picture", made)
     }
 
     /// Counts an answer of the sidecar, and logs what an operator should know.

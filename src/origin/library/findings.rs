@@ -44,6 +44,11 @@ impl Findings {
         *self.build.lock() = Some(build.into());
     }
 
+    /// They may be others by now: who wants to know asks again.
+    pub fn forget_build(&self) {
+        *self.build.lock() = None;
+    }
+
     /// What was kept under a name, if it still holds.
     pub async fn find<T>(&self, title: &str, what: &'static str, stamp: &Stamp) -> Option<Finding<T>>
     where

@@ -1,7 +1,8 @@
 //! Looks into films that nobody has played yet, so that lists say what they are, broken ones are known, and playing begins at once.
 //!
 //! Invariants: one film at a time, and only while nobody waits for a segment: the sidecar has a second place for who plays. A film
-//! is looked into once for each version of its file; what fails for the machine's sake is tried again later.
+//! is looked into once for each version of its file; what fails for the machine's sake is tried again later, and none is waited for
+//! without end.
 
 use super::State;
 use super::catalog::{Catalog, Kind, Title};
@@ -15,9 +16,10 @@ use tokio_util::sync::CancellationToken;
 
 /// So long nobody must have asked for a segment.
 const QUIET: Duration = Duration::from_secs(3);
-/// Between looks whether it is quiet, and the first pause where the sidecar has no time.
+/// Between looks whether it is quiet, and the first pause where the sidecar has no time; each further one is twice as long.
 const LOOK_INTERVAL: Duration = Duration::from_millis(500);
-const PAUSE_MAX: Duration = Duration::from_secs(60);
+/// So often a film is asked for in a row: one that ends the sidecar, or hangs it, must not keep all others waiting.
+const TRIES_MAX: u32 = 5;
 /// Between two lines of progress in the log.
 const TELL_INTERVAL: Duration = Duration::from_secs(30);
 /// Between two counts for the metrics.
@@ -84,18 +86,38 @@ async fn quiet(films: &Films) {
     }
 }
 
-/// One film, as soon as the sidecar has time.
+/// Between the tries of one film.
+fn pauses() -> impl Iterator<Item = Duration> {
+    (0..TRIES_MAX - 1).map(|tries| LOOK_INTERVAL * 2_u32.pow(tries))
+}
+
+/// One film, as soon as the sidecar has time; after some tries it is left for the next scan.
 async fn patiently(films: &Films, title: &Title) {
-    let mut pause = LOOK_INTERVAL;
+    let mut pauses = pauses();
     loop {
         quiet(films).await;
         match films.look_into(title).await {
-            Err(Error::Away(_) | Error::Busy) => {
+            Err(error @ (Error::Away(_) | Error::Busy)) => {
+                let Some(pause) = pauses.next() else {
+                    tracing::debug!(title = title.id, %error, "library: a film is left for the next scan");
+                    return;
+                };
                 sleep(pause).await;
-                pause = (pause * 2).min(PAUSE_MAX);
             }
             // Changed: the next scan finds the new version. Failed: the next one tries again.
             Ok(()) | Err(Error::Changed | Error::Unfit(_) | Error::Failed(_)) => return,
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_film_is_tried_for_some_seconds_and_then_left() {
+        assert_eq!(pauses().count() + 1, TRIES_MAX as usize);
+        let all: Duration = pauses().sum();
+        assert!((Duration::from_secs(5)..Duration::from_secs(20)).contains(&all), "{all:?}");
     }
 }

@@ -62,7 +62,12 @@ impl Streams {
     pub async fn answer(&self, request: &Parts, title: &Title, rest: &[&str]) -> Answer {
         let mut answer = match self.try_answer(request, title, rest).await {
             Ok(answer) => answer,
-            Err(error) => refusal(&error),
+            Err(error) => {
+                if error == Error::Changed {
+                    self.films.forget(&title.id);
+                }
+                refusal(&error)
+            }
         };
         answer::insert(
             answer.headers_mut(),

@@ -4,7 +4,8 @@
 //! environment holds none of ours but the paths of programs and libraries; what it says is bounded.
 
 use super::super::find_program;
-use super::failure::{Class, classify};
+pub use super::failure::Failure;
+use super::failure::classify;
 use super::reading::Reading;
 use parking_lot::Mutex;
 use rustix::io::{Errno, FdFlags, fcntl_setfd};
@@ -12,26 +13,21 @@ use rustix::process::{Pid, Resource, Rlimit, Signal, WaitId, WaitIdOptions, kill
 use std::fs::File;
 use std::io::{PipeReader, PipeWriter};
 use std::os::fd::{AsRawFd, RawFd};
-use std::os::unix::process::CommandExt;
+use std::os::unix::process::{CommandExt, ExitStatusExt};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, ExitStatus, Stdio};
 use std::sync::{Arc, LazyLock};
 
 /// Address space: 2160p takes about half.
 const ADDRESS_BYTES_MAX: u64 = 4 << 30;
+/// Processor seconds of a run for each of its outputs: each is encoded by itself.
 const CPU_S_MAX: u64 = 120;
+/// The same where a film is only looked at: less than its request waits, so that a film that is too much work is known as one even
+/// where the machine is to blame for what takes longer than that.
+pub const LOOK_CPU_S_MAX: u64 = 25;
+/// What a run has to end by itself when it is told that its seconds are over.
+const CPU_S_TO_END: u64 = 5;
 const DESCRIPTORS_MAX: u64 = 64;
-
-/// Why a run gave nothing, in words without a path.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Failure {
-    /// Nobody waited any more, or it took too long.
-    Killed,
-    /// It is what encodes that failed, not the film.
-    Device(Class, String),
-    /// Everything else.
-    Failed(String),
-}
 
 /// Kills a child from another thread.
 #[derive(Debug, Default)]
@@ -108,9 +104,22 @@ pub fn run(
     arguments: &[String],
     film: File,
     kill: &Kill,
+    take: impl FnMut(&[u8]) -> Result<(), String>,
+) -> Result<(), Failure> {
+    run_within(CPU_S_MAX, program, arguments, film, kill, take)
+}
+
+/// Like [`run`], within so many processor seconds.
+pub fn run_within(
+    cpu_s_max: u64,
+    program: &Path,
+    arguments: &[String],
+    film: File,
+    kill: &Kill,
     mut take: impl FnMut(&[u8]) -> Result<(), String>,
 ) -> Result<(), Failure> {
-    run_split(program, 1, |_| arguments.to_vec(), film, kill, |_, bytes| take(bytes))
+    let line = |_: &[RawFd]| arguments.to_vec();
+    run_all((1, cpu_s_max), program, line, film, kill, &mut |_, bytes| take(bytes))
 }
 
 /// Like [`run`], for a program with several outputs: the first is standard output, and `arguments` is told the descriptors of all.
@@ -122,7 +131,18 @@ pub fn run_split(
     kill: &Kill,
     mut take: impl FnMut(usize, &[u8]) -> Result<(), String>,
 ) -> Result<(), Failure> {
-    let failed = |what: &str, error: std::io::Error| Failure::Failed(format!("{what}: {error}"));
+    run_all((outputs, CPU_S_MAX.saturating_mul(outputs as u64)), program, arguments, film, kill, &mut take)
+}
+
+fn run_all(
+    (outputs, cpu_s_max): (usize, u64),
+    program: &Path,
+    arguments: impl FnOnce(&[RawFd]) -> Vec<String>,
+    film: File,
+    kill: &Kill,
+    take: &mut impl FnMut(usize, &[u8]) -> Result<(), String>,
+) -> Result<(), Failure> {
+    let failed = |what: &str, error: std::io::Error| Failure::Machine(format!("{what}: {error}"));
     let no_pipes = |error| failed("there are no pipes", error);
     let (readers, writers) = pipes(outputs.saturating_sub(1)).map_err(no_pipes)?;
     let descriptors: Vec<RawFd> = std::iter::once(1).chain(writers.iter().map(AsRawFd::as_raw_fd)).collect();
@@ -138,9 +158,9 @@ pub fn run_split(
         .process_group(0);
     let mut child = spawn(&mut command, writers).map_err(|error| failed("the program cannot be started", error))?;
     kill.watch(&child);
-    limit(&child);
+    limit(&child, cpu_s_max);
     let mut reading = Reading::new(child.id(), child.stdout.take(), readers, child.stderr.take());
-    let taken = reading.read(&mut take);
+    let taken = reading.read(take);
     if taken.is_err() {
         kill.end_group();
     }
@@ -149,14 +169,26 @@ pub fn run_split(
     if kill.was_used() {
         return Err(Failure::Killed);
     }
-    taken.map_err(Failure::Failed)?;
-    if status?.success() {
-        return Ok(());
+    taken?;
+    let status = status?;
+    match (status.success(), classify(&said)) {
+        (true, _) => Ok(()),
+        (false, Some(class)) => Err(Failure::Device(class, reason(&said))),
+        (false, None) => Err(ended_from_outside(status).unwrap_or_else(|| Failure::Failed(reason(&said)))),
     }
-    Err(match classify(&said) {
-        Some(class) => Failure::Device(class, reason(&said)),
-        None => Failure::Failed(reason(&said)),
-    })
+}
+
+/// Ends that the program itself did not choose.
+fn ended_from_outside(status: ExitStatus) -> Option<Failure> {
+    let is = |signal: Signal| status.signal() == Some(signal.as_raw());
+    if is(Signal::XCPU) {
+        return Some(Failure::Failed("it took too much of the processor's time".to_owned()));
+    }
+    if is(Signal::KILL) {
+        return Some(Failure::Machine("it was killed: there may be too little memory".to_owned()));
+    }
+    // Said by who starts programs (`setpriv`, a shell), and by the dynamic linker; ffmpeg ends with neither.
+    matches!(status.code(), Some(126 | 127)).then(|| Failure::Machine("the program cannot be started".to_owned()))
 }
 
 /// The program, told to die with us where util-linux is there to say so: only it can, without unsafe code, before the program begins.
@@ -193,17 +225,18 @@ fn spawn(command: &mut Command, writers: Vec<PipeWriter>) -> std::io::Result<Chi
 }
 
 /// Set from outside, right after the start: without unsafe code nothing of ours runs in the child before.
-fn limit(child: &Child) {
+fn limit(child: &Child, cpu_s_max: u64) {
     let Some(pid) = i32::try_from(child.id()).ok().and_then(Pid::from_raw) else { return };
-    for (resource, most) in [
-        (Resource::As, ADDRESS_BYTES_MAX),
-        (Resource::Cpu, CPU_S_MAX),
-        (Resource::Fsize, 0),
-        (Resource::Core, 0),
-        (Resource::Nofile, DESCRIPTORS_MAX),
+    for (resource, most, more) in [
+        (Resource::As, ADDRESS_BYTES_MAX, 0),
+        // By its first limit a child is told, so that it can be known why it ended; by the second it is killed.
+        (Resource::Cpu, cpu_s_max, CPU_S_TO_END),
+        (Resource::Fsize, 0, 0),
+        (Resource::Core, 0, 0),
+        (Resource::Nofile, DESCRIPTORS_MAX, 0),
     ] {
         // A child that is gone needs none.
-        let _ = prlimit(Some(pid), resource, Rlimit { current: Some(most), maximum: Some(most) });
+        let _ = prlimit(Some(pid), resource, Rlimit { current: Some(most), maximum: Some(most + more) });
     }
 }
 
@@ -256,6 +289,25 @@ mod tests {
         assert_eq!((ended, output), (Ok(()), [4, 200_000, 200_000]));
         let (ended, _) = shell("while :; do echo 0123456789; done", &Kill::default());
         assert_eq!(ended, Err(Failure::Failed("too much".into())), "endless output ends the run");
+    }
+
+    #[test]
+    fn a_failure_of_the_machine_is_told_from_one_of_the_film() {
+        let failed = |script: &str| shell(script, &Kill::default()).0.unwrap_err();
+        for machine in ["kill -9 $$", "exit 127", "exec /no/such/program"] {
+            assert!(matches!(failed(machine), Failure::Machine(_)), "{machine}");
+        }
+        for film in ["exit 1", "kill -SEGV $$", "echo Cannot allocate memory >&2; exit 1"] {
+            assert!(matches!(failed(film), Failure::Failed(_)), "{film}");
+        }
+    }
+
+    #[test]
+    fn a_run_that_takes_too_much_of_the_processor_ends_and_it_is_the_films_fault() {
+        let script = ["-c".to_owned(), "while :; do :; done".to_owned()];
+        let null = File::open("/dev/null").unwrap();
+        let ended = run_within(1, Path::new("/bin/sh"), &script, null, &Kill::default(), |_| Ok(()));
+        assert_eq!(ended, Err(Failure::Failed("it took too much of the processor's time".into())));
     }
 
     #[test]

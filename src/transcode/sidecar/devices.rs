@@ -1,10 +1,10 @@
 //! What encodes: how much it takes at once, and whether it is worth asking. Pure.
 //!
 //! - *Slots* are learned: a device that says that it is full has one less than were running, and gets one back now and then.
-//! - A *breaker* opens when runs for several titles fail in a row, for then it is not a film's fault: requests are refused at once,
-//!   until after a pause one run is let through to try.
+//! - A *breaker* opens when runs for several titles fail in a row for the device's or the machine's sake: requests are refused at
+//!   once, until after a pause one run is let through to try. What fails for a film's sake is not told here.
 //!
-//! Invariants: never no slot at all; one broken film opens nothing; a breaker that is open lets one run through after each pause.
+//! Invariants: never no slot at all; one title opens nothing; a breaker that is open lets one run through after each pause.
 
 use std::collections::HashSet;
 use std::time::{Duration, Instant};
@@ -78,7 +78,7 @@ impl Device {
         self.full = Some(now);
     }
 
-    /// A run failed for good; true where that opened the breaker.
+    /// A run failed for good, and not for its film's sake; true where that opened the breaker.
     pub fn failed(&mut self, title: &str, now: Instant) -> bool {
         if self.failed.len() < TITLES_MAX {
             self.failed.insert(title.to_owned());
@@ -93,7 +93,7 @@ impl Device {
         true
     }
 
-    /// A run that was let through to try was given up before it could tell.
+    /// A run that was let through to try cannot tell: it was given up, or failed for its film's sake.
     pub fn gave_up(&mut self, now: Instant) {
         if let Breaker::Trying { pause } = self.breaker {
             self.breaker = Breaker::Open { until: now + pause, pause };

@@ -2,6 +2,44 @@
 //!
 //! The sentences were seen on machines without the hardware, or read in the sources of ffmpeg and in reports of others.
 
+/// Why a run gave nothing, in words without a path.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Failure {
+    /// Nobody waited any more, or what was more urgent took its place.
+    Killed,
+    /// What encodes failed, not the film.
+    Device(Class, String),
+    /// This machine failed, or stood still: it says nothing about the film.
+    Machine(String),
+    /// What was asked for is not what is here: another version of the film, another build of what encodes, no such segment.
+    Mismatch(String),
+    /// Everything else; most likely the film.
+    Failed(String),
+}
+
+impl std::fmt::Display for Failure {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self {
+            Self::Killed => f.write_str("it was stopped"),
+            Self::Device(_, reason) | Self::Machine(reason) | Self::Mismatch(reason) | Self::Failed(reason) => {
+                f.write_str(reason)
+            }
+        }
+    }
+}
+
+impl Failure {
+    /// Whether another film might fail for the same reason.
+    pub fn is_not_the_films(&self) -> bool {
+        matches!(self, Self::Device(..) | Self::Machine(_))
+    }
+
+    /// Whether another attempt might go better.
+    pub fn may_pass(&self) -> bool {
+        matches!(self, Self::Device(..) | Self::Machine(_) | Self::Failed(_))
+    }
+}
+
 /// A failure of what encodes, not of the film.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Class {
@@ -29,8 +67,10 @@ impl Class {
     }
 }
 
-/// The first that is found counts: a more telling sentence stands before one that follows from it.
-const SENTENCES: [(&str, Class); 21] = [
+/// The first that is found counts: a more telling sentence stands before one that follows from it. `Cannot allocate memory` and
+/// `Resource temporarily unavailable` are not among them: said by software, they are one film that wants more than a run may have,
+/// and devices say theirs in words of their own.
+const SENTENCES: [(&str, Class); 19] = [
     ("Unknown encoder '", Class::NotCompiledIn),
     ("Cannot load libcuda.so.1", Class::NoDriver),
     ("Cannot load libnvidia-encode.so.1", Class::NoVideoLibrary),
@@ -50,8 +90,6 @@ const SENTENCES: [(&str, Class); 21] = [
     ("No VA display found for device", Class::NoDevice),
     ("Failed to initialise VAAPI connection", Class::NoDevice),
     ("Device creation failed", Class::NoDevice),
-    ("Cannot allocate memory", Class::OutOfMemory),
-    ("Resource temporarily unavailable", Class::OutOfMemory),
 ];
 
 /// None: nothing known; most likely the film.
@@ -62,6 +100,20 @@ pub fn classify(said: &str) -> Option<Class> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn only_what_is_not_the_films_fault_is_the_devices() {
+        let text = || "why".to_owned();
+        for (failure, not_the_films, may_pass) in [
+            (Failure::Killed, false, false),
+            (Failure::Device(Class::NoDriver, text()), true, true),
+            (Failure::Machine(text()), true, true),
+            (Failure::Mismatch(text()), false, false),
+            (Failure::Failed(text()), false, true),
+        ] {
+            assert_eq!((failure.is_not_the_films(), failure.may_pass()), (not_the_films, may_pass), "{failure:?}");
+        }
+    }
 
     #[test]
     fn fixtures() {
@@ -100,7 +152,13 @@ mod tests {
         ] {
             assert_eq!(classify(said), Some(class), "{said}");
         }
-        for said in ["", "moov atom not found", "film: Invalid data found when processing input"] {
+        for said in [
+            "",
+            "moov atom not found",
+            "film: Invalid data found when processing input",
+            "[h264 @ 0x5] Cannot allocate memory",
+            "film: Resource temporarily unavailable",
+        ] {
             assert_eq!(classify(said), None, "{said}");
         }
         assert!(Class::SessionLimit.is_busy() && !Class::NoDriver.is_busy());

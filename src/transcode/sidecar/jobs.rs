@@ -16,7 +16,8 @@ use super::super::protocol::{Job, JobStatus, Source, Wanted};
 use super::devices::Device;
 use super::output::Output;
 use super::schedule::Priority;
-use super::segment::{Tools, bytes_expected};
+use super::segment::bytes_expected;
+use super::tools::Toolbox;
 use super::viewers::{Plan, Viewers, plan};
 use parking_lot::Mutex;
 use runs::{Run, Running};
@@ -50,7 +51,7 @@ pub struct Settings {
 
 #[derive(Debug)]
 pub struct Jobs {
-    tools: Arc<Tools>,
+    tools: Arc<Toolbox>,
     settings: Settings,
     state: Mutex<State>,
     counts: Counts,
@@ -136,7 +137,7 @@ impl Drop for Waiter {
 pub struct Busy;
 
 impl Jobs {
-    pub fn new(tools: Arc<Tools>, settings: Settings) -> Self {
+    pub fn new(tools: Arc<Toolbox>, settings: Settings) -> Self {
         let state = State {
             segments: HashMap::new(),
             waiting: Vec::new(),

@@ -2,6 +2,7 @@
 //!
 //! - `arguments`, `batch`: the command lines; several segments from one run.
 //! - `picture`: what is done to each kind of picture.
+//! - `tools`: the programs, and which build of them is there.
 //! - `child`, `reading`: one run of a program, within limits.
 //! - `probe`, `still`, `segment`: what a film is; a picture of it; segments, made and checked.
 //! - `remux`: segments of a film's own packets.
@@ -30,11 +31,11 @@ mod server;
 mod still;
 #[cfg(test)]
 mod tests;
+mod tools;
 mod viewers;
 
 use clap::Parser;
 use jobs::{Jobs, Settings};
-use segment::Tools;
 use server::Server;
 use std::io::{IsTerminal, Read};
 use std::os::unix::net::UnixStream;
@@ -44,6 +45,7 @@ use std::sync::Arc;
 use std::time::Duration;
 use tokio::net::UnixListener;
 use tokio::sync::Semaphore;
+use tools::{Toolbox, Tools};
 use tracing_subscriber::EnvFilter;
 
 /// Films probed at once, where fewer segments are made at once than that.
@@ -96,7 +98,7 @@ pub fn main() -> ExitCode {
 }
 
 fn run(arguments: Arguments) -> Result<(), String> {
-    let tools = Arc::new(Tools::find()?);
+    let tools = Arc::new(Toolbox::new(Tools::find()?));
     let runtime = tokio::runtime::Builder::new_multi_thread()
         .worker_threads(1)
         .enable_all()

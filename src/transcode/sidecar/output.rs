@@ -3,6 +3,7 @@
 //! Invariant: what was given away once stands. A segment that is made again after a failure goes on where it was, if what comes
 //! before is the same byte for byte; else it fails.
 
+use super::failure::Failure;
 use bytes::Bytes;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use tokio::sync::watch;
@@ -11,7 +12,7 @@ use tokio::sync::watch;
 pub struct Output {
     pub init: Option<Bytes>,
     pub fragments: Vec<Bytes>,
-    pub end: Option<Result<(), String>>,
+    pub end: Option<Result<(), Failure>>,
 }
 
 impl Output {
@@ -56,7 +57,7 @@ impl Sink {
     }
 
     /// All of it is there, and checked: it need not wait for the encoder's own end.
-    pub fn end(&self, how: Result<(), String>) {
+    pub fn end(&self, how: Result<(), Failure>) {
         self.output.send_if_modified(|output| {
             let first = output.end.is_none();
             if first {
@@ -67,9 +68,9 @@ impl Sink {
     }
 }
 
-fn differs(differs: bool, end: &mut Option<Result<(), String>>) -> bool {
+fn differs(differs: bool, end: &mut Option<Result<(), Failure>>) -> bool {
     if differs {
-        *end = Some(Err("made again, it came out otherwise".to_owned()));
+        *end = Some(Err(Failure::Failed("made again, it came out otherwise".to_owned())));
     }
     differs
 }

@@ -12,7 +12,7 @@
 
 use super::super::protocol::{Colours, Film, Picture};
 use super::child::{Failure, Kill, run};
-use super::segment::Tools;
+use super::tools::Tools;
 use crate::media::ladder::Rung;
 use std::fs::File;
 use std::ops::Range;
@@ -79,7 +79,7 @@ pub fn maps_tones(tools: &Tools, kill: &Kill) -> Result<bool, Failure> {
     if let Some(known) = tools.maps_tones.get() {
         return Ok(*known);
     }
-    let nothing = File::open("/dev/null").map_err(|error| Failure::Failed(format!("/dev/null: {error}")))?;
+    let nothing = File::open("/dev/null").map_err(|error| Failure::Machine(format!("/dev/null: {error}")))?;
     let mut said = Vec::new();
     run(&tools.ffmpeg, &["-hide_banner".to_owned(), "-filters".to_owned()], nothing, kill, |bytes| {
         said.extend_from_slice(bytes);

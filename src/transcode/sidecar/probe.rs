@@ -6,9 +6,9 @@
 
 use super::super::protocol::{Film, Picture};
 use super::arguments::{self, ENCODERS};
-use super::child::{Failure, Kill, run};
+use super::child::{Failure, Kill, LOOK_CPU_S_MAX, run_within};
 use super::picture;
-use super::segment::Tools;
+use super::tools::Tools;
 use crate::media::fraction::Fraction;
 use crate::media::grid::{Grid, frame_rate};
 use crate::media::ladder::SIDE_MAX;
@@ -86,10 +86,10 @@ struct SideData {
 
 /// Probes a film; `open` opens it anew for each run.
 pub fn probe(tools: &Tools, open: impl Fn() -> std::io::Result<File>, kill: &Kill) -> Result<Film, Failure> {
-    let open = || open().map_err(|error| Failure::Failed(format!("the film cannot be opened: {}", error.kind())));
+    let open = || open().map_err(|error| Failure::Mismatch(format!("the film cannot be opened: {}", error.kind())));
     let mut text = Vec::new();
     let program = tools.ffprobe.as_path();
-    run(program, &arguments::streams(), open()?, kill, |bytes| {
+    run_within(LOOK_CPU_S_MAX, program, &arguments::streams(), open()?, kill, |bytes| {
         text.extend_from_slice(bytes);
         if text.len() > STREAMS_BYTES_MAX { Err("it has too many streams".into()) } else { Ok(()) }
     })?;
@@ -243,7 +243,7 @@ fn read_packets(
 ) -> Result<Packets, Failure> {
     let mut packets = Packets { frame, ..Packets::default() };
     let mut held = Vec::new();
-    run(program, &arguments::packets(stream, from_s.max(0.0)), film, kill, |bytes| {
+    run_within(LOOK_CPU_S_MAX, program, &arguments::packets(stream, from_s.max(0.0)), film, kill, |bytes| {
         held.extend_from_slice(bytes);
         while let Some(end) = held.iter().position(|byte| *byte == b'\n') {
             let line: Vec<u8> = held.drain(..=end).collect();

@@ -3,6 +3,7 @@
 //! Invariants: no output waits for another one to be read; what is kept of standard error is bounded; a child that neither writes
 //! nor uses the processor for [`HUNG_AFTER`] is hung: its disk or its device does not answer, or somebody stopped it.
 
+use super::failure::Failure;
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::io::Errno;
 use std::fs::File;
@@ -37,12 +38,12 @@ impl Reading {
     }
 
     /// Until all outputs are closed, `take` says no, or the child hangs.
-    pub fn read(&mut self, take: &mut impl FnMut(usize, &[u8]) -> Result<(), String>) -> Result<(), String> {
+    pub fn read(&mut self, take: &mut impl FnMut(usize, &[u8]) -> Result<(), String>) -> Result<(), Failure> {
         let mut buffer = vec![0; READ_BYTES];
         while self.ends.iter().any(Option::is_some) {
             let ready = self.wait()?;
             if ready.is_empty() && self.is_hung() {
-                return Err("it stood still".to_owned());
+                return Err(Failure::Machine("it stood still".to_owned()));
             }
             for which in ready {
                 let Some(end) = &mut self.ends[which] else { continue };
@@ -55,11 +56,11 @@ impl Reading {
                             // The rest is forgotten, so that a talkative child does not stand still.
                             self.said.extend_from_slice(&buffer[..length.min(room)]);
                         } else {
-                            take(which, &buffer[..length])?;
+                            take(which, &buffer[..length]).map_err(Failure::Failed)?;
                         }
                     }
                     Err(error) if error.kind() == ErrorKind::Interrupted => {}
-                    Err(error) => return Err(format!("its output cannot be read: {error}")),
+                    Err(error) => return Err(Failure::Machine(format!("its output cannot be read: {error}"))),
                 }
             }
         }
@@ -72,13 +73,13 @@ impl Reading {
     }
 
     /// The outputs that have something, or have ended; none after a while.
-    fn wait(&self) -> Result<Vec<usize>, String> {
+    fn wait(&self) -> Result<Vec<usize>, Failure> {
         let open = || self.ends.iter().enumerate().filter_map(|(which, end)| Some((which, end.as_ref()?)));
         let mut polled: Vec<PollFd<'_>> =
             open().map(|(_, end)| PollFd::from_borrowed_fd(end.as_fd(), PollFlags::IN)).collect();
         match poll(&mut polled, Some(&LOOK_INTERVAL)) {
             Ok(_) | Err(Errno::INTR) => {}
-            Err(error) => return Err(format!("its output cannot be waited for: {error}")),
+            Err(error) => return Err(Failure::Machine(format!("its output cannot be waited for: {error}"))),
         }
         let ready = open().zip(&polled).filter(|(_, polled)| !polled.revents().is_empty());
         Ok(ready.map(|((which, _), _)| which).collect())

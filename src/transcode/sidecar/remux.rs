@@ -8,9 +8,9 @@
 
 use super::super::protocol::{Copied, Film};
 use super::arguments::{self, COPY_ORIGIN_S};
-use super::child::{Failure, Kill, run};
+use super::child::{Failure, Kill, run, run_within};
 use super::output::Sink;
-use super::segment::Tools;
+use super::tools::Tools;
 use crate::media::fragment::{Piece, Splitter};
 use crate::media::remux::{Head, Misfit, Placed, SEGMENT_BYTES_MAX, Walk, fragment, packets};
 use std::fs::File;
@@ -34,7 +34,7 @@ pub fn look(tools: &Tools, film: &Film, file: File, kill: &Kill) -> Result<Copie
         total += (*bytes + BOXES_BYTES) as u64;
         (*bytes, *frames) = (0, 0);
     };
-    run(&tools.ffmpeg, &arguments::copy(film, None), file, kill, |bytes| {
+    run_within(cpu_s_max(film), &tools.ffmpeg, &arguments::copy(film, None), file, kill, |bytes| {
         reader.push(
             bytes,
             |_| {},
@@ -60,9 +60,16 @@ pub fn look(tools: &Tools, film: &Film, file: File, kill: &Kill) -> Result<Copie
     })
 }
 
+/// Processor seconds for a film to be read from end to end: half a minute for each quarter of an hour, and no more than it may take by
+/// the clock.
+fn cpu_s_max(film: &Film) -> u64 {
+    let film_s = film.grid.time_of(film.grid.frames).as_f64() as u64;
+    (120 + film_s / 30).min(900)
+}
+
 /// Cuts one segment.
 pub fn segment(tools: &Tools, film: &Film, segment: u64, file: File, kill: &Kill, sink: &Sink) -> Result<(), Failure> {
-    let missing = || Failure::Failed("the title has no such segment".to_owned());
+    let missing = || Failure::Mismatch("the title has no such segment".to_owned());
     let frames = film.grid.frames_of(segment).filter(|_| film.picture.plain).ok_or_else(missing)?;
     let mut reader = Reader::new(film, segment)?;
     let mut kept: Vec<Placed> = Vec::new();

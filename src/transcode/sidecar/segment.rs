@@ -1,73 +1,24 @@
 //! One segment, made and checked: nothing leaves that is not exactly on the title's grid. Blocking.
 
-use super::super::find_program;
 use super::super::protocol::{Film, Job, Source, Wanted};
 use super::arguments::{self, ENCODERS, Encoder};
 use super::batch;
-use super::child::{Failure, Kill, run, run_split};
+use super::child::{Failure, Kill, run_split};
 use super::output::Sink;
 use super::remux;
+use super::tools::Tools;
 use crate::media::fragment::{Check, Piece, Splitter, Wrong, avc_profile};
 use crate::media::ladder::{Rung, SOURCE, ladder};
 use crate::source::{Folder, Stamp};
-use std::collections::HashSet;
 use std::fs::File;
 use std::io;
 use std::ops::Range;
-use std::path::{Path, PathBuf};
-use std::sync::OnceLock;
 
 mod audio;
 mod text;
 
 /// Bytes of a segment beside its peak rate: boxes, and what rate control misses on the hardest pictures.
 const SPARE_BYTES: usize = 1 << 20;
-
-/// The list of codecs has about fifty thousand.
-const SAID_BYTES_MAX: usize = 1 << 20;
-
-/// The programs.
-#[derive(Debug)]
-pub struct Tools {
-    pub ffmpeg: PathBuf,
-    pub ffprobe: PathBuf,
-    /// What ffmpeg says it is.
-    pub build: String,
-    /// Whether it can turn HDR into SDR; asked when the first such film comes.
-    pub maps_tones: OnceLock<bool>,
-    /// Names of the codecs that it decodes; None where it did not say.
-    pub decodable: Option<HashSet<String>>,
-}
-
-impl Tools {
-    /// Finds the programs, and asks ffmpeg what it is.
-    pub fn find() -> Result<Self, String> {
-        let tool = |name| find_program(name).ok_or(format!("{name} is not in PATH: install ffmpeg"));
-        let (ffmpeg, ffprobe) = (tool("ffmpeg")?, tool("ffprobe")?);
-        let said = said_by(&ffmpeg, "-version").map_err(|why| format!("ffmpeg does not run: {why}"))?;
-        let build = said.lines().next().unwrap_or_default().chars().take(100).collect();
-        let decodable = said_by(&ffprobe, "-codecs").ok().map(|said| decodable(&said)).filter(|all| !all.is_empty());
-        Ok(Self { ffmpeg, ffprobe, build, decodable, maps_tones: OnceLock::new() })
-    }
-}
-
-/// What a program answers to a question about itself.
-fn said_by(program: &Path, question: &str) -> Result<String, String> {
-    let nothing = File::open("/dev/null").map_err(|error| format!("/dev/null: {error}"))?;
-    let mut said = Vec::new();
-    run(program, &[question.to_owned()], nothing, &Kill::default(), |bytes| {
-        said.extend_from_slice(bytes);
-        if said.len() > SAID_BYTES_MAX { Err("it says too much".into()) } else { Ok(()) }
-    })
-    .map_err(|failure| format!("{failure:?}"))?;
-    Ok(String::from_utf8_lossy(&said).into_owned())
-}
-
-/// ` DEA.L. aac    AAC (Advanced Audio Coding)`: D for decodable.
-fn decodable(said: &str) -> HashSet<String> {
-    let lines = said.lines().filter_map(|line| line.strip_prefix(" D")).filter(|rest| !rest.contains(" = "));
-    lines.filter_map(|rest| rest.split_ascii_whitespace().nth(1)).map(str::to_owned).collect()
-}
 
 /// Opens a film, if it is still the version that is meant.
 pub fn open(source: &Source) -> io::Result<Option<File>> {
@@ -79,8 +30,10 @@ pub fn open(source: &Source) -> io::Result<Option<File>> {
 /// once, whatever becomes of the rest.
 pub fn make(tools: &Tools, job: &Job, kill: &Kill, sinks: &[Sink]) -> Result<(), Failure> {
     let failed = |why: &str| Failure::Failed(why.to_owned());
-    let film = open(&job.source).map_err(|error| failed(&format!("the film cannot be opened: {}", error.kind())))?;
-    let film = film.ok_or_else(|| failed("the film has changed"))?;
+    tools.expect_makes(&job.film)?;
+    let mismatch = |why: &str| Failure::Mismatch(why.to_owned());
+    let film = open(&job.source).map_err(|error| mismatch(&format!("the film cannot be opened: {}", error.kind())))?;
+    let film = film.ok_or_else(|| mismatch("the film has changed"))?;
     let first = || sinks.first().ok_or_else(|| failed("nobody takes it"));
     match &job.wanted {
         Wanted::Init { rung } => video(tools, &job.film, rung, 0, film, kill, sinks),
@@ -102,15 +55,15 @@ fn video(
     kill: &Kill,
     sinks: &[Sink],
 ) -> Result<(), Failure> {
-    let missing = || Failure::Failed("the title has no such segment".to_owned());
-    let again = || file.try_clone().map_err(|error| Failure::Failed(format!("the film: {error}")));
+    let missing = || Failure::Mismatch("the title has no such segment".to_owned());
+    let again = || file.try_clone().map_err(|error| Failure::Machine(format!("the film: {error}")));
     if rung == SOURCE {
         return (segment..)
             .zip(sinks)
             .try_for_each(|(segment, sink)| remux::segment(tools, film, segment, again()?, kill, sink));
     }
     let encoder = ENCODERS.iter().find(|encoder| encoder.name == film.encoder);
-    let encoder: &Encoder = encoder.ok_or_else(|| Failure::Failed("this encoder is not here".to_owned()))?;
+    let encoder: &Encoder = encoder.ok_or_else(|| Failure::Mismatch("this encoder is not here".to_owned()))?;
     let rung: Rung =
         ladder(film.width, film.height, &film.grid).into_iter().find(|r| r.name == rung).ok_or_else(missing)?;
     let each = (segment..).zip(sinks).map(|(segment, sink)| Shaping::new(film, &rung, segment, sink));
@@ -184,16 +137,5 @@ impl<'a> Shaping<'a> {
 
     fn finish(self) -> Result<(), String> {
         self.splitter.finish().and_then(|()| self.check.finish()).map_err(|wrong| wrong.to_string())
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn codecs_that_can_be_decoded_are_known_by_name() {
-        let said = "Codecs:\n D..... = Decoding supported\n -------\n D.VI.S 012v   Uncompressed 4:2:2 10-bit\n .EVIL. a64  x\n DEAIL. aac   AAC\n";
-        assert_eq!(decodable(said), ["012v", "aac"].map(str::to_owned).into());
     }
 }

@@ -6,8 +6,9 @@ use super::jobs::{Jobs, Waiter};
 use super::output::Output;
 use super::probe::probe;
 use super::remux;
-use super::segment::{Tools, open};
+use super::segment::open;
 use super::still::still;
+use super::tools::{Toolbox, Tools};
 use bytes::Bytes;
 use http::{HeaderValue, Method, Request, Response, StatusCode, header};
 use http_body_util::combinators::UnsyncBoxBody;
@@ -42,7 +43,7 @@ type Body = UnsyncBoxBody<Bytes, io::Error>;
 #[derive(Debug)]
 pub struct Server {
     pub jobs: Arc<Jobs>,
-    pub tools: Arc<Tools>,
+    pub tools: Arc<Toolbox>,
     /// Probes at once, beside the jobs.
     pub probes: Semaphore,
     pub probes_waiting_max: Semaphore,
@@ -86,7 +87,7 @@ async fn respond(server: &Server, request: Request<Incoming>) -> Response<Body> 
     let (head, body) = request.into_parts();
     let outcome = match (head.method, head.uri.path()) {
         (Method::GET, HEALTH) => return answer(StatusCode::NO_CONTENT, ""),
-        (Method::GET, BUILD) => return answer(StatusCode::OK, &server.tools.build),
+        (Method::GET, BUILD) => now(server).await.map(|tools| answer(StatusCode::OK, &tools.build)),
         (Method::POST, PICTURE) => match read::<FilmFile>(body).await {
             Ok(asked) => pictured(server, asked).await,
             Err(refusal) => Err(refusal),
@@ -134,14 +135,37 @@ async fn probed(server: &Server, source: Source) -> Outcome {
 
 async fn pictured(server: &Server, asked: FilmFile) -> Outcome {
     let FilmFile { source, film } = asked;
-    let made = looked_into(server, source, move |tools, open, kill| still(tools, &film, open, kill)).await?;
+    let made = looked_into(server, source, move |tools, open, kill| {
+        tools.expect_makes(&film)?;
+        still(tools, &film, open, kill)
+    })
+    .await?;
     Ok(Response::new(full(made.into())))
+}
+
+/// The programs as they are now.
+async fn now(server: &Server) -> Result<Arc<Tools>, (StatusCode, String)> {
+    let tools = Arc::clone(&server.tools);
+    let now = tokio::task::spawn_blocking(move || tools.now()).await;
+    let now = now.unwrap_or_else(|_| Err(Failure::Machine("looking at ffmpeg panicked".to_owned())));
+    now.map_err(|failure| refusal(&failure, StatusCode::INTERNAL_SERVER_ERROR))
+}
+
+/// `verdict` is for what failed for the film's sake. It may be kept; what failed for this machine's sake, or this moment's, may not.
+fn refusal(failure: &Failure, verdict: StatusCode) -> (StatusCode, String) {
+    let status = match failure {
+        Failure::Mismatch(_) => StatusCode::CONFLICT,
+        Failure::Failed(_) => verdict,
+        Failure::Killed | Failure::Device(..) | Failure::Machine(_) => StatusCode::INTERNAL_SERVER_ERROR,
+    };
+    (status, failure.to_string())
 }
 
 /// Opens a film anew, for each run of a program.
 type Open<'a> = &'a dyn Fn() -> io::Result<File>;
 
-/// Short work on a film, a few at once, within a time. A reason why it failed will stay one.
+/// Short work on a film, a few at once, within a time. What a film is refused for stands; that time ran out says nothing about it: a
+/// film that takes too much has met the bounds of its runs before.
 async fn looked_into<T: Send + 'static>(
     server: &Server,
     source: Source,
@@ -151,7 +175,7 @@ async fn looked_into<T: Send + 'static>(
     let _waiting = server.probes_waiting_max.try_acquire().map_err(|_| busy())?;
     let _slot = server.probes.acquire().await.map_err(|_| busy())?;
     let kill = KillOnDrop::default();
-    let (tools, killing) = (Arc::clone(&server.tools), kill.share());
+    let (tools, killing) = (now(server).await?, kill.share());
     let work = tokio::task::spawn_blocking(move || match open(&source) {
         Ok(Some(_)) => {
             let again = || open(&source)?.ok_or_else(|| io::ErrorKind::NotFound.into());
@@ -161,34 +185,32 @@ async fn looked_into<T: Send + 'static>(
         Err(error) => Err((StatusCode::CONFLICT, format!("the film cannot be opened: {}", error.kind()))),
     });
     let Ok(done) = timeout(PROBE_TIME_MAX, work).await else {
-        return Err((StatusCode::UNPROCESSABLE_ENTITY, "its packets could not be read in time".to_owned()));
+        return Err((StatusCode::INTERNAL_SERVER_ERROR, "it could not be read in time".to_owned()));
     };
-    match done.map_err(|_| (StatusCode::INTERNAL_SERVER_ERROR, "probing panicked".to_owned()))?? {
-        Ok(made) => Ok(made),
-        Err(Failure::Failed(reason) | Failure::Device(_, reason)) => Err((StatusCode::UNPROCESSABLE_ENTITY, reason)),
-        Err(Failure::Killed) => Err((StatusCode::INTERNAL_SERVER_ERROR, "probing was ended".to_owned())),
-    }
+    let done = done.map_err(|_| (StatusCode::INTERNAL_SERVER_ERROR, "probing panicked".to_owned()))??;
+    done.map_err(|failure| refusal(&failure, StatusCode::UNPROCESSABLE_ENTITY))
 }
 
 async fn copied(server: &Server, whole: FilmFile) -> Outcome {
     let busy = |_| (StatusCode::SERVICE_UNAVAILABLE, "another film is being read".to_owned());
     let _slot = server.copies.try_acquire().map_err(busy)?;
     let kill = KillOnDrop::default();
-    let (tools, killing) = (Arc::clone(&server.tools), kill.share());
+    let (tools, killing) = (now(server).await?, kill.share());
     let work = tokio::task::spawn_blocking(move || match open(&whole.source) {
-        Ok(Some(file)) => Ok(remux::look(&tools, &whole.film, file, &killing)),
+        Ok(Some(file)) => {
+            let expected = tools.expect_makes(&whole.film);
+            Ok(expected.and_then(|()| remux::look(&tools, &whole.film, file, &killing)))
+        }
         Ok(None) => Err((StatusCode::CONFLICT, "the film has changed".to_owned())),
         Err(error) => Err((StatusCode::CONFLICT, format!("the film cannot be opened: {}", error.kind()))),
     });
-    let unfit = |reason| (StatusCode::UNPROCESSABLE_ENTITY, reason);
     let Ok(done) = timeout(COPY_TIME_MAX, work).await else {
-        return Err(unfit("its packets could not be read in time".to_owned()));
+        // Whoever is to blame, it is not begun again and again: nobody keeps this beyond a restart.
+        return Err((StatusCode::UNPROCESSABLE_ENTITY, "its packets could not be read in time".to_owned()));
     };
-    match done.map_err(|_| (StatusCode::INTERNAL_SERVER_ERROR, "reading panicked".to_owned()))?? {
-        Ok(copied) => Ok(answer(StatusCode::OK, &serde_json::to_string(&copied).unwrap_or_default())),
-        Err(Failure::Failed(reason) | Failure::Device(_, reason)) => Err(unfit(reason)),
-        Err(Failure::Killed) => Err((StatusCode::INTERNAL_SERVER_ERROR, "reading was ended".to_owned())),
-    }
+    let done = done.map_err(|_| (StatusCode::INTERNAL_SERVER_ERROR, "reading panicked".to_owned()))??;
+    let copied = done.map_err(|failure| refusal(&failure, StatusCode::UNPROCESSABLE_ENTITY))?;
+    Ok(answer(StatusCode::OK, &serde_json::to_string(&copied).unwrap_or_default()))
 }
 
 async fn segment(server: &Server, job: Job) -> Outcome {
@@ -198,6 +220,9 @@ async fn segment(server: &Server, job: Job) -> Outcome {
         Wanted::Init { rung } => Job { wanted: Wanted::Video { rung, segment: 0 }, ..job },
         _ => job,
     };
+    // Each run looks again when its turn comes; this is for what would be made already, and to answer at once.
+    let this_time = |failure| refusal(&failure, StatusCode::INTERNAL_SERVER_ERROR);
+    now(server).await?.expect_makes(&job.film).map_err(this_time)?;
     let busy = |_| (StatusCode::SERVICE_UNAVAILABLE, "all slots and the queue are full".to_owned());
     let mut waiter = server.jobs.join(job).map_err(busy)?;
     let began = |output: &Output| {
@@ -208,8 +233,8 @@ async fn segment(server: &Server, job: Job) -> Outcome {
         let output = waiter.output.wait_for(began).await.map_err(gone)?;
         (output.init.clone(), output.end.clone())
     };
-    if let Some(Err(reason)) = end {
-        return Err((StatusCode::INTERNAL_SERVER_ERROR, reason));
+    if let Some(Err(failure)) = end {
+        return Err(this_time(failure));
     }
     if only_init {
         let init = init.ok_or((StatusCode::INTERNAL_SERVER_ERROR, "the run had no head".to_owned()))?;
@@ -228,7 +253,7 @@ fn fragments(waiter: Waiter) -> Body {
         };
         match (fragment, end) {
             (Some(fragment), _) => Ok(Some((Frame::data(fragment), (waiter, next + 1)))),
-            (None, Some(Err(reason))) => Err(io::Error::other(reason)),
+            (None, Some(Err(failure))) => Err(io::Error::other(failure.to_string())),
             (None, _) => Ok(None),
         }
     });

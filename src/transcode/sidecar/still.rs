@@ -4,8 +4,8 @@
 
 use super::super::protocol::{Film, PICTURE_BYTES_MAX};
 use super::arguments::{input, words};
-use super::child::{Failure, Kill, run};
-use super::segment::Tools;
+use super::child::{Failure, Kill, LOOK_CPU_S_MAX, run_within};
+use super::tools::Tools;
 use std::fs::File;
 
 /// The longer side, in pixels.
@@ -39,9 +39,9 @@ fn shot(
     open: impl Fn() -> std::io::Result<File>,
     kill: &Kill,
 ) -> Result<Vec<u8>, Failure> {
-    let film = open().map_err(|error| Failure::Failed(format!("the film cannot be opened: {}", error.kind())))?;
+    let film = open().map_err(|error| Failure::Mismatch(format!("the film cannot be opened: {}", error.kind())))?;
     let mut jpeg = Vec::new();
-    run(&tools.ffmpeg, arguments, film, kill, |bytes| {
+    run_within(LOOK_CPU_S_MAX, &tools.ffmpeg, arguments, film, kill, |bytes| {
         jpeg.extend_from_slice(bytes);
         if jpeg.len() > PICTURE_BYTES_MAX { Err("its picture is too long".into()) } else { Ok(()) }
     })?;

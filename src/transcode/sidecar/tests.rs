@@ -1,16 +1,48 @@
 //! The real ffmpeg, one run at a time: whichever segment a run makes, its head is the same.
 
-use super::super::protocol::{Job, Source, Wanted};
-use super::child::Kill;
+use super::super::protocol::{Film, Job, Source, Wanted};
+use super::child::{Failure, Kill};
 use super::output::{Output, Sink};
 use super::probe::probe;
-use super::segment::{Tools, make, open};
+use super::segment::{make, open};
+use super::tools::Tools;
 use crate::media::ladder::SOURCE;
 use crate::source::Stamp;
 use std::fs::File;
 use std::path::Path;
 use std::process::Command;
 use tokio::sync::watch;
+
+#[test]
+fn another_build_or_encoder_makes_nothing_of_a_film() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("film.mp4");
+    let made = Command::new("ffmpeg")
+        .args("-v error -f lavfi -i testsrc2=s=64x36:r=25:d=1 -c:v libx264".split(' '))
+        .arg(&path)
+        .status()
+        .unwrap();
+    assert!(made.success(), "ffmpeg is installed");
+    let stamp = Stamp::of(&File::open(&path).unwrap()).unwrap();
+    let source = Source { folder: folder.path().to_owned(), path: Path::new("film.mp4").to_owned(), stamp };
+    let (tools, kill) = (Tools::find().unwrap(), Kill::default());
+    let film = probe(&tools, || Ok(open(&source)?.unwrap()), &kill).unwrap();
+    let made = |film: &Film, source: &Source| {
+        let output = watch::Sender::new(Output::default());
+        let wanted = Wanted::Video { rung: "240p".to_owned(), segment: 0 };
+        let job = Job { title: "film".to_owned(), source: source.clone(), film: film.clone(), wanted };
+        make(&tools, &job, &kill, &[Sink::new(&output)])
+    };
+    let before = Source { stamp: Stamp { bytes: 1, ..stamp }, ..source.clone() };
+    assert_eq!(made(&film, &source), Ok(()));
+    for (film, source, why) in [
+        (Film { build: "another".to_owned(), ..film.clone() }, &source, "the encoder is another one by now"),
+        (Film { encoder: "another".to_owned(), ..film.clone() }, &source, "the encoder is another one by now"),
+        (film, &before, "the film has changed"),
+    ] {
+        assert_eq!(made(&film, source), Err(Failure::Mismatch(why.to_owned())));
+    }
+}
 
 #[test]
 fn every_run_of_a_rung_writes_the_same_head() {

@@ -113,11 +113,14 @@ impl Jobs {
     async fn work(self: Arc<Self>, id: u64, segments: Vec<Arc<Segment>>, kill: KillOnDrop) {
         self.counts.add(Count::Run);
         let mut outcome = self.attempt(&segments, &kill).await;
-        if let Err(Failure::Failed(reason) | Failure::Device(_, reason)) = &outcome {
+        if let Err(failure) = &outcome
+            && failure.may_pass()
+            && !kill.share().was_used()
+        {
             let left: Vec<_> = segments.iter().skip_while(|segment| segment.has_ended()).cloned().collect();
             self.make_room(&outcome).await;
             if !left.is_empty() {
-                tracing::warn!(job = id, reason, "a run failed, and is tried once more");
+                tracing::warn!(job = id, reason = %failure, "a run failed, and is tried once more");
                 self.counts.add(Count::Retry);
                 outcome = self.attempt(&left, &kill).await;
             }
@@ -146,44 +149,39 @@ impl Jobs {
         let Some(first) = segments.first().map(|segment| segment.job.clone()) else { return Ok(()) };
         let sinks: Vec<_> = segments.iter().map(|segment| Sink::new(&segment.output)).collect();
         let (tools, killing) = (Arc::clone(&self.tools), kill.share());
-        let mut made = tokio::task::spawn_blocking(move || make(&tools, &first, &killing, &sinks));
+        let mut made = tokio::task::spawn_blocking(move || make(tools.now()?.as_ref(), &first, &killing, &sinks));
         let time_max = TIME_MAX + TIME_MORE * u32::try_from(segments.len() - 1).unwrap_or(u32::MAX);
         let made = match timeout(time_max, &mut made).await {
             Ok(made) => made,
             Err(_) => {
                 kill.share().now();
-                made.await
+                made.await.map(|made| made.map_err(took_too_long))
             }
         };
         made.unwrap_or_else(|_| Err(Failure::Failed("the job panicked".to_owned())))
     }
 
     /// A run is over: its segments are whole, or have failed, or wait again.
-    fn ended(self: &Arc<Self>, id: u64, outcome: Result<(), Failure>) {
+    fn ended(self: &Arc<Self>, id: u64, end: Result<(), Failure>) {
         let mut state = self.state.lock();
         let state = &mut *state;
         let Some(at) = state.running.iter().position(|running| running.run.id == id) else { return };
         let running = state.running.swap_remove(at);
         let now = Instant::now();
         let title = running.run.segments.first().map(|segment| segment.job.title.clone()).unwrap_or_default();
-        match &outcome {
+        match &end {
             Ok(()) => state.device.succeeded(),
-            Err(Failure::Killed) => state.device.gave_up(now),
-            Err(Failure::Failed(reason) | Failure::Device(_, reason)) if state.device.failed(&title, now) => {
-                tracing::error!(
-                    device = state.device.name,
-                    reason,
-                    "it fails for several titles: nothing is made for a while"
-                );
+            Err(failure) if running.stopping || !failure.is_not_the_films() => state.device.gave_up(now),
+            Err(failure) => {
+                if state.device.failed(&title, now) {
+                    tracing::error!(
+                        device = state.device.name,
+                        reason = %failure,
+                        "it fails for several titles: nothing is made for a while"
+                    );
+                }
             }
-            Err(_) => {}
         }
-        let end = match outcome {
-            Ok(()) => Ok(()),
-            Err(Failure::Failed(reason) | Failure::Device(_, reason)) => Err(reason),
-            Err(Failure::Killed) if running.stopping => Err("it was stopped".to_owned()),
-            Err(Failure::Killed) => Err("it took too long".to_owned()),
-        };
         let unfinished: Vec<_> = running.run.unfinished().cloned().collect();
         for segment in unfinished {
             if running.stopping && end.is_err() && segment.is_waited_for() {
@@ -203,15 +201,23 @@ impl Jobs {
                 self.counts.add(Count::Failure);
             }
         }
-        if let (Err(reason), false) = (&end, running.stopping) {
+        if let (Err(failure), false) = (&end, running.stopping) {
             let wanted = running.run.segments.first().map(|segment| &segment.job.wanted);
-            tracing::warn!(job = id, ?wanted, reason, "a segment could not be made");
+            tracing::warn!(job = id, ?wanted, reason = %failure, "a segment could not be made");
         }
         state.remember(&running, end.is_ok());
         if let (Ok(()), Some((after, plan))) = (&end, &running.run.course) {
             self.make_ahead(state, after, *plan, now);
         }
         self.dispatch(state);
+    }
+}
+
+/// It was killed for the time it took, whoever is to blame: a device that hangs, or a film that is too much for it.
+fn took_too_long(failure: Failure) -> Failure {
+    match failure {
+        Failure::Killed => Failure::Machine("it took too long".to_owned()),
+        other => other,
     }
 }
 

@@ -19,7 +19,7 @@ pub fn make(
     sink: &Sink,
 ) -> Result<(), Failure> {
     let failed = |why: &str| Failure::Failed(why.to_owned());
-    let beyond = || failed("the title has no such segment");
+    let beyond = || Failure::Mismatch("the title has no such segment".to_owned());
     let (stream, layout) = track;
     let frames = film.grid.audio_frames_of(segment).ok_or_else(beyond)?;
     let audio = film.audio.iter().find(|audio| audio.stream == stream).ok_or_else(beyond)?;
@@ -37,7 +37,7 @@ pub fn make(
     let mut adts = encode(&arguments::audio(film, audio, layout, &frames), file)?;
     if adts.is_empty() {
         // The track has ended before this segment: there is nothing that could be padded.
-        let nothing = File::open("/dev/null").map_err(|error| failed(&format!("/dev/null: {error}")))?;
+        let nothing = File::open("/dev/null").map_err(|error| Failure::Machine(format!("/dev/null: {error}")))?;
         adts = encode(&arguments::silence(layout, &frames), nothing)?;
     }
     let all = aac::adts_frames(&adts, layout).ok_or_else(|| failed("the output is no AAC as asked for"))?;

@@ -25,7 +25,7 @@ pub fn make(
     kill: &Kill,
     sink: &Sink,
 ) -> Result<(), Failure> {
-    let beyond = || Failure::Failed("the title has no such segment".to_owned());
+    let beyond = || Failure::Mismatch("the title has no such segment".to_owned());
     let frames = film.grid.text_frames_of(segment).ok_or_else(beyond)?;
     film.text.iter().find(|text| text.stream == stream).ok_or_else(beyond)?;
     let from_ms = milliseconds(film.grid.time_of(frames.start));
@@ -59,7 +59,7 @@ pub fn file(
     kill: &Kill,
     sink: &Sink,
 ) -> Result<(), Failure> {
-    let failed = |error: std::io::Error| Failure::Failed(format!("the subtitles cannot be read: {}", error.kind()));
+    let failed = |error: std::io::Error| Failure::Machine(format!("the subtitles cannot be read: {}", error.kind()));
     let mut start = Vec::new();
     (&file).take(BYTES_MAX as u64 + 1).read_to_end(&mut start).map_err(failed)?;
     if start.len() > BYTES_MAX {
