@@ -43,7 +43,7 @@ pub enum Error {
     Away(String),
     /// Its slots and its queue are full.
     Busy,
-    /// The film is another version by now.
+    /// The film, or what makes it, is another version by now.
     Changed,
     /// The film cannot be streamed: the reason.
     Unfit(String),

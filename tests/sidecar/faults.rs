@@ -5,6 +5,7 @@ use super::batches::{segment, with_film};
 use crate::streams::{children, film, kill, library, rendition, script, title, wait_until_ready};
 use crate::support::{eventually, patience, runtime, wait_for};
 use http_body_util::BodyExt;
+use reelgate::transcode::Error;
 use reelgate::transcode::protocol::Job;
 use serde_json::json;
 use std::process::Command;
@@ -68,6 +69,22 @@ fn an_encoder_that_fails_twice_is_an_error_and_not_a_short_segment() {
     });
     assert!(body.is_err(), "cut off, so that nobody keeps it");
     sidecar.expect_counts(&[("retry", 1), ("failure", 1), ("segment", 0)]);
+}
+
+#[test]
+fn many_broken_films_harm_no_other_and_a_broken_encoder_is_left_alone() {
+    for (said, is_the_encoders) in [("Cannot allocate memory", false), ("Cannot load libcuda.so.1", true)] {
+        let broken = format!("case \"$*\" in *pipe:1*) echo '{said}' >&2; exit 1;; esac\nexec $FFMPEG \"$@\"");
+        let (sidecar, job) = with_film(&broken, &["--ahead", "0"]);
+        let outcomes: Vec<_> = (0..6)
+            .map(|title| {
+                let job = Job { title: title.to_string(), ..segment(&job, 0) };
+                runtime().block_on(sidecar.client.segment(&job)).expect_err("it fails")
+            })
+            .collect();
+        assert!(matches!(outcomes[0], Error::Failed(_)), "{outcomes:?}");
+        assert_eq!(matches!(outcomes[5], Error::Busy), is_the_encoders, "{outcomes:?}");
+    }
 }
 
 #[test]

@@ -1,7 +1,8 @@
 //! Runs: one process each, for one segment or several in a row.
 //!
-//! Invariants: a run that failed is tried once more, for what it has not given away whole; one that was stopped for a more urgent
-//! one goes back into the queue only with what somebody waits for by now.
+//! Invariants: a run that failed is tried once more, for what it has not given away whole, unless what was asked for is not there;
+//! what fails for a film's sake says nothing of the device; one that was stopped for a more urgent one goes back into the queue only
+//! with what somebody waits for by now.
 
 use super::super::super::protocol::Job;
 use super::super::child::{Failure, Kill, KillOnDrop};
