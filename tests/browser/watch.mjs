@@ -41,6 +41,14 @@ export const plays = (tab, after = 0) =>
   tab.waitForFunction((s) => !video.paused && !video.seeking && video.currentTime > s, after, WAIT);
 export const ended = (tab) => tab.waitForFunction(() => window.seen.ended && video.ended, undefined, WAIT);
 
+/** So many seconds are there to be shown. */
+export const buffered = (tab, seconds) =>
+  tab.waitForFunction(
+    (s) => Array.from({ length: video.buffered.length }, (_, i) => i).some((i) => video.buffered.start(i) <= video.currentTime && video.buffered.end(i) >= video.currentTime + s),
+    seconds,
+    WAIT,
+  );
+
 /** What was seen, and how the video stands. */
 export const seen = (tab) =>
   tab.evaluate(() => ({
