@@ -71,19 +71,19 @@ pub(super) struct Fill {
 
 /// A reader's hold on a fill.
 #[derive(Debug)]
-pub(super) struct Held {
+pub(super) struct Hold {
     fill: Arc<Fill>,
     owner: bool,
 }
 
-impl Held {
+impl Hold {
     pub(super) fn new(fill: Arc<Fill>, owner: bool) -> Self {
         fill.owners.fetch_add(usize::from(owner), Ordering::AcqRel);
         Self { fill, owner }
     }
 }
 
-impl Deref for Held {
+impl Deref for Hold {
     type Target = Arc<Fill>;
 
     fn deref(&self) -> &Arc<Fill> {
@@ -91,7 +91,7 @@ impl Deref for Held {
     }
 }
 
-impl Drop for Held {
+impl Drop for Hold {
     fn drop(&mut self) {
         self.fill.owners.fetch_sub(usize::from(self.owner), Ordering::AcqRel);
     }

@@ -17,7 +17,7 @@ use pingora_error::{Error, ErrorType, Result};
 use tokio::sync::watch;
 
 use super::bans::{Bans, Stamp, Verdict};
-use super::fill::{Body, Fill, Held};
+use super::fill::{Body, Fill, Hold};
 use super::flow::{Content, Flow, Peek};
 use super::tier::DiskReader;
 
@@ -28,7 +28,7 @@ pub const FILL_FAILED: ErrorType = ErrorType::Custom("cache fill failed");
 pub(super) enum Source {
     Object(Arc<Body>),
     Fill {
-        fill: Held,
+        fill: Hold,
         changed: watch::Receiver<()>,
     },
     /// A coded form, while it is made.
@@ -78,7 +78,7 @@ impl StoreHit {
     pub(super) fn of_fill(fill: Arc<Fill>, stamp: Arc<Stamp>, owner: bool) -> Self {
         let changed = fill.flow.subscribe();
         let follower = !owner && !fill.from_disk;
-        let fill = Held::new(fill, owner);
+        let fill = Hold::new(fill, owner);
         Self { source: Source::Fill { fill, changed }, stamp, follower, owner, position: 0, end: None }
     }
 

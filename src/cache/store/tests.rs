@@ -339,3 +339,20 @@ async fn an_object_in_a_readers_hands_is_not_evicted() {
     assert_eq!(read_all(&mut reader).await.expect("whole"), body(version, 10_000));
     assert!(store.stats().evictions > 0 && get(store, &key("read")).await.is_some());
 }
+
+#[tokio::test]
+async fn a_fill_that_somebody_follows_is_not_given_up_whoever_left() {
+    let store = store(1 << 20, 1 << 19);
+    let (mut miss, owner) = begin(store, &key("a"), Some(300)).await.expect("there is room");
+    let version = miss.entry_id().expect("identified").get();
+    let abandoned = || store.abandon(&key("a").to_compact(), version, false);
+    miss.write_body(Bytes::from(body(version, 200)), false).await.expect("written");
+    assert!(!store.abandon(&key("a").to_compact(), version, true), "half of it is there");
+    let follower = get(store, &key("a")).await.expect("a running fill");
+    assert!(!abandoned(), "followed, with its owner");
+    // As when all that its client asked for was a part.
+    drop(owner);
+    assert!(!abandoned(), "followed, without its owner");
+    drop(follower);
+    assert!(abandoned() && get(store, &key("a")).await.is_none());
+}
