@@ -72,7 +72,7 @@ impl Sidecar {
             audio: vec![],
             text: vec![],
             left_out: vec![],
-            encoder: "libx264".into(),
+            encoders: [(reelgate::media::codec::Codec::H264, "libx264".to_owned())].into(),
             build: self.build.clone(),
         };
         let stamp = Stamp::of(&file).expect("its stamp");

@@ -70,7 +70,7 @@ fn video(xml: &mut Xml, title: &Renditions) -> io::Result<()> {
             let [width, height] = [rung.width, rung.height].map(|side| side.to_string());
             let (bandwidth, codec) = (rung.peak_bits_per_s().to_string(), rung.codec());
             let representation = xml.create_element("Representation").with_attributes([
-                ("id", rung.name),
+                ("id", rung.name.as_str()),
                 ("codecs", codec.as_str()),
                 ("width", width.as_str()),
                 ("height", height.as_str()),

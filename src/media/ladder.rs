@@ -3,6 +3,7 @@
 //! Invariants: at least one rung; sizes are even and at least 2; bit rates and H.264 levels are fixed by the rung and the rate, so
 //! that a playlist can be written before anything is encoded.
 
+use super::codec::Codec;
 use super::grid::Grid;
 use serde::{Deserialize, Serialize};
 
@@ -12,7 +13,8 @@ pub const SIDE_MAX: u32 = 8192;
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Rung {
     /// `360p`: the height of its box; part of URLs.
-    pub name: &'static str,
+    pub name: String,
+    pub codec: Codec,
     pub width: u32,
     pub height: u32,
     pub bits_per_s: u32,
@@ -75,7 +77,8 @@ pub fn ladder(width: u32, height: u32, grid: &Grid) -> Vec<Rung> {
         let fast = grid.frame_rate.as_f64() > 31.0;
         let bits_per_s = if fast { bits_per_s / 2 * 3 } else { *bits_per_s };
         let level = level(width, height, grid.frame_rate.as_f64(), bits_per_s);
-        Some(Rung { name, width, height, bits_per_s, level, copied: None })
+        let name = (*name).to_owned();
+        Some(Rung { name, codec: Codec::H264, width, height, bits_per_s, level, copied: None })
     });
     rungs.collect()
 }
@@ -83,8 +86,15 @@ pub fn ladder(width: u32, height: u32, grid: &Grid) -> Vec<Rung> {
 /// A ladder with the film's own packets as a rung, `width` by `height`. Where they need at most twice the bits of the rung of that
 /// size, they take its place: it would look worse and have to be made.
 pub fn with_source(rungs: Vec<Rung>, width: u32, height: u32, copied: Copied) -> Vec<Rung> {
-    let source =
-        Rung { name: SOURCE, width, height, bits_per_s: copied.bits_per_s, level: copied.avc[2], copied: Some(copied) };
+    let source = Rung {
+        name: SOURCE.to_owned(),
+        codec: Codec::H264,
+        width,
+        height,
+        bits_per_s: copied.bits_per_s,
+        level: copied.avc[2],
+        copied: Some(copied),
+    };
     let replaced = |rung: &Rung| {
         (rung.width, rung.height) == (width, height) && copied.peak_bits_per_s / 2 <= rung.peak_bits_per_s()
     };
@@ -172,7 +182,7 @@ mod tests {
             let rungs = with_source(ladder(1280, 720, &grid), 1280, 720, copied);
             let source = rungs.iter().find(|rung| rung.name == SOURCE).unwrap();
             assert_eq!((source.codec().as_str(), source.peak_bits_per_s()), ("avc1.4D401F", peak_bits_per_s));
-            rungs.iter().map(|rung| rung.name).collect::<Vec<_>>()
+            rungs.iter().map(|rung| rung.name.clone()).collect::<Vec<_>>()
         };
         assert_eq!(names(4_000_000), ["240p", "360p", "480p", "source"], "instead of 720p");
         assert_eq!(names(20_000_000), ["240p", "360p", "480p", "720p", "source"], "beside it: it needs far more");

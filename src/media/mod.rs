@@ -2,7 +2,7 @@
 //! adaptive streams.
 //!
 //! - [`class`]: playlist, segment, film …; a metric label.
-//! - [`fraction`], [`grid`], [`ladder`]: exact times, segments on a frame grid, renditions.
+//! - [`codec`], [`fraction`], [`grid`], [`ladder`]: codecs, exact times, segments on a frame grid, renditions.
 //! - [`renditions`]: what a title is offered as; [`playlist`], [`dash`]: HLS playlists and the MPD written from that.
 //! - [`webvtt`], [`language`]: subtitles read and written; language tags.
 //! - [`fragment`], [`aac`]: fMP4 split and checked; AAC put into it.
@@ -15,6 +15,7 @@
 
 pub mod aac;
 pub mod class;
+pub mod codec;
 pub mod content_type;
 pub mod dash;
 pub mod fraction;

@@ -16,6 +16,7 @@
 //! Invariant: no reason names a path.
 
 use crate::media::aac::Layout;
+use crate::media::codec::Codec;
 use crate::media::fraction::Fraction;
 use crate::media::grid::Grid;
 pub use crate::media::ladder::Copied;
@@ -71,8 +72,8 @@ pub struct Film {
     pub text: Vec<Text>,
     /// At most [`LEFT_OUT_MAX`].
     pub left_out: Vec<LeftOut>,
-    /// Which encoder would make its segments.
-    pub encoder: String,
+    /// Which encoder would make its segments in each codec it is offered in; H.264 is one of them.
+    pub encoders: BTreeMap<Codec, String>,
     /// And of which build: another one makes other bytes.
     pub build: String,
 }

@@ -18,7 +18,7 @@ fn asked(sidecar: &Sidecar, name: &str) -> Result<(), Error> {
     let film = sidecar.probe(name)?;
     let last = film.grid.segments() - 1;
     let largest = ladder(film.width, film.height, &film.grid).pop().expect("a rung").name;
-    let mut result = sidecar.segment(name, &film, largest, 0).map(drop);
+    let mut result = sidecar.segment(name, &film, &largest, 0).map(drop);
     if last > 0 {
         result = result.and(sidecar.segment(name, &film, "240p", last).map(drop));
     }

@@ -6,6 +6,7 @@
 //! that found no place is tried again at its next playlist.
 
 use super::films::FILMS_MAX;
+use crate::media::codec::Codec;
 use crate::media::ladder::{Copied, Rung, SOURCE, with_source};
 use crate::source::Stamp;
 use crate::transcode::protocol::{Film, FilmFile, Source};
@@ -66,7 +67,8 @@ impl Copies {
         let known = films.get(title).filter(|known| known.stamp == source.stamp);
         let may_be = film.picture.plain && known.is_none_or(|known| *known.found.borrow() != Some(None));
         may_be.then_some(Rung {
-            name: SOURCE,
+            name: SOURCE.to_owned(),
+            codec: Codec::H264,
             width: film.width,
             height: film.height,
             bits_per_s: 0,

@@ -5,6 +5,7 @@
 //! two threads share each frame: with a frame each, libx264 makes other bytes each time; entity-tags promise the same.
 
 use super::super::protocol::Film;
+use super::encoders::Encoder;
 use super::picture;
 use crate::media::ladder::{Rung, SIDE_MAX};
 use std::ops::Range;
@@ -26,32 +27,6 @@ const INTO_FRAME: f64 = 0.4;
 const INTERLACED_LEAD_S: f64 = 1.0;
 /// Fragments of half a second: the first leaves while the rest is made.
 const FRAGMENT_US: &str = "500000";
-
-/// A choice of encoder: what it is called, and what it is told.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Encoder {
-    pub name: &'static str,
-    options: &'static [&'static str],
-}
-
-/// Every encoder known; the first is the one used.
-pub const ENCODERS: [Encoder; 1] = [Encoder {
-    name: "libx264",
-    options: &[
-        "-preset",
-        "veryfast",
-        "-profile:v",
-        "high",
-        "-bf",
-        "2",
-        "-sc_threshold",
-        "0",
-        "-threads",
-        "2",
-        "-x264-params",
-        "sliced-threads=1",
-    ],
-}];
 
 pub fn input() -> Vec<String> {
     input_as(DEMUXERS)
@@ -155,7 +130,9 @@ pub fn words(words: &[&str]) -> Vec<String> {
 
 #[cfg(test)]
 pub mod tests {
+    use super::super::encoders::ENCODERS;
     use super::*;
+    use crate::media::codec::Codec;
     use crate::media::fraction::Fraction;
     use crate::media::grid::Grid;
     use crate::media::ladder::ladder;
@@ -172,7 +149,7 @@ pub mod tests {
             audio: vec![],
             text: vec![],
             left_out: vec![],
-            encoder: "libx264".into(),
+            encoders: [(Codec::H264, "libx264".to_owned())].into(),
             build: "5.1".into(),
         }
     }

@@ -7,7 +7,7 @@
 //! - `probe`, `still`, `segment`: what a film is; a picture of it; segments, made and checked.
 //! - `remux`: segments of a film's own packets.
 //! - `schedule`, `viewers`: what is made first, what is made ahead; pure.
-//! - `devices`, `failure`: what encodes, how much it takes, what its failures mean; pure.
+//! - `encoders`, `devices`, `failure`: what encodes, how much it takes, what its failures mean; pure.
 //! - `jobs`, `output`: what runs, who waits, what came out.
 //! - `server`: requests → jobs.
 //!
@@ -18,6 +18,7 @@ mod arguments;
 mod batch;
 mod child;
 mod devices;
+mod encoders;
 mod failure;
 mod jobs;
 mod output;

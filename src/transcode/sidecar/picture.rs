@@ -144,7 +144,7 @@ pub mod tests {
             audio: vec![],
             text: vec![],
             left_out: vec![],
-            encoder: String::new(),
+            encoders: std::collections::BTreeMap::new(),
             build: String::new(),
         };
         filter(&film, &ladder(640, 360, &grid)[1], &(100..110))

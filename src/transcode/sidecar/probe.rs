@@ -5,8 +5,9 @@
 //! frames, which say whether they are made of fields: containers often do not know.
 
 use super::super::protocol::{Film, Picture};
-use super::arguments::{self, ENCODERS};
+use super::arguments;
 use super::child::{Failure, Kill, LOOK_CPU_S_MAX, run_within};
+use super::encoders::ENCODERS;
 use super::picture;
 use super::tools::Tools;
 use crate::media::fraction::Fraction;
@@ -134,7 +135,7 @@ pub fn probe(tools: &Tools, open: impl Fn() -> std::io::Result<File>, kill: &Kil
         audio: tracks.audio,
         text: tracks.text,
         left_out: tracks.left_out,
-        encoder: ENCODERS[0].name.into(),
+        encoders: ENCODERS.iter().rev().map(|encoder| (encoder.codec, encoder.name.to_owned())).collect(),
         build: tools.build.clone(),
     })
 }

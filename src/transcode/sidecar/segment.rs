@@ -1,9 +1,10 @@
 //! One segment, made and checked: nothing leaves that is not exactly on the title's grid. Blocking.
 
 use super::super::protocol::{Film, Job, Source, Wanted};
-use super::arguments::{self, ENCODERS, Encoder};
+use super::arguments;
 use super::batch;
 use super::child::{Failure, Kill, run_split};
+use super::encoders::{self, Encoder};
 use super::output::Sink;
 use super::remux;
 use super::tools::Tools;
@@ -62,10 +63,10 @@ fn video(
             .zip(sinks)
             .try_for_each(|(segment, sink)| remux::segment(tools, film, segment, again()?, kill, sink));
     }
-    let encoder = ENCODERS.iter().find(|encoder| encoder.name == film.encoder);
-    let encoder: &Encoder = encoder.ok_or_else(|| Failure::Mismatch("this encoder is not here".to_owned()))?;
     let rung: Rung =
         ladder(film.width, film.height, &film.grid).into_iter().find(|r| r.name == rung).ok_or_else(missing)?;
+    let encoder = film.encoders.get(&rung.codec).and_then(|name| encoders::named(name));
+    let encoder: &Encoder = encoder.ok_or_else(|| Failure::Mismatch("this encoder is not here".to_owned()))?;
     let each = (segment..).zip(sinks).map(|(segment, sink)| Shaping::new(film, &rung, segment, sink));
     let mut each = each.collect::<Option<Vec<_>>>().ok_or_else(missing)?;
     let (Some(first), Some(last)) = (each.first(), each.last()) else { return Err(missing()) };
@@ -76,7 +77,7 @@ fn video(
     if each.len() > 1 && batch::split(&line, &parts(&vec![1; each.len()])).is_none() {
         // Not to be had from one run: one after the other.
         return (segment..).zip(sinks).try_for_each(|(segment, sink)| {
-            video(tools, film, rung.name, segment, again()?, kill, std::slice::from_ref(sink))
+            video(tools, film, &rung.name, segment, again()?, kill, std::slice::from_ref(sink))
         });
     }
     let lines = |descriptors: &[i32]| match descriptors.len() {

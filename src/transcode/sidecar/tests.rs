@@ -6,6 +6,7 @@ use super::output::{Output, Sink};
 use super::probe::probe;
 use super::segment::{make, open};
 use super::tools::Tools;
+use crate::media::codec::Codec;
 use crate::media::ladder::SOURCE;
 use crate::source::Stamp;
 use std::fs::File;
@@ -37,7 +38,11 @@ fn another_build_or_encoder_makes_nothing_of_a_film() {
     assert_eq!(made(&film, &source), Ok(()));
     for (film, source, why) in [
         (Film { build: "another".to_owned(), ..film.clone() }, &source, "the encoder is another one by now"),
-        (Film { encoder: "another".to_owned(), ..film.clone() }, &source, "the encoder is another one by now"),
+        (
+            Film { encoders: [(Codec::H264, "another".to_owned())].into(), ..film.clone() },
+            &source,
+            "the encoder is another one by now",
+        ),
         (film, &before, "the film has changed"),
     ] {
         assert_eq!(made(&film, source), Err(Failure::Mismatch(why.to_owned())));

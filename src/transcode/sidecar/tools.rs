@@ -6,8 +6,8 @@
 
 use super::super::find_program;
 use super::super::protocol::Film;
-use super::arguments::ENCODERS;
 use super::child::{Failure, Kill, run};
+use super::encoders;
 use crate::source::Stamp;
 use parking_lot::Mutex;
 use sha2::{Digest, Sha256};
@@ -49,7 +49,8 @@ impl Tools {
 
     /// A film is only made by those who found out what it is: what others make has other bytes, under the same entity-tag.
     pub fn expect_makes(&self, film: &Film) -> Result<(), Failure> {
-        match film.build == self.build && ENCODERS.iter().any(|encoder| encoder.name == film.encoder) {
+        let known = film.encoders.values().all(|name| encoders::named(name).is_some());
+        match film.build == self.build && known {
             true => Ok(()),
             false => Err(Failure::Mismatch("the encoder is another one by now".to_owned())),
         }

@@ -49,7 +49,8 @@ pub enum Asked {
 impl Offer {
     /// `files`: subtitles that lie beside the film.
     pub fn new(film: &Film, stamp: &Stamp, files: Vec<SubtitleFile>) -> Self {
-        let version = version(&[&stamp.to_bytes(), film.encoder.as_bytes(), film.build.as_bytes()]);
+        let encoders: Vec<&str> = film.encoders.values().map(String::as_str).collect();
+        let version = version(&[&stamp.to_bytes(), encoders.join(" ").as_bytes(), film.build.as_bytes()]);
         let said = |language: &str, title: &str| Said { language: language.to_owned(), title: title.to_owned() };
         let tracks: Vec<Said> = film.audio.iter().map(|audio| said(&audio.language, &audio.title)).collect();
         let main = film.audio.iter().filter(|audio| !audio.commentary).min_by_key(|audio| !audio.default);
@@ -224,7 +225,7 @@ mod tests {
                 hearing_impaired: false,
             }],
             left_out: vec![],
-            encoder: "libx264".into(),
+            encoders: [(crate::media::codec::Codec::H264, "libx264".to_owned())].into(),
             build: "x".into(),
         };
         let stamp = Stamp { inode: 1, modified_s: 2, modified_ns: 3, bytes: 4 };
