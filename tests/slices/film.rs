@@ -18,6 +18,8 @@ pub struct Film {
     pub gate: Option<Gate>,
     /// Bytes a second of each connection; 0: no bound.
     pub pace: u64,
+    /// Bytes of a 206, at most.
+    part_max: u64,
     cache_control: &'static str,
     extra: Arc<Vec<(String, String)>>,
     sent: Arc<Mutex<Vec<Range<u64>>>>,
@@ -32,6 +34,7 @@ impl Film {
             status: Arc::default(),
             gate: None,
             pace: 0,
+            part_max: u64::MAX,
             cache_control: "public, max-age=600",
             extra: Arc::default(),
             sent: Arc::default(),
@@ -44,6 +47,10 @@ impl Film {
 
     pub fn paced(self, bytes_per_second: u64) -> Self {
         Self { pace: bytes_per_second, ..self }
+    }
+
+    pub fn parts_of_at_most(self, part_max: u64) -> Self {
+        Self { part_max, ..self }
     }
 
     pub fn cache_control(self, cache_control: &'static str) -> Self {
@@ -111,7 +118,7 @@ impl Film {
         let wanted = wanted.filter(|_| request.header("if-range").is_none_or(|named| named == etag));
         let range = match wanted.as_deref().map(|wanted| parse(wanted, self.total)) {
             None => 0..self.total,
-            Some(Some(range)) => range,
+            Some(Some(range)) => range.start..range.end.min(range.start.saturating_add(self.part_max)),
             Some(None) => {
                 return with_fields(Reply::status(416)).header("Content-Range", &format!("bytes */{}", self.total));
             }

@@ -158,6 +158,19 @@ fn a_large_object_without_ranges_passes() {
 }
 
 #[test]
+fn an_origin_whose_parts_are_shorter_than_asked_for_still_plays() {
+    for part_max in [10_000, 100_000] {
+        let film = Film::new(20 * MIB).parts_of_at_most(part_max);
+        let origin = film.origin();
+        let edge = Edge::of(&origin).run();
+        let whole = edge.get("/film.mkv").expect_status(200);
+        assert!(whole.complete && whole.body == film.bytes(0..20 * MIB), "{part_max}");
+        let part = get_range(&edge, "/film.mkv", 9 * MIB..9 * MIB + 5000).expect_status(206);
+        assert!(part.complete && part.body == film.bytes(9 * MIB..9 * MIB + 5000), "{part_max}");
+    }
+}
+
+#[test]
 fn what_is_not_sliced_is_answered_all_the_same() {
     for (name, value) in
         [("Content-Encoding", "x-coded"), ("Vary", "Origin"), ("Set-Cookie", "a=b"), ("Cache-Control", "no-store")]

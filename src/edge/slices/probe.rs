@@ -155,10 +155,16 @@ impl Probe {
         }
     }
 
-    /// A part of something else than was asked for is none.
+    /// A part of something else than was asked for is none. Of an origin that never gives a whole granule, no granule would ever be
+    /// stored.
     fn shape(&self, answer: &Answer, asked: ByteRange) -> Shape {
         match slicing::shape(answer.header.status, &answer.header.headers, self.bytes_min) {
             Shape::Sliced { part, .. } if part.first != asked.first || part.last > asked.last => Shape::Ordinary,
+            Shape::Sliced { part, complete, .. }
+                if part.last < asked.last.min(complete - 1) && part.length() < GRANULE_BYTES =>
+            {
+                Shape::Ordinary
+            }
             shape => shape,
         }
     }
