@@ -1,6 +1,6 @@
 //! `transcode`: where streams are made, and by whom it is believed.
 
-use super::super::built::{ServerAddress, Transcode, TranscodeServers, TlsFiles};
+use super::super::built::{ServerAddress, TlsFiles, Transcode, TranscodeServers};
 use super::super::formats;
 use super::Builder;
 use std::path::PathBuf;
