@@ -6,6 +6,7 @@ use super::*;
 use crate::config::Secret;
 use crate::observe::Phase;
 use crate::transcode::protocol::JobStatus;
+use crate::transcode::{Report, ServerJob};
 use serde_json::Value;
 use std::collections::BTreeSet;
 use std::net::SocketAddr;
@@ -43,7 +44,7 @@ impl Source for Fake {
         Vec::new()
     }
 
-    async fn jobs(&self) -> Option<Status> {
+    async fn jobs(&self) -> Option<Report> {
         let job = JobStatus {
             id: 7,
             title: "a1".into(),
@@ -57,7 +58,8 @@ impl Source for Fake {
             speed: 10.0,
             device: "cpu".into(),
         };
-        Some(Status { jobs: vec![job; 24], ..Status::default() })
+        let job = ServerJob { server: "gpu.test:9443".into(), job };
+        Some(Report { jobs: vec![job; 24], ..Report::default() })
     }
 
     fn config_yaml(&self) -> String {

@@ -35,7 +35,7 @@ pub(super) mod connect;
 mod fleet;
 mod looks;
 
-pub use looks::{Introduction, Report, introduction};
+pub use looks::{Introduction, Report, ServerJob, introduction};
 
 /// What the sidecar on this host is called, in metrics and lists.
 const LOCAL: &str = "local";
