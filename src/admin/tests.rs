@@ -5,8 +5,7 @@ mod jobs;
 use super::*;
 use crate::config::Secret;
 use crate::observe::Phase;
-use crate::transcode::protocol::JobStatus;
-use crate::transcode::{Report, ServerJob};
+use crate::transcode::{Report, ServerJob, protocol::JobStatus};
 use serde_json::Value;
 use std::collections::BTreeSet;
 use std::net::SocketAddr;
@@ -58,8 +57,7 @@ impl Source for Fake {
             speed: 10.0,
             device: "cpu".into(),
         };
-        let job = ServerJob { server: "gpu.test:9443".into(), job };
-        Some(Report { jobs: vec![job; 24], ..Report::default() })
+        Some(Report { jobs: vec![ServerJob { server: "gpu.test:9443".into(), job }; 24], ..Report::default() })
     }
 
     fn config_yaml(&self) -> String {

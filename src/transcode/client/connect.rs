@@ -29,6 +29,8 @@ const HANDSHAKE_TIME_MAX: Duration = Duration::from_secs(5);
 const UNACKNOWLEDGED_TIME_MAX: Duration = Duration::from_secs(10);
 const KEEPALIVE_TIME: Duration = Duration::from_secs(10);
 const KEEPALIVE_INTERVAL: Duration = Duration::from_secs(5);
+/// For a connection that failed to end.
+const REASON_TIME_MAX: Duration = Duration::from_millis(100);
 const IDLE_MAX: usize = 8;
 /// Shorter than the sidecar waits for a request.
 const IDLE_TIME_MAX: Duration = Duration::from_secs(20);
@@ -52,7 +54,7 @@ pub struct Idle(Mutex<Vec<(Instant, Connection)>>);
 pub struct Connection {
     sender: SendRequest<Full<Bytes>>,
     /// Ended with what holds this.
-    _task: AbortOnDropHandle<()>,
+    task: AbortOnDropHandle<hyper::Result<()>>,
     /// The certificate it showed, DER.
     pub certificate: Option<Vec<u8>>,
 }
@@ -103,7 +105,16 @@ impl Way {
             return Ok((response, Held { connection, idle: idle.cloned() }));
         }
         let mut connection = self.connect().await?;
-        let response = connection.sender.send_request(request()).await.map_err(|error| reason(&error))?;
+        let response = match connection.sender.send_request(request()).await {
+            Ok(response) => response,
+            // What went wrong, the connection knows: a certificate that is refused, for instance.
+            Err(error) => {
+                return Err(match timeout(REASON_TIME_MAX, connection.task).await {
+                    Ok(Ok(Err(behind))) => reason(&behind),
+                    _ => reason(&error),
+                });
+            }
+        };
         Ok((response, Held { connection, idle: idle.cloned() }))
     }
 
@@ -155,11 +166,8 @@ where
     let mut http = http1::Builder::new();
     http.max_headers(HEADERS_MAX).max_buf_size(BUFFER_BYTES_MAX);
     let (sender, connection) = http.handshake(TokioIo::new(stream)).await.map_err(|error| reason(&error))?;
-    let task = AbortOnDropHandle::new(tokio::spawn(async move {
-        // What goes wrong is seen by who reads the answer.
-        let _ = connection.await;
-    }));
-    Ok(Connection { sender, _task: task, certificate })
+    let task = AbortOnDropHandle::new(tokio::spawn(connection));
+    Ok(Connection { sender, task, certificate })
 }
 
 /// An error and what is behind it: a refused certificate is only seen there.
