@@ -215,9 +215,9 @@ fn transcoders_on_other_hosts_need_tls_and_say_who_is_believed() {
         ("{servers: [unix:/run/x.sock], TLS}", 23, "https://"),
         ("{servers: [https://gpu.lan/x], TLS}", 23, "no path"),
         ("{servers: [https://gpu.lan, https://GPU.lan:443], TLS}", 40, "given twice"),
-        ("{servers: [https://gpu.lan]}", 22, "needs `tls`"),
-        ("{servers: [https://gpu.lan], tls: {ca: x, cert: y}}", 47, "`key` is missing"),
-        ("{TLS}", 18, "is for `servers`"),
+        ("{servers: [https://gpu.lan]}", 13, "needs `tls`"),
+        ("{servers: [https://gpu.lan], tls: {ca: x, cert: y}}", 46, "`key` is missing"),
+        ("{TLS}", 13, "is for `servers`"),
         ("{local: false}", 20, "nobody is left"),
     ] {
         let found = read(&format!("{base}transcode: {}\n", block.replace("TLS", tls))).unwrap_err();

@@ -73,8 +73,8 @@ const END_TIME_MAX: Duration = Duration::from_millis(500);
       --folder /films --jobs 4
   The same, where it is mounted elsewhere:
     reelgate-transcoder … --folder /films=/mnt/nas/films
-  For an edge on this host that keeps it apart:
-    reelgate-transcoder --socket /run/reelgate/transcoder.sock --jobs 2
+  By hand on the edge's host, to see why it does not start:
+    reelgate-transcoder --socket /tmp/transcoder.sock
 The edge names it under transcode.servers. How to make the certificates: deploy/README.md.
 Exit codes: 0 told to end, 1 cannot run, 2 bad usage. Logs go to standard error (REELGATE_LOG=debug)."
 )]
@@ -153,7 +153,8 @@ fn run(arguments: Arguments) -> Result<(), String> {
             copies: Semaphore::new(1),
             folders,
         };
-        tracing::info!(jobs = arguments.jobs, queue = arguments.queue, "transcoder: ready");
+        let listen = arguments.listen.map(tracing::field::display);
+        tracing::info!(listen, jobs = arguments.jobs, queue = arguments.queue, "transcoder: ready");
         tokio::select! {
             () = listening.serve(Arc::new(server)) => {}
             () = told_to_end(arguments.until_stdin_ends) => {}
