@@ -3,6 +3,7 @@
 
 mod batches;
 mod faults;
+mod remote;
 
 use crate::streams::{children, kill, script};
 use crate::support::{eventually, patience, runtime, wait_for};

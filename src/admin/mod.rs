@@ -22,7 +22,7 @@ pub use purge::{Purge, PurgeFailure, PurgeSelector, Purged};
 pub use server::serve;
 
 use crate::observe::{Lifecycle, Metrics, status};
-use crate::transcode::protocol::Status;
+use crate::transcode::Report;
 
 /// What the application tells the operators. Implemented once, by `app`.
 #[async_trait::async_trait]
@@ -38,7 +38,7 @@ pub trait Source: Send + Sync + 'static {
     fn disks(&self) -> Vec<status::Disk>;
 
     /// What the transcoder is at; None where there is none, or it does not answer. Never slower than a few seconds.
-    async fn jobs(&self) -> Option<Status>;
+    async fn jobs(&self) -> Option<Report>;
 
     /// The configuration in force, defaults filled in and secrets masked, as YAML.
     fn config_yaml(&self) -> String;

@@ -5,7 +5,7 @@ mod jobs;
 use super::*;
 use crate::config::Secret;
 use crate::observe::Phase;
-use crate::transcode::protocol::JobStatus;
+use crate::transcode::{Report, ServerJob, protocol::JobStatus};
 use serde_json::Value;
 use std::collections::BTreeSet;
 use std::net::SocketAddr;
@@ -43,7 +43,7 @@ impl Source for Fake {
         Vec::new()
     }
 
-    async fn jobs(&self) -> Option<Status> {
+    async fn jobs(&self) -> Option<Report> {
         let job = JobStatus {
             id: 7,
             title: "a1".into(),
@@ -57,7 +57,7 @@ impl Source for Fake {
             speed: 10.0,
             device: "cpu".into(),
         };
-        Some(Status { jobs: vec![job; 24], ..Status::default() })
+        Some(Report { jobs: vec![ServerJob { server: "gpu.test:9443".into(), job }; 24], ..Report::default() })
     }
 
     fn config_yaml(&self) -> String {

@@ -10,7 +10,7 @@ use crate::edge::{self, Edge, Generation, Refreshes, SlicedObjects};
 use crate::http::loop_detection::LoopId;
 use crate::observe::{AccessLog, Lifecycle, Metrics};
 use crate::origin::{Embedded, Origins};
-use crate::transcode::{self, Supervisor};
+use crate::transcode;
 use crate::transport::{Listener, Shared, Workers};
 use arc_swap::{ArcSwap, ArcSwapOption};
 use pingora_core::server::configuration::ServerConf;
@@ -156,7 +156,7 @@ pub(super) async fn start(loaded: Loaded) -> Result<Running, Box<dyn Error>> {
     })
 }
 
-/// The sidecar, where a library wants one. Without it films are served as they are: no reason not to start.
+/// What makes streams, where a library wants it. Without it films are served as they are: no reason not to start.
 pub(super) fn transcoder(
     config: &Config,
     folder: &Path,
@@ -165,12 +165,8 @@ pub(super) fn transcoder(
 ) -> Option<Arc<transcode::Client>> {
     let settings = config.transcode.as_ref()?;
     config.origins.iter().find(|origin| matches!(origin.kind, OriginKind::Library(_)))?;
-    if let Some(missing) = ["ffmpeg", "ffprobe"].into_iter().find(|name| transcode::find_program(name).is_none()) {
-        tracing::warn!("{missing} is not in PATH: films are served as they are, without streams; install ffmpeg");
-        return None;
-    }
-    let started = Supervisor::start(settings, folder, metrics.clone(), ends.clone());
-    started.inspect_err(|error| tracing::error!("films are served without streams: {error}")).ok()
+    let started = transcode::start(settings, folder, metrics, ends);
+    started.inspect_err(|error| tracing::warn!("films are served as they are, without streams: {error}")).ok()
 }
 
 /// Purges survive where objects do: on the first disk.

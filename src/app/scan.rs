@@ -76,7 +76,7 @@ async fn started(transcoder: &Client) -> Result<(), String> {
     let deadline = Instant::now() + START_TIME_MAX;
     while !transcoder.is_healthy().await {
         if Instant::now() > deadline {
-            return Err("reelgate-transcoder does not start: run it by hand to see why".to_owned());
+            return Err("no transcoder answers: look with `reelgate check --online`, or run reelgate-transcoder by hand to see why".to_owned());
         }
         sleep(LOOK_INTERVAL).await;
     }

@@ -7,7 +7,7 @@ use crate::cache::disk::{LogState, LogStats};
 use crate::cache::{BanLog, MemoryStore, NotLogged};
 use crate::edge::Generation;
 use crate::observe::{Lifecycle, Metrics, status};
-use crate::transcode::{self, protocol::Status};
+use crate::transcode::{self, Report};
 use arc_swap::ArcSwap;
 use std::sync::Arc;
 use std::time::SystemTime;
@@ -109,8 +109,8 @@ impl Source for AppSource {
         all
     }
 
-    async fn jobs(&self) -> Option<Status> {
-        self.transcoder.as_ref()?.status().await.ok()
+    async fn jobs(&self) -> Option<Report> {
+        self.transcoder.as_ref()?.report().await
     }
 
     fn config_yaml(&self) -> String {

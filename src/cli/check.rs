@@ -3,6 +3,7 @@
 mod certificate;
 mod online;
 mod origin;
+mod transcoder;
 
 use super::{ConfigFile, EXIT_INVALID, print, report};
 use crate::config::{Diagnostics, Loaded};

@@ -8,6 +8,7 @@ mod compression;
 mod listen;
 mod origin;
 mod site;
+mod transcode;
 
 pub use complete::complete;
 pub use origin::keys_of_other_kinds;
@@ -41,6 +42,7 @@ impl Builder<'_> {
         let limits = self.limits();
         let cache = self.cache();
         let admin = self.admin(&listen);
+        let transcode = self.transcode();
         self.not_built_yet();
         if self.found.has_errors() {
             return None;
@@ -65,7 +67,7 @@ impl Builder<'_> {
             admin,
             log: self.log(),
             shutdown: Shutdown { drain_timeout: self.raw.shutdown.drain_timeout.0, notice: self.raw.shutdown.notice.0 },
-            transcode: self.transcode(),
+            transcode,
             worker_threads: self.raw.workers.unwrap_or(1),
         })
     }
@@ -192,16 +194,6 @@ impl Builder<'_> {
                 sample: access.sample,
             },
         }
-    }
-
-    fn transcode(&self) -> Option<Transcode> {
-        let raw = &self.raw.transcode;
-        raw.enabled.then(|| Transcode {
-            jobs: raw.jobs.unwrap_or(1),
-            queue: raw.queue,
-            ahead_bytes_max: raw.ahead.0,
-            program: raw.program.as_ref().map(PathBuf::from),
-        })
     }
 
     fn not_built_yet(&mut self) {

@@ -7,12 +7,14 @@ mod compression;
 mod listen;
 mod origin;
 mod site;
+mod transcode;
 
 pub use access::*;
 pub use compression::*;
 pub use listen::*;
 pub use origin::*;
 pub use site::*;
+pub use transcode::*;
 
 use std::net::SocketAddr;
 use std::path::PathBuf;
@@ -112,19 +114,6 @@ pub struct Shutdown {
     pub drain_timeout: Duration,
     /// How long `/readyz` already fails while connections are still accepted, for load balancers to notice.
     pub notice: Duration,
-}
-
-/// `transcode`: the sidecar.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Transcode {
-    /// Segments made at once, ≥ 1.
-    pub jobs: u16,
-    /// Segments that may wait for that.
-    pub queue: u16,
-    /// Of segments made before they are asked for; 0: none are.
-    pub ahead_bytes_max: u64,
-    /// None: `reelgate-transcoder`, beside this program or in PATH.
-    pub program: Option<PathBuf>,
 }
 
 /// A value that must never be printed. `Debug` shows `***`; there is no `Display`.

@@ -32,6 +32,7 @@ pub fn check(format: &str, text: &str) -> Result<(), String> {
         "authority" => authority(text),
         "server-name" => server_name(text),
         "server-url" => server_url(text).map(drop),
+        "https-server" => https_server(text).map(drop),
         "path-prefix" => path_prefix(text),
         "request-path" => request_path(text),
         "path-regex" => regex::Regex::new(text).map(drop).map_err(|error| {
@@ -202,6 +203,14 @@ pub fn server_url(text: &str) -> Result<(ServerAddress, bool), String> {
         Some(port) if good_host => Ok((ServerAddress::Tcp { host, port }, tls)),
         Some(_) => Err("the URL's host is not a name or an IP address".to_owned()),
         None => Err("the URL's port is not a number from 1 to 65535".to_owned()),
+    }
+}
+
+/// A server of `transcode.servers`: `https://gpu.lan:9443`.
+pub fn https_server(text: &str) -> Result<ServerAddress, String> {
+    match server_url(text)? {
+        (address, true) => Ok(address),
+        (_, false) => Err("films and jobs go over TLS alone; write https://, like https://gpu.lan:9443".to_owned()),
     }
 }
 

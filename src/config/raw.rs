@@ -9,12 +9,14 @@ mod compression;
 mod listen;
 mod origin;
 mod site;
+mod transcode;
 
 pub use access::*;
 pub use compression::*;
 pub use listen::*;
 pub use origin::*;
 pub use site::*;
+pub use transcode::*;
 
 use super::built::Secret;
 use super::units::{ByteSize, TimeSpan, WriteBudget};
@@ -192,33 +194,6 @@ pub struct RawShutdown {
 impl Default for RawShutdown {
     fn default() -> Self {
         Self { drain_timeout: TimeSpan::secs(30), notice: TimeSpan::secs(0) }
-    }
-}
-
-/// `transcode`
-#[derive(Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
-#[serde(default, deny_unknown_fields)]
-pub struct RawTranscode {
-    /// Whether streams are made. Without a library, or without `ffmpeg` and `ffprobe` in PATH, none are.
-    pub enabled: bool,
-    /// Segments made at once; default: one for each two cores.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    #[schemars(range(min = 1, max = 256))]
-    pub jobs: Option<u16>,
-    /// Segments that may wait for that; beyond it the answer is 503.
-    #[schemars(range(max = 10_000))]
-    pub queue: u16,
-    /// Memory for segments made before they are asked for; 0: none are.
-    pub ahead: ByteSize,
-    /// The program `reelgate-transcoder`; default: beside `reelgate`, else from PATH.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    #[schemars(extend("format" = "non-empty"))]
-    pub program: Option<String>,
-}
-
-impl Default for RawTranscode {
-    fn default() -> Self {
-        Self { enabled: true, jobs: None, queue: 32, ahead: ByteSize::mib(64), program: None }
     }
 }
 

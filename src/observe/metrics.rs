@@ -99,6 +99,8 @@ pub struct Metrics {
     pub transcoder_events: IntCounterVec,
     pub transcoder_jobs: IntGaugeVec,
     pub transcoder_ahead_bytes: IntGauge,
+    pub transcoder_server_up: IntGaugeVec,
+    pub transcoder_server_answers: IntCounterVec,
     pub build_info: IntGaugeVec,
     pub start_timestamp_seconds: Gauge,
 }
@@ -353,7 +355,7 @@ impl Metrics {
                 "Failures of a library's index: it goes on from memory, or makes the index anew.",
                 &["origin"],
             ),
-            transcoder_up: gauge(&r, "transcoder_up", "1: the transcoder runs and answers."),
+            transcoder_up: gauge(&r, "transcoder_up", "1: a transcoder runs and answers."),
             transcoder_starts: counter(&r, "transcoder_starts_total", "Times the transcoder was started."),
             transcode_answers: counters(
                 &r,
@@ -367,6 +369,18 @@ impl Metrics {
                 &r,
                 "transcoder_ahead_bytes",
                 "Segments made before anybody asked, and kept until somebody does.",
+            ),
+            transcoder_server_up: gauges(
+                &r,
+                "transcoder_server_up",
+                "1: this transcoder answers; `local` is the one on this host.",
+                &["server"],
+            ),
+            transcoder_server_answers: counters(
+                &r,
+                "transcoder_server_answers_total",
+                "Answers asked of each transcoder, by outcome.",
+                &["server", "outcome"],
             ),
             build_info: gauges(&r, "build_info", "1, with the version as a label.", &["version"]),
             start_timestamp_seconds: float_gauge(

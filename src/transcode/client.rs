@@ -1,26 +1,44 @@
-//! The edge's side of a request to the sidecar. It trusts nothing it gets: heads and bodies are bounded in bytes and in time,
-//! and whatever is not as agreed is an error.
+//! The edge's side of a request to a sidecar: the one on this host, and those on others. It trusts nothing it gets: heads and bodies
+//! are bounded in bytes and in time, and whatever is not as agreed is an error.
 //!
-//! Invariant: dropping an answer closes its connection, by which the sidecar knows that nobody waits any more.
+//! - this file: requests and their answers; where one sidecar does not answer or has no room, the next is asked.
+//! - `connect`: connections. `fleet`: whom to ask; pure. `looks`: whether they are there, and what they are at.
+//!
+//! Invariants: dropping an answer closes its connection, by which the sidecar knows that nobody waits any more; once a body has begun,
+//! it comes from one sidecar alone; one that is alone on this host is always asked, whatever is known of it.
 
 use super::protocol::{
-    BUILD, COPY, Copied, Film, FilmFile, HEALTH, Job, PICTURE, PICTURE_BYTES_MAX, PROBE, SEGMENT, STATUS, Source,
-    Status,
+    BUILD, COPY, Copied, Film, FilmFile, HEALTH, Job, PICTURE, PICTURE_BYTES_MAX, PROBE, SEGMENT, Source,
+    VERSION_FIELD, version,
 };
+use super::tls::{self, Renewed};
+use crate::config::{ServerAddress, TranscodeServers};
+use crate::observe::Metrics;
 use bytes::Bytes;
+use connect::{Held, Way};
+use fleet::{Fleet, Nobody};
 use http::{Method, Request, Response, StatusCode, header};
 use http_body_util::combinators::UnsyncBoxBody;
 use http_body_util::{BodyExt, Full, Limited, StreamBody};
 use hyper::body::{Frame, Incoming};
-use hyper::client::conn::http1;
-use hyper_util::rt::TokioIo;
+use parking_lot::Mutex;
 use serde::Serialize;
 use std::io;
-use std::path::{Path, PathBuf};
+use std::os::unix::ffi::OsStrExt;
+use std::path::PathBuf;
+use std::sync::Arc;
 use std::time::Duration;
-use tokio::net::UnixStream;
-use tokio::time::timeout;
-use tokio_util::task::AbortOnDropHandle;
+use tokio::sync::Notify;
+use tokio::time::{Instant, timeout};
+
+pub(super) mod connect;
+mod fleet;
+mod looks;
+
+pub use looks::{Introduction, Report, ServerJob, introduction};
+
+/// What the sidecar on this host is called, in metrics and lists.
+const LOCAL: &str = "local";
 
 /// From the request to the answer's head: waiting for a slot, and the first fragment.
 const HEAD_TIME_MAX: Duration = Duration::from_secs(45);
@@ -65,130 +83,316 @@ impl std::fmt::Display for Error {
 
 #[derive(Debug)]
 pub struct Client {
-    socket: PathBuf,
+    /// The preferred first; the one on this host is the last.
+    servers: Vec<Server>,
+    fleet: Mutex<Fleet>,
+    metrics: Option<Arc<Metrics>>,
 }
 
-/// A connection's task, ended with what holds this.
-type Connection = AbortOnDropHandle<()>;
+/// A sidecar.
+#[derive(Debug)]
+struct Server {
+    /// A metric label: `local`, or host and port as configured.
+    name: Arc<str>,
+    /// Where the one on this host listens.
+    socket: Option<PathBuf>,
+    way: Way,
+    /// Something went wrong with it.
+    look_now: Arc<Notify>,
+    counted: Mutex<looks::Counted>,
+}
+
+impl Server {
+    fn new(name: &str, socket: Option<PathBuf>, way: Way) -> Self {
+        Self { name: name.into(), socket, way, look_now: Arc::default(), counted: Mutex::default() }
+    }
+}
+
+/// Why one sidecar did not answer as wished.
+#[derive(Debug)]
+enum Refused {
+    /// It could not be spoken to.
+    Silent(String),
+    /// It has not answered in time, and whoever waits has waited long.
+    Late,
+    /// It has not got the film.
+    NotHere(String),
+    Said(Error),
+}
+
+impl Refused {
+    fn label(&self) -> &'static str {
+        match self {
+            Self::Silent(_) | Self::Late | Self::Said(Error::Away(_)) => "away",
+            Self::NotHere(_) => "not_here",
+            Self::Said(Error::Busy) => "busy",
+            Self::Said(Error::Changed) => "changed",
+            Self::Said(Error::Unfit(_)) => "unfit",
+            Self::Said(Error::Failed(_)) => "failed",
+        }
+    }
+}
+
+/// An answer's head, and what comes after it.
+struct Answer {
+    response: Response<Incoming>,
+    held: Held,
+}
 
 impl Client {
+    /// Of one sidecar, on this host.
     pub fn new(socket: PathBuf) -> Self {
-        Self { socket }
+        Self::of(Some(socket), None, None)
     }
 
-    pub fn socket(&self) -> &Path {
-        &self.socket
-    }
-
-    pub async fn is_healthy(&self) -> bool {
-        let asked = timeout(HEALTH_TIME_MAX, self.send(Method::GET, HEALTH, Bytes::new())).await;
-        matches!(asked, Ok(Ok((response, _))) if response.status() == StatusCode::NO_CONTENT)
-    }
-
-    /// What makes films there.
-    pub async fn build(&self) -> Result<String, Error> {
-        let asked = timeout(HEALTH_TIME_MAX, self.send(Method::GET, BUILD, Bytes::new())).await;
-        let (response, _connection) = asked.map_err(|_| Error::Away("no answer in time".into()))??;
-        if response.status() != StatusCode::OK {
-            return Err(Error::Failed("it does not say what it is".into()));
+    /// Of those on other hosts, and the one on this host.
+    pub fn of(local: Option<PathBuf>, remote: Option<&TranscodeServers>, metrics: Option<Arc<Metrics>>) -> Self {
+        let mut servers = Vec::new();
+        if let Some(remote) = remote {
+            let config = Arc::new(Renewed::new(remote.tls.clone(), tls::client));
+            for address in &remote.addresses {
+                let ServerAddress::Tcp { host, port } = address else { continue };
+                let (host, config) = (host.clone(), Arc::clone(&config));
+                let way = Way::Tls { host, port: *port, config, idle: Arc::default() };
+                servers.push(Server::new(&address.to_string(), None, way));
+            }
         }
-        Ok(String::from_utf8_lossy(&small(response.into_body()).await?).into_owned())
+        servers.extend(local.map(|socket| Server::new(LOCAL, Some(socket.clone()), Way::Unix(socket))));
+        let members = servers.iter().map(|server| (Arc::clone(&server.name), server.socket.is_some()));
+        Self { fleet: Mutex::new(Fleet::new(members)), servers, metrics }
+    }
+
+    /// Whether there is but one, on this host.
+    fn is_alone(&self) -> bool {
+        matches!(self.servers.as_slice(), [only] if only.socket.is_some())
+    }
+
+    /// Whether one of them answers.
+    pub async fn is_healthy(&self) -> bool {
+        if !self.is_alone() {
+            return self.fleet.lock().in_force(Instant::now()).is_some();
+        }
+        let asked = timeout(HEALTH_TIME_MAX, self.servers[0].send(Method::GET, HEALTH, Bytes::new())).await;
+        matches!(asked, Ok(Ok(answer)) if answer.response.status() == StatusCode::NO_CONTENT)
+    }
+
+    /// What makes films that nobody has looked into yet.
+    pub async fn build(&self) -> Result<String, Error> {
+        if !self.is_alone() {
+            let build = self.build_in_force().ok_or_else(|| Error::Away("no transcoder is there".to_owned()))?;
+            return Ok(build.to_string());
+        }
+        self.servers[0].build().await
+    }
+
+    /// The same, as far as it is known without asking; None where one is alone: then it is asked.
+    pub fn build_in_force(&self) -> Option<Arc<str>> {
+        if self.is_alone() { None } else { self.fleet.lock().in_force(Instant::now()) }
+    }
+
+    /// Whether a film should be looked into again: nobody makes it any more as it is known, or, where nobody plays it, others make it
+    /// than should.
+    pub fn is_outdated(&self, film: &Film, is_idle: bool) -> bool {
+        !self.is_alone() && self.fleet.lock().is_outdated(&film.build, is_idle, Instant::now())
     }
 
     /// A picture of a film: JPEG.
     pub async fn picture(&self, source: &Source, film: &Film) -> Result<Bytes, Error> {
         let still = FilmFile { source: source.clone(), film: film.clone() };
-        let (response, _connection) = self.ask(PICTURE, &still).await?;
-        whole(response.into_body(), PICTURE_BYTES_MAX).await
-    }
-
-    /// What it is at.
-    pub async fn status(&self) -> Result<Status, Error> {
-        let asked = timeout(HEALTH_TIME_MAX, async {
-            let (response, _connection) = self.send(Method::GET, STATUS, Bytes::new()).await?;
-            let body = Limited::new(response.into_body(), STATUS_BYTES_MAX).collect().await.map_err(away)?;
-            serde_json::from_slice(&body.to_bytes()).map_err(away)
-        });
-        asked.await.map_err(|_| Error::Away("no answer in time".into()))?
+        self.ask(source, Some(film), PICTURE, &still).await?.whole(PICTURE_BYTES_MAX).await
     }
 
     pub async fn probe(&self, source: &Source) -> Result<Film, Error> {
-        let (response, _connection) = self.ask(PROBE, source).await?;
-        serde_json::from_slice(&small(response.into_body()).await?).map_err(away)
+        serde_json::from_slice(&self.ask(source, None, PROBE, source).await?.small().await?).map_err(away)
     }
 
     /// Whether a film's packets can be used as they are: minutes for a long film. [`Error::Unfit`] says why not.
     pub async fn copied(&self, whole: &FilmFile) -> Result<Copied, Error> {
-        let (response, _connection) = self.ask_within(COPY_TIME_MAX, COPY, whole).await?;
-        serde_json::from_slice(&small(response.into_body()).await?).map_err(away)
+        let asked = self.ask_within(COPY_TIME_MAX, &whole.source, Some(&whole.film), COPY, whole);
+        serde_json::from_slice(&asked.await?.small().await?).map_err(away)
     }
 
     /// The head of a rung's segments.
     pub async fn init(&self, job: &Job) -> Result<Bytes, Error> {
-        let (response, _connection) = self.ask(SEGMENT, job).await?;
-        small(response.into_body()).await
+        self.ask(&job.source, Some(&job.film), SEGMENT, job).await?.small().await
     }
 
     /// The fragments of a segment, as they are made. The body fails where they are not all there.
     pub async fn segment(&self, job: &Job) -> Result<Body, Error> {
-        let (response, connection) = self.ask(SEGMENT, job).await?;
-        let pieces = futures_util::stream::try_unfold((response.into_body(), connection), |(mut body, held)| async {
-            let frame = timeout(PIECE_TIME_MAX, body.frame()).await.map_err(|_| io::ErrorKind::TimedOut)?;
-            let Some(frame) = frame.transpose().map_err(io::Error::other)? else { return Ok(None) };
-            let data = frame.into_data().unwrap_or_default();
-            Ok(Some((Frame::data(data), (body, held))))
+        let (server, answer) = self.ask_from(HEAD_TIME_MAX, &job.source, Some(&job.film), SEGMENT, job).await?;
+        let state = (answer.response.into_body(), answer.held, Arc::clone(&self.servers[server].look_now));
+        let pieces = futures_util::stream::try_unfold(state, |(mut body, held, look_now)| async move {
+            let frame = match timeout(PIECE_TIME_MAX, body.frame()).await {
+                Ok(frame) => frame.transpose().map_err(io::Error::other),
+                Err(_) => Err(io::ErrorKind::TimedOut.into()),
+            };
+            match frame {
+                Ok(Some(frame)) => {
+                    let data = frame.into_data().unwrap_or_default();
+                    Ok(Some((Frame::data(data), (body, held, look_now))))
+                }
+                Ok(None) => {
+                    held.give_back();
+                    Ok(None)
+                }
+                Err(error) => {
+                    // The segment failed, or the sidecar did.
+                    look_now.notify_one();
+                    Err(error)
+                }
+            }
         });
         Ok(StreamBody::new(pieces).boxed_unsync())
     }
 
-    async fn ask(&self, path: &str, what: &impl Serialize) -> Result<(Response<Incoming>, Connection), Error> {
-        self.ask_within(HEAD_TIME_MAX, path, what).await
+    async fn ask(
+        &self,
+        source: &Source,
+        film: Option<&Film>,
+        path: &str,
+        what: &impl Serialize,
+    ) -> Result<Answer, Error> {
+        self.ask_within(HEAD_TIME_MAX, source, film, path, what).await
     }
 
     async fn ask_within(
         &self,
         most: Duration,
+        source: &Source,
+        film: Option<&Film>,
         path: &str,
         what: &impl Serialize,
-    ) -> Result<(Response<Incoming>, Connection), Error> {
-        let body = serde_json::to_vec(what).map_err(away)?;
-        let sent = timeout(most, self.send(Method::POST, path, body.into())).await;
-        let (response, connection) = sent.map_err(|_| Error::Away("no answer in time".into()))??;
-        let status = response.status();
-        if status == StatusCode::OK {
-            return Ok((response, connection));
+    ) -> Result<Answer, Error> {
+        Ok(self.ask_from(most, source, film, path, what).await?.1)
+    }
+
+    /// Asks those who may answer, one after the other, until one does.
+    async fn ask_from(
+        &self,
+        most: Duration,
+        source: &Source,
+        film: Option<&Film>,
+        path: &str,
+        what: &impl Serialize,
+    ) -> Result<(usize, Answer), Error> {
+        let body = Bytes::from(serde_json::to_vec(what).map_err(away)?);
+        let mut last = None;
+        for index in self.candidates(source, film)? {
+            let server = &self.servers[index];
+            let asked = server.ask(most, path, body.clone()).await;
+            let outcome = asked.as_ref().map_or_else(Refused::label, |_| "made");
+            if let Some(metrics) = &self.metrics {
+                metrics.transcoder_server_answers.with_label_values(&[&server.name, outcome]).inc();
+            }
+            let refused = match asked {
+                Ok(answer) => {
+                    self.fleet.lock().answered(index);
+                    return Ok((index, answer));
+                }
+                Err(refused) => refused,
+            };
+            if matches!(refused, Refused::Silent(_) | Refused::Late) {
+                self.fleet.lock().failed(index, Instant::now());
+                server.look_now.notify_one();
+            }
+            last = Some(match (refused, last) {
+                (Refused::Silent(why), _) => Error::Away(self.named(server, &why)),
+                (Refused::Late, _) => return Err(Error::Away(self.named(server, "no answer in time"))),
+                // Another one may have it.
+                (Refused::NotHere(_), Some(before)) => before,
+                (Refused::NotHere(reason), None) => Error::Failed(self.named(server, &reason)),
+                (Refused::Said(error @ (Error::Unfit(_) | Error::Failed(_) | Error::Away(_))), _) => return Err(error),
+                (Refused::Said(error @ (Error::Busy | Error::Changed)), _) => {
+                    server.look_now.notify_one();
+                    error
+                }
+            });
         }
-        let reason = small(response.into_body()).await?;
-        let reason: String = String::from_utf8_lossy(&reason).chars().filter(|c| !c.is_control()).take(200).collect();
+        Err(last.unwrap_or_else(|| Error::Away("no transcoder is there".to_owned())))
+    }
+
+    fn named(&self, server: &Server, why: &str) -> String {
+        if self.is_alone() { why.to_owned() } else { format!("{}: {why}", server.name) }
+    }
+
+    /// Whom to ask, in order: the same ones for all that is of one film.
+    fn candidates(&self, source: &Source, film: Option<&Film>) -> Result<Vec<usize>, Error> {
+        if self.is_alone() {
+            return Ok(vec![0]);
+        }
+        let now = Instant::now();
+        let mut fleet = self.fleet.lock();
+        let nobody = || Error::Away("no transcoder is there".to_owned());
+        let build = match film {
+            Some(film) => film.build.as_str().into(),
+            None => fleet.in_force(now).ok_or_else(nobody)?,
+        };
+        let key = [source.folder.as_os_str().as_bytes(), b"/", source.path.as_os_str().as_bytes()].concat();
+        fleet.candidates(&build, &key, now).map_err(|why| match why {
+            Nobody::Away => nobody(),
+            Nobody::OtherBuild => Error::Changed,
+        })
+    }
+}
+
+impl Server {
+    async fn ask(&self, most: Duration, path: &str, body: Bytes) -> Result<Answer, Refused> {
+        let sent = timeout(most, self.send(Method::POST, path, body)).await;
+        let answer = sent.map_err(|_| Refused::Late)?.map_err(Refused::Silent)?;
+        let status = answer.response.status();
+        if status == StatusCode::OK {
+            return Ok(answer);
+        }
+        let reason = answer.reason().await.map_err(Refused::Said)?;
         Err(match status {
-            StatusCode::SERVICE_UNAVAILABLE => Error::Busy,
-            StatusCode::CONFLICT => Error::Changed,
-            StatusCode::UNPROCESSABLE_ENTITY => Error::Unfit(reason),
-            _ => Error::Failed(reason),
+            StatusCode::SERVICE_UNAVAILABLE => Refused::Said(Error::Busy),
+            StatusCode::CONFLICT => Refused::Said(Error::Changed),
+            StatusCode::MISDIRECTED_REQUEST => Refused::NotHere(reason),
+            StatusCode::UPGRADE_REQUIRED => Refused::Silent(reason),
+            StatusCode::UNPROCESSABLE_ENTITY => Refused::Said(Error::Unfit(reason)),
+            _ => Refused::Said(Error::Failed(reason)),
         })
     }
 
-    async fn send(&self, method: Method, path: &str, body: Bytes) -> Result<(Response<Incoming>, Connection), Error> {
-        let stream = UnixStream::connect(&self.socket).await.map_err(away)?;
-        let (mut sender, connection) = http1::handshake(TokioIo::new(stream)).await.map_err(away)?;
-        let connection = AbortOnDropHandle::new(tokio::spawn(async move {
-            // What goes wrong is seen by who reads the answer.
-            let _ = connection.await;
-        }));
-        let request = Request::builder().method(method).uri(path).header(header::HOST, "transcoder");
-        let response = sender.send_request(request.body(Full::new(body)).map_err(away)?).await.map_err(away)?;
-        Ok((response, connection))
+    async fn build(&self) -> Result<String, Error> {
+        let asked = timeout(HEALTH_TIME_MAX, self.send(Method::GET, BUILD, Bytes::new())).await;
+        let answer = asked.map_err(|_| Error::Away("no answer in time".into()))?.map_err(Error::Away)?;
+        match answer.response.status() {
+            StatusCode::OK => Ok(String::from_utf8_lossy(&answer.small().await?).into_owned()),
+            StatusCode::UPGRADE_REQUIRED => Err(Error::Away(answer.reason().await?)),
+            _ => Err(Error::Failed("it does not say what it is".into())),
+        }
+    }
+
+    async fn send(&self, method: Method, path: &str, body: Bytes) -> Result<Answer, String> {
+        let request = || {
+            let request = Request::builder().method(method.clone()).uri(path).header(header::HOST, "transcoder");
+            let request = request.header(VERSION_FIELD, version()).body(Full::new(body.clone()));
+            request.expect("a path and fields of our own")
+        };
+        let (response, held) = self.way.send(request).await?;
+        Ok(Answer { response, held })
     }
 }
 
-async fn small(body: Incoming) -> Result<Bytes, Error> {
-    whole(body, SMALL_BYTES_MAX).await
-}
+impl Answer {
+    async fn small(self) -> Result<Bytes, Error> {
+        self.whole(SMALL_BYTES_MAX).await
+    }
 
-async fn whole(body: Incoming, bytes_max: usize) -> Result<Bytes, Error> {
-    let read = timeout(PIECE_TIME_MAX, Limited::new(body, bytes_max).collect()).await;
-    let read = read.map_err(|_| Error::Away("its answer stopped".into()))?;
-    read.map(http_body_util::Collected::to_bytes).map_err(|error| Error::Away(error.to_string()))
+    async fn whole(self, bytes_max: usize) -> Result<Bytes, Error> {
+        let read = timeout(PIECE_TIME_MAX, Limited::new(self.response.into_body(), bytes_max).collect()).await;
+        let read = read.map_err(|_| Error::Away("its answer stopped".into()))?;
+        let bytes = read.map_err(|error| Error::Away(error.to_string()))?.to_bytes();
+        self.held.give_back();
+        Ok(bytes)
+    }
+
+    /// Why it refuses, for logs.
+    async fn reason(self) -> Result<String, Error> {
+        let reason = self.small().await?;
+        Ok(String::from_utf8_lossy(&reason).chars().filter(|c| !c.is_control()).take(200).collect())
+    }
 }
 
 fn away(error: impl std::fmt::Display) -> Error {

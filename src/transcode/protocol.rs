@@ -10,7 +10,8 @@
 //! | `POST /copy`, a [`FilmFile`] | 200, a [`Copied`]: its packets can be used as they are; read whole, so minutes later |
 //! | `GET /status` | 200, a [`Status`] |
 //!
-//! Everything else is an error: 503 with `Retry-After` (busy), 409 (the file, or what makes films, is another version), 422 (it cannot be streamed,
+//! Over TCP a film that lies beneath none of the sidecar's folders, or is not there or another version there, is refused with 421: another
+//! sidecar may have it. Everything else is an error: 503 with `Retry-After` (busy), 409 (the file, or what makes films, is another version), 422 (it cannot be streamed,
 //! and never will be), 500 (it failed this time), each with its reason as text. A body that is cut off is a failure too.
 //!
 //! Invariant: no reason names a path.
@@ -32,6 +33,14 @@ pub const PICTURE: &str = "/picture";
 pub const SEGMENT: &str = "/segment";
 pub const COPY: &str = "/copy";
 pub const STATUS: &str = "/status";
+
+/// A field of requests: [`version`] of the one who asks. A sidecar of another version refuses with 426.
+pub const VERSION_FIELD: &str = "reelgate-version";
+
+/// Both sides must have the same: bytes made by another recipe would be kept under the same entity-tag.
+pub fn version() -> String {
+    format!("{}/{RECIPE}", env!("CARGO_PKG_VERSION"))
+}
 
 /// Changes with everything that changes the bytes of segments: part of their version.
 pub const RECIPE: u32 = 3;

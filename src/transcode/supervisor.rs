@@ -4,12 +4,10 @@
 //! Invariant: at most one at a time; nothing waits for it, and nothing fails because it is not there.
 
 use super::Client;
-use super::protocol::{EVENTS, Status};
 use crate::config::Transcode;
 use crate::observe::Metrics;
-use std::collections::BTreeMap;
 use std::os::unix::process::CommandExt;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::process::{Child, Command, Stdio};
 use std::sync::Arc;
 use std::time::Duration;
@@ -32,6 +30,8 @@ const END_TIME_MAX: Duration = Duration::from_secs(2);
 #[derive(Debug)]
 pub struct Supervisor {
     program: PathBuf,
+    /// Its folder keeps others out (mode 0700).
+    socket: PathBuf,
     settings: Transcode,
     client: Arc<Client>,
     metrics: Arc<Metrics>,
@@ -50,23 +50,27 @@ impl Drop for Sidecar {
 }
 
 impl Supervisor {
-    /// Starts a sidecar that listens in `folder` (mode 0700), and keeps it running until `ends` says so. Call it in a runtime.
-    pub fn start(
+    /// Starts a sidecar that listens where `client` says, and keeps it running until `ends` says so. Call it in a runtime.
+    pub(super) fn start(
+        program: PathBuf,
+        socket: PathBuf,
         settings: &Transcode,
-        folder: &Path,
+        client: Arc<Client>,
         metrics: Arc<Metrics>,
         ends: watch::Receiver<bool>,
-    ) -> Result<Arc<Client>, String> {
-        let program = match &settings.program {
-            Some(program) => program.clone(),
-            None => beside_us().or_else(|| find_program(PROGRAM)).ok_or_else(|| {
-                format!("{PROGRAM} is neither beside this program nor in PATH: install it, or set transcode.program")
-            })?,
-        };
-        let client = Arc::new(Client::new(folder.join("transcoder.sock")));
-        let supervisor = Self { program, settings: settings.clone(), client: Arc::clone(&client), metrics };
+    ) {
+        let supervisor = Self { program, socket, settings: settings.clone(), client, metrics };
         tokio::spawn(supervisor.run(ends));
-        Ok(client)
+    }
+
+    /// The program to run, or why there is none.
+    pub(super) fn find(settings: &Transcode) -> Result<PathBuf, String> {
+        if let Some(program) = &settings.program {
+            return Ok(program.clone());
+        }
+        beside_us().or_else(|| find_program(PROGRAM)).ok_or_else(|| {
+            format!("{PROGRAM} is neither beside this program nor in PATH: install it, or set transcode.program")
+        })
     }
 
     async fn run(self, mut ends: watch::Receiver<bool>) {
@@ -99,7 +103,7 @@ impl Supervisor {
     fn spawn(&self) -> std::io::Result<Sidecar> {
         let child = Command::new(&self.program)
             .arg("--socket")
-            .arg(self.client.socket())
+            .arg(&self.socket)
             .args(["--jobs", &self.settings.jobs.to_string(), "--queue", &self.settings.queue.to_string()])
             .args(["--ahead", &self.settings.ahead_bytes_max.to_string()])
             .arg("--until-stdin-ends")
@@ -115,7 +119,6 @@ impl Supervisor {
     /// Until it ended or was killed (true), or the edge ends (false).
     async fn watch(&self, mut sidecar: Sidecar, ends: &mut watch::Receiver<bool>) -> bool {
         let mut sick_looks = 0;
-        let mut counted = BTreeMap::new();
         loop {
             tokio::select! {
                 () = sleep(LOOK_INTERVAL) => {}
@@ -128,35 +131,15 @@ impl Supervisor {
                 tracing::error!(%status, "transcoder: ended");
                 break;
             }
-            let status = self.client.status().await;
-            let healthy = status.is_ok();
-            if let Ok(status) = status {
-                self.count(&status, &mut counted);
-            }
-            self.metrics.transcoder_up.set(healthy.into());
+            let healthy = self.client.look_at_local().await;
             sick_looks = if healthy { 0 } else { sick_looks + 1 };
             if sick_looks >= SICK_LOOKS_MAX {
                 tracing::error!("transcoder: it does not answer, and is killed");
                 break;
             }
         }
-        self.metrics.transcoder_up.set(0);
-        self.count(&Status::default(), &mut counted);
+        self.client.local_ended();
         true
-    }
-
-    /// Brings the metrics up to date; `counted` is what this sidecar had counted by the last look.
-    fn count(&self, status: &Status, counted: &mut BTreeMap<&'static str, u64>) {
-        for event in EVENTS {
-            let (count, before) = (status.counts.get(event).copied().unwrap_or(0), counted.entry(event).or_default());
-            self.metrics.transcoder_events.with_label_values(&[event]).inc_by(count.saturating_sub(*before));
-            *before = count;
-        }
-        for state in ["waiting", "running"] {
-            let jobs = status.jobs.iter().filter(|job| job.state == state).count();
-            self.metrics.transcoder_jobs.with_label_values(&[state]).set(i64::try_from(jobs).unwrap_or(i64::MAX));
-        }
-        self.metrics.transcoder_ahead_bytes.set(i64::try_from(status.ahead_bytes).unwrap_or(i64::MAX));
     }
 }
 

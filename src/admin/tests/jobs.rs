@@ -7,6 +7,7 @@ async fn many_jobs_are_listed_with_their_progress() {
     let answer = open().await.get("/api/v1/jobs", "").await.json();
     let job = &answer["jobs"][23];
     assert_eq!((job["percent"].as_f64(), job["segments"][1].as_u64()), (Some(12.5), Some(7)), "{answer}");
+    assert_eq!(job["server"], "gpu.test:9443", "whose it is");
     assert_eq!((&job["state"], &job["device"], &answer["available"]), (&"running".into(), &"cpu".into(), &true.into()));
 }
 

@@ -1,6 +1,6 @@
 //! What a configuration refers to: servers, certificates, folders, disks. All probes run at once, each with its own bound.
 
-use super::{certificate, origin};
+use super::{certificate, origin, transcoder};
 use crate::config::{Certificate, Config, OriginKind};
 use futures_util::future::join_all;
 use serde::Serialize;
@@ -81,6 +81,12 @@ pub fn probe(config: &Config) -> std::io::Result<Vec<Probe>> {
             }
         }
     }
+    if let Some(remote) = config.transcode.as_ref().and_then(|transcode| transcode.remote.as_ref()) {
+        probes.push(Box::pin(transcoder::identity(&remote.tls)));
+        for address in &remote.addresses {
+            probes.push(Box::pin(transcoder::ask(remote, address)));
+        }
+    }
     for disk in &config.cache.disks {
         probes.push(Box::pin(async move {
             let (path, size) = (disk.path.clone(), disk.size_bytes);
@@ -100,7 +106,9 @@ fn hosts(config: &Config) -> Vec<String> {
 }
 
 /// Runs what may block on a file system, bounded.
-async fn blocking<T: Send + 'static>(work: impl FnOnce() -> Result<T, String> + Send + 'static) -> Result<T, String> {
+pub async fn blocking<T: Send + 'static>(
+    work: impl FnOnce() -> Result<T, String> + Send + 'static,
+) -> Result<T, String> {
     match tokio::time::timeout(PROBE_TIMEOUT, tokio::task::spawn_blocking(work)).await {
         Ok(Ok(found)) => found,
         Ok(Err(_)) => Err("the check itself failed".to_owned()),

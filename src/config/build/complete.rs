@@ -49,6 +49,9 @@ pub fn complete(raw: &mut RawConfig, folder: &Path) {
     }
     raw.log.access.file.iter_mut().for_each(absolute);
     raw.transcode.program.iter_mut().for_each(absolute);
+    if let Some(tls) = &mut raw.transcode.tls {
+        [&mut tls.ca, &mut tls.cert, &mut tls.key].into_iter().for_each(absolute);
+    }
     let cores = std::thread::available_parallelism().map_or(1, usize::from);
     raw.workers.get_or_insert(cores);
     raw.transcode.jobs.get_or_insert(u16::try_from(cores / 2).unwrap_or(u16::MAX).clamp(1, 256));

@@ -71,7 +71,7 @@ fn type_words(schema: &Value) -> String {
         "write-budget" => Some("size or rate"),
         "time-span" | "positive-time-span" => Some("duration"),
         "network" => Some("network"),
-        "server-url" => Some("URL"),
+        "server-url" | "https-server" => Some("URL"),
         "path-regex" => Some("regular expression"),
         "listen-address" | "socket-address" => Some("address"),
         _ => None,

@@ -204,3 +204,30 @@ proptest! {
         prop_assert!(found.list.iter().any(|one| one.line == line), "{value} {line}: {found}");
     }
 }
+
+#[test]
+fn transcoders_on_other_hosts_need_tls_and_say_who_is_believed() {
+    let base =
+        "listen: [{address: 0.0.0.0:8080}]\norigins: {m: {kind: library, folders: [/films]}}\nsites: [{origin: m}]\n";
+    let tls = "tls: {ca: ca.pem, cert: edge.pem, key: edge.key}";
+    for (block, column, words) in [
+        ("{servers: [http://gpu.lan:9443], TLS}", 23, "https://"),
+        ("{servers: [unix:/run/x.sock], TLS}", 23, "https://"),
+        ("{servers: [https://gpu.lan/x], TLS}", 23, "no path"),
+        ("{servers: [https://gpu.lan, https://GPU.lan:443], TLS}", 40, "given twice"),
+        ("{servers: [https://gpu.lan]}", 13, "needs `tls`"),
+        ("{servers: [https://gpu.lan], tls: {ca: x, cert: y}}", 46, "`key` is missing"),
+        ("{TLS}", 13, "is for `servers`"),
+        ("{local: false}", 20, "nobody is left"),
+    ] {
+        let found = read(&format!("{base}transcode: {}\n", block.replace("TLS", tls))).unwrap_err();
+        let shown = found.render(false);
+        assert!(shown.contains(words), "{block}: {shown}");
+        assert!(found.list.iter().all(|found| found.line == 4), "{block}: {shown}");
+        assert!(found.list.iter().any(|found| found.column == column), "{block}: {column}: {shown}");
+    }
+    let loaded = read(&format!("{base}transcode: {{servers: [https://gpu.lan:9443], {tls}}}\n")).unwrap();
+    let remote = loaded.config.transcode.unwrap().remote.unwrap();
+    assert_eq!(remote.addresses[0].to_string(), "gpu.lan:9443");
+    assert!(remote.tls.key.is_absolute());
+}

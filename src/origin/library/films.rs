@@ -24,6 +24,8 @@ pub const FILMS_MAX: usize = 4096;
 /// Pictures made at once, and how long a request waits for its turn: a page of posters must not keep films from playing.
 const PICTURES: usize = 1;
 const PICTURE_WAIT: Duration = Duration::from_secs(20);
+/// Nobody plays a film that was not asked about for so long.
+const IDLE_TIME: Duration = Duration::from_secs(600);
 
 #[derive(Debug)]
 pub struct Films {
@@ -61,6 +63,7 @@ impl Drop for Viewer<'_> {
 #[derive(Debug, Clone)]
 struct Remembered {
     stamp: Stamp,
+    asked: Instant,
     /// Empty until the first who asked got an answer.
     film: Arc<OnceCell<Finding<Arc<Film>>>>,
 }
@@ -106,12 +109,16 @@ impl Films {
     pub async fn film(&self, title: &Title, source: &Source) -> Result<Arc<Film>, Error> {
         let known = {
             let mut films = self.remembered.lock();
-            match films.get(&title.id).filter(|known| known.stamp == source.stamp) {
-                Some(known) => known.clone(),
+            let good = |known: &&mut Remembered| known.stamp == source.stamp && !self.is_outdated(known);
+            match films.get_mut(&title.id).filter(good) {
+                Some(known) => {
+                    known.asked = Instant::now();
+                    known.clone()
+                }
                 None => {
                     let other = if films.len() >= FILMS_MAX { films.keys().next().cloned() } else { None };
                     other.and_then(|other| films.remove(&other));
-                    let known = Remembered { stamp: source.stamp, film: Arc::default() };
+                    let known = Remembered { stamp: source.stamp, asked: Instant::now(), film: Arc::default() };
                     films.insert(title.id.clone(), known.clone());
                     known
                 }
@@ -121,14 +128,25 @@ impl Films {
         asked.await?.clone().map_err(Error::Unfit)
     }
 
+    /// Made by others by now than those who looked into it.
+    fn is_outdated(&self, known: &Remembered) -> bool {
+        let is_idle = known.asked.elapsed() >= IDLE_TIME;
+        matches!(known.film.get(), Some(Ok(film)) if self.client.is_outdated(film, is_idle))
+    }
+
+    /// Whether those who look into films now have looked into this one.
+    fn is_in_force(&self, film: &Film) -> bool {
+        self.client.build_in_force().is_none_or(|build| *build == *film.build)
+    }
+
     /// What was kept, else what the sidecar says.
     async fn find_out(&self, title: &Title, source: &Source) -> Result<Finding<Arc<Film>>, Error> {
         match self.findings.find(&title.id, FILM, &source.stamp).await {
-            Some(finding) => {
+            Some(finding) if finding.as_ref().map_or(true, |film| self.is_in_force(film)) => {
                 self.told(title, &finding).await;
                 Ok(finding.map(Arc::new))
             }
-            None => self.probe(title, source).await,
+            _ => self.probe(title, source).await,
         }
     }
 
@@ -151,6 +169,8 @@ impl Films {
             _ => self.counted("probe", self.client.probe(source).await),
         };
         let finding = match probed {
+            // Kept under another build's name, it would be believed and could not be made.
+            Ok(film) if !self.is_in_force(&film) => return Err(Error::Changed),
             Ok(film) => {
                 self.findings.build_is(&film.build);
                 Ok(film)

@@ -31,6 +31,9 @@ impl Findings {
 
     /// What the sidecar's tools are; None: it does not say now, nor did before.
     pub async fn build(&self) -> Option<Arc<str>> {
+        if let Some(in_force) = self.client.build_in_force() {
+            return Some(in_force);
+        }
         let known = self.build.lock().clone();
         if known.is_some() {
             return known;

@@ -1,4 +1,4 @@
-//! The sidecar: makes segments with ffmpeg, and answers the edge on a unix socket.
+//! The sidecar: makes segments with ffmpeg, and answers the edge on a unix socket, or edges on other hosts over TCP.
 //!
 //! - `arguments`, `batch`: the command lines; several segments from one run.
 //! - `picture`: what is done to each kind of picture.
@@ -9,7 +9,8 @@
 //! - `schedule`, `viewers`: what is made first, what is made ahead; pure.
 //! - `encoders`, `devices`, `failure`: what encodes, how much it takes, what its failures mean; pure.
 //! - `jobs`, `output`: what runs, who waits, what came out.
-//! - `server`: requests → jobs.
+//! - `listen`, `server`: connections; requests → jobs.
+//! - `folders`: which films an edge on another host may name.
 //!
 //! It ends when its standard input does, if it was told so: that is a pipe whose other end the edge holds, so that it never
 //! outlives the edge, however that ends.
@@ -20,7 +21,9 @@ mod child;
 mod devices;
 mod encoders;
 mod failure;
+mod folders;
 mod jobs;
+mod listen;
 mod output;
 mod picture;
 mod probe;
@@ -35,16 +38,19 @@ mod tests;
 mod tools;
 mod viewers;
 
+use super::tls::{self, Renewed};
+use crate::config::TlsFiles;
 use clap::Parser;
+use folders::{Folders, Mapping};
 use jobs::{Jobs, Settings};
+use listen::Listening;
 use server::Server;
 use std::io::{IsTerminal, Read};
-use std::os::unix::net::UnixStream;
-use std::path::{Path, PathBuf};
+use std::net::SocketAddr;
+use std::path::PathBuf;
 use std::process::ExitCode;
 use std::sync::Arc;
 use std::time::Duration;
-use tokio::net::UnixListener;
 use tokio::sync::Semaphore;
 use tools::{Toolbox, Tools};
 use tracing_subscriber::EnvFilter;
@@ -56,13 +62,43 @@ const PROBES_WAITING_MAX: usize = 64;
 /// For children to be killed and reaped.
 const END_TIME_MAX: Duration = Duration::from_millis(500);
 
-/// Makes adaptive streams of films on demand; `reelgate serve` starts it.
+/// Makes adaptive streams of films on demand; `reelgate serve` starts it on its own host.
 #[derive(Debug, Parser)]
-#[command(name = "reelgate-transcoder", version)]
+#[command(
+    name = "reelgate-transcoder",
+    version,
+    max_term_width = 100,
+    after_help = "Examples:
+  For an edge on another host, whose film folder is mounted here at the same path:
+    reelgate-transcoder --listen 0.0.0.0:9443 --cert gpu.pem --key gpu.key --client-ca ca.pem \\
+      --folder /films --jobs 4
+  The same, where it is mounted elsewhere:
+    reelgate-transcoder … --folder /films=/mnt/nas/films
+  By hand on the edge's host, to see why it does not start:
+    reelgate-transcoder --socket /tmp/transcoder.sock
+The edge names it under transcode.servers. How to make the certificates: deploy/README.md.
+Exit codes: 0 told to end, 1 cannot run, 2 bad usage. Logs go to standard error (REELGATE_LOG=debug)."
+)]
+#[command(group(clap::ArgGroup::new("where").required(true).args(["socket", "listen"])))]
 struct Arguments {
     /// The unix socket to listen on; its folder should keep others out
     #[arg(long, value_name = "PATH")]
-    socket: PathBuf,
+    socket: Option<PathBuf>,
+    /// The address and port to listen on for edges on other hosts, with TLS; needs the next four
+    #[arg(long, value_name = "ADDRESS", requires_all = ["cert", "key", "client_ca", "folders"])]
+    listen: Option<SocketAddr>,
+    /// PEM file of this host's certificate, the chain after it, for the name that edges use
+    #[arg(long, value_name = "FILE", requires = "listen")]
+    cert: Option<PathBuf>,
+    /// PEM file of its private key
+    #[arg(long, value_name = "FILE", requires = "listen")]
+    key: Option<PathBuf>,
+    /// PEM file of the authority that edges' certificates are from; nobody else is let in
+    #[arg(long, value_name = "FILE", requires = "listen")]
+    client_ca: Option<PathBuf>,
+    /// A folder that edges may name, and nothing outside it: the same path here as there, or EDGE=HERE; may be repeated
+    #[arg(long = "folder", value_name = "FOLDER", requires = "listen", value_parser = Mapping::parse)]
+    folders: Vec<Mapping>,
     /// Segments made at once
     #[arg(long, value_name = "N", default_value_t = 1, value_parser = clap::value_parser!(u16).range(1..))]
     jobs: u16,
@@ -106,7 +142,7 @@ fn run(arguments: Arguments) -> Result<(), String> {
         .build()
         .map_err(|error| format!("cannot start: {error}"))?;
     runtime.block_on(async {
-        let listener = bind(&arguments.socket)?;
+        let (listening, folders) = listen(&arguments).await?;
         let settings =
             Settings { slots: arguments.jobs.into(), queue: arguments.queue.into(), ahead_bytes_max: arguments.ahead };
         let jobs = Arc::new(Jobs::new(Arc::clone(&tools), settings));
@@ -116,10 +152,12 @@ fn run(arguments: Arguments) -> Result<(), String> {
             probes: Semaphore::new(PROBES.max(arguments.jobs.into())),
             probes_waiting_max: Semaphore::new(PROBES_WAITING_MAX),
             copies: Semaphore::new(1),
+            folders,
         };
-        tracing::info!(jobs = arguments.jobs, queue = arguments.queue, "transcoder: ready");
+        let listen = arguments.listen.map(tracing::field::display);
+        tracing::info!(listen, jobs = arguments.jobs, queue = arguments.queue, "transcoder: ready");
         tokio::select! {
-            () = server::serve(listener, Arc::new(server)) => {}
+            () = listening.serve(Arc::new(server)) => {}
             () = told_to_end(arguments.until_stdin_ends) => {}
         }
         Ok::<_, String>(())
@@ -129,12 +167,20 @@ fn run(arguments: Arguments) -> Result<(), String> {
     Ok(())
 }
 
-/// Makes room for the socket only where nobody listens on it.
-fn bind(path: &Path) -> Result<UnixListener, String> {
-    if UnixStream::connect(path).is_err_and(|error| error.kind() == std::io::ErrorKind::ConnectionRefused) {
-        std::fs::remove_file(path).map_err(|error| format!("cannot remove the stale socket: {error}"))?;
+/// Where edges come in, and what they may name.
+async fn listen(arguments: &Arguments) -> Result<(Listening, Option<Arc<Folders>>), String> {
+    let Arguments { socket, listen, cert: Some(cert), key: Some(key), client_ca: Some(ca), folders, .. } = arguments
+    else {
+        let socket = arguments.socket.as_ref().ok_or("--listen needs --cert, --key and --client-ca")?;
+        return Ok((Listening::unix(socket)?, None));
+    };
+    let listen = listen.filter(|_| socket.is_none()).ok_or("--cert, --key and --client-ca are for --listen")?;
+    for folder in folders.iter().map(Mapping::local).filter(|folder| !folder.is_dir()) {
+        tracing::warn!(folder = %folder.display(), "no such folder now: films in it are refused until it is there");
     }
-    UnixListener::bind(path).map_err(|error| format!("cannot listen on {}: {error}", path.display()))
+    let files = TlsFiles { ca: ca.clone(), cert: cert.clone(), key: key.clone() };
+    let listening = Listening::tls(listen, Renewed::new(files, tls::server)).await?;
+    Ok((listening, Some(Arc::new(Folders(folders.clone())))))
 }
 
 /// SIGTERM, SIGINT, or the end of standard input.

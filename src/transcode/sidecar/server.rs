@@ -1,7 +1,10 @@
 //! Requests of the edge → jobs → answers (see [`super::super::protocol`]).
 
-use super::super::protocol::{BUILD, COPY, FilmFile, HEALTH, Job, PICTURE, PROBE, SEGMENT, STATUS, Source, Wanted};
+use super::super::protocol::{
+    BUILD, COPY, FilmFile, HEALTH, Job, PICTURE, PROBE, SEGMENT, STATUS, Source, VERSION_FIELD, Wanted, version,
+};
 use super::child::{Failure, Kill, KillOnDrop};
+use super::folders::{AboutFilm, Folders, NotHere};
 use super::jobs::{Jobs, Waiter};
 use super::output::Output;
 use super::probe::probe;
@@ -23,20 +26,23 @@ use std::fs::File;
 use std::io;
 use std::sync::Arc;
 use std::time::Duration;
-use tokio::net::{UnixListener, UnixStream};
+use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::sync::Semaphore;
 use tokio::time::timeout;
 
 /// A request's JSON: two paths and a few numbers.
 const REQUEST_BYTES_MAX: usize = 64 * 1024;
-const CONNECTIONS_MAX: usize = 1024;
+const REQUEST_TIME_MAX: Duration = Duration::from_secs(10);
+/// A head has a handful of fields.
+const HEADERS_MAX: usize = 32;
+const HEAD_BYTES_MAX: usize = 64 * 1024;
+/// To find a film in a folder of a share.
+const FIND_TIME_MAX: Duration = Duration::from_secs(10);
 const HEADER_TIMEOUT: Duration = Duration::from_secs(30);
 /// All runs of ffprobe for one film together.
 const PROBE_TIME_MAX: Duration = Duration::from_secs(30);
 /// To read a film from end to end.
 const COPY_TIME_MAX: Duration = Duration::from_secs(900);
-/// After a failed accept, often for want of file descriptors.
-const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
 
 type Body = UnsyncBoxBody<Bytes, io::Error>;
 
@@ -49,35 +55,22 @@ pub struct Server {
     pub probes_waiting_max: Semaphore,
     /// Films read whole at once.
     pub copies: Semaphore,
+    /// What an edge on another host may name; None: it is on this one.
+    pub folders: Option<Arc<Folders>>,
 }
 
-/// Serves until it is dropped.
-pub async fn serve(listener: UnixListener, server: Arc<Server>) {
-    let room = Arc::new(Semaphore::new(CONNECTIONS_MAX));
-    while let Ok(permit) = Arc::clone(&room).acquire_owned().await {
-        match listener.accept().await {
-            Ok((stream, _)) => {
-                let server = Arc::clone(&server);
-                tokio::spawn(async move {
-                    connection(stream, server).await;
-                    drop(permit);
-                });
-            }
-            Err(error) => {
-                tracing::warn!(%error, "cannot accept a connection");
-                tokio::time::sleep(ACCEPT_PAUSE).await;
-            }
-        }
-    }
-}
-
-async fn connection(stream: UnixStream, server: Arc<Server>) {
+/// One connection, until it ends.
+pub async fn connection<S>(stream: S, server: Arc<Server>)
+where
+    S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
+{
     let service = service_fn(move |request| {
         let server = Arc::clone(&server);
         async move { Ok::<_, Infallible>(respond(&server, request).await) }
     });
     let mut http = http1::Builder::new();
     http.timer(TokioTimer::new()).header_read_timeout(HEADER_TIMEOUT);
+    http.max_headers(HEADERS_MAX).max_buf_size(HEAD_BYTES_MAX);
     if let Err(error) = http.serve_connection(TokioIo::new(stream), service).await {
         tracing::debug!(%error, "a connection ended early");
     }
@@ -85,10 +78,14 @@ async fn connection(stream: UnixStream, server: Arc<Server>) {
 
 async fn respond(server: &Server, request: Request<Incoming>) -> Response<Body> {
     let (head, body) = request.into_parts();
+    if head.headers.get(VERSION_FIELD).is_some_and(|theirs| *theirs != version()) {
+        let reason = format!("this transcoder is of another version ({}): install the same on both sides", version());
+        return answer(StatusCode::UPGRADE_REQUIRED, &reason);
+    }
     let outcome = match (head.method, head.uri.path()) {
         (Method::GET, HEALTH) => return answer(StatusCode::NO_CONTENT, ""),
-        (Method::GET, BUILD) => now(server).await.map(|tools| answer(StatusCode::OK, &tools.build)),
-        (Method::POST, PICTURE) => match read::<FilmFile>(body).await {
+        (Method::GET, BUILD) => now(server).await.map(|tools| introduction(&tools.build)),
+        (Method::POST, PICTURE) => match read::<FilmFile>(server, body).await {
             Ok(asked) => pictured(server, asked).await,
             Err(refusal) => Err(refusal),
         },
@@ -96,15 +93,15 @@ async fn respond(server: &Server, request: Request<Incoming>) -> Response<Body> 
             let text = serde_json::to_string(&server.jobs.status()).unwrap_or_default();
             return answer(StatusCode::OK, &text);
         }
-        (Method::POST, PROBE) => match read::<Source>(body).await {
+        (Method::POST, PROBE) => match read::<Source>(server, body).await {
             Ok(source) => probed(server, source).await,
             Err(refusal) => Err(refusal),
         },
-        (Method::POST, SEGMENT) => match read::<Job>(body).await {
+        (Method::POST, SEGMENT) => match read::<Job>(server, body).await {
             Ok(job) => segment(server, job).await,
             Err(refusal) => Err(refusal),
         },
-        (Method::POST, COPY) => match read::<FilmFile>(body).await {
+        (Method::POST, COPY) => match read::<FilmFile>(server, body).await {
             Ok(whole) => copied(server, whole).await,
             Err(refusal) => Err(refusal),
         },
@@ -121,11 +118,24 @@ async fn respond(server: &Server, request: Request<Incoming>) -> Response<Body> 
 
 type Outcome = Result<Response<Body>, (StatusCode, String)>;
 
-async fn read<T: DeserializeOwned>(body: Incoming) -> Result<T, (StatusCode, String)> {
+/// A request about a film, which is found here.
+async fn read<T: DeserializeOwned + AboutFilm>(server: &Server, body: Incoming) -> Result<T, (StatusCode, String)> {
     let bad = |why: &str| (StatusCode::BAD_REQUEST, why.to_owned());
-    let body =
-        Limited::new(body, REQUEST_BYTES_MAX).collect().await.map_err(|_| bad("the request is cut off or long"))?;
-    serde_json::from_slice(&body.to_bytes()).map_err(|_| bad("the request is not as agreed: are both of one version?"))
+    let body = timeout(REQUEST_TIME_MAX, Limited::new(body, REQUEST_BYTES_MAX).collect()).await;
+    let body = body.map_err(|_| bad("the request came too slowly"))?;
+    let body = body.map_err(|_| bad("the request is cut off or long"))?;
+    let mut asked: T = serde_json::from_slice(&body.to_bytes())
+        .map_err(|_| bad("the request is not as agreed: are both of one version?"))?;
+    if let Some(folders) = &server.folders {
+        let (folders, source) = (Arc::clone(folders), asked.source().clone());
+        let finding = timeout(FIND_TIME_MAX, tokio::task::spawn_blocking(move || folders.here(&source))).await;
+        let not_here = |why: String| (StatusCode::MISDIRECTED_REQUEST, why);
+        let found = finding.map_err(|_| not_here("the film's folder does not answer here".to_owned()))?;
+        let found =
+            found.map_err(|_| (StatusCode::INTERNAL_SERVER_ERROR, "looking for the film panicked".to_owned()))?;
+        *asked.source() = found.map_err(|NotHere(why)| not_here(why))?;
+    }
+    Ok(asked)
 }
 
 async fn probed(server: &Server, source: Source) -> Outcome {
@@ -258,6 +268,13 @@ fn fragments(waiter: Waiter) -> Body {
         }
     });
     StreamBody::new(stream).boxed_unsync()
+}
+
+fn introduction(build: &str) -> Response<Body> {
+    let mut response = answer(StatusCode::OK, build);
+    let name = HeaderValue::from_static(concat!("reelgate-transcoder/", env!("CARGO_PKG_VERSION")));
+    response.headers_mut().insert(header::SERVER, name);
+    response
 }
 
 fn answer(status: StatusCode, text: &str) -> Response<Body> {

@@ -1,0 +1,69 @@
+//! `transcode` as typed.
+
+use super::super::units::ByteSize;
+use super::items;
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+
+/// `transcode`
+#[derive(Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(default, deny_unknown_fields)]
+pub struct RawTranscode {
+    /// Whether streams are made. Without a library none are; nor without `servers` where `ffmpeg` and `ffprobe` are not in PATH.
+    pub enabled: bool,
+    /// Segments made at once; default: one for each two cores.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schemars(range(min = 1, max = 256))]
+    pub jobs: Option<u16>,
+    /// Segments that may wait for that; beyond it the answer is 503.
+    #[schemars(range(max = 10_000))]
+    pub queue: u16,
+    /// Memory for segments made before they are asked for; 0: none are.
+    pub ahead: ByteSize,
+    /// The program `reelgate-transcoder`; default: beside `reelgate`, else from PATH.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schemars(extend("format" = "non-empty"))]
+    pub program: Option<String>,
+    /// Transcoders on other hosts, the preferred first: `https://gpu.lan:9443`. Each mounts the same films. They need `tls`.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    #[schemars(length(max = 16), transform = items("https-server"))]
+    pub servers: Vec<String>,
+    /// Whether one is also started on this host. Beside `servers` it makes what none of them can, and by default it is there where
+    /// `reelgate-transcoder`, `ffmpeg` and `ffprobe` are.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub local: Option<bool>,
+    /// How the edge and `servers` know each other.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub tls: Option<RawTranscodeTls>,
+}
+
+impl Default for RawTranscode {
+    fn default() -> Self {
+        Self {
+            enabled: true,
+            jobs: None,
+            queue: 32,
+            ahead: ByteSize::mib(64),
+            program: None,
+            servers: Vec::new(),
+            local: None,
+            tls: None,
+        }
+    }
+}
+
+/// `transcode.tls`: PEM files, read again when they change.
+#[derive(Clone, PartialEq, Default, Serialize, Deserialize, JsonSchema)]
+#[serde(default, deny_unknown_fields)]
+#[schemars(extend("required" = ["ca", "cert", "key"]))]
+pub struct RawTranscodeTls {
+    /// PEM file of the authority that the servers' certificates are from. No other is trusted.
+    #[schemars(extend("format" = "non-empty"))]
+    pub ca: String,
+    /// PEM file of the edge's own certificate, the chain after it, for the servers to know it by.
+    #[schemars(extend("format" = "non-empty"))]
+    pub cert: String,
+    /// PEM file of its private key.
+    #[schemars(extend("format" = "non-empty"))]
+    pub key: String,
+}

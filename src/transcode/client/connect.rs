@@ -1,0 +1,185 @@
+//! Connections to one sidecar: over a unix socket, a new one each time, or over TCP with TLS on both sides, used again while idle.
+//!
+//! Invariants: connecting and the handshake have limits; a bounded number of idle connections, for a bounded time; one is used again
+//! only after its answer was read to the end; one that is dropped is closed.
+
+use super::super::tls::Renewed;
+use bytes::Bytes;
+use http::{Request, Response};
+use http_body_util::Full;
+use hyper::body::Incoming;
+use hyper::client::conn::http1::{self, SendRequest};
+use hyper_util::rt::TokioIo;
+use parking_lot::Mutex;
+use rustls::ClientConfig;
+use rustls_pki_types::ServerName;
+use socket2::{SockRef, TcpKeepalive};
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::Duration;
+use tokio::io::{AsyncRead, AsyncWrite};
+use tokio::net::{TcpStream, UnixStream};
+use tokio::time::{Instant, timeout};
+use tokio_rustls::TlsConnector;
+use tokio_util::task::AbortOnDropHandle;
+
+const CONNECT_TIME_MAX: Duration = Duration::from_secs(3);
+const HANDSHAKE_TIME_MAX: Duration = Duration::from_secs(5);
+/// Bytes that the other host does not acknowledge: it is gone.
+const UNACKNOWLEDGED_TIME_MAX: Duration = Duration::from_secs(10);
+const KEEPALIVE_TIME: Duration = Duration::from_secs(10);
+const KEEPALIVE_INTERVAL: Duration = Duration::from_secs(5);
+/// For a connection that failed to end.
+const REASON_TIME_MAX: Duration = Duration::from_millis(100);
+const IDLE_MAX: usize = 8;
+/// Shorter than the sidecar waits for a request.
+const IDLE_TIME_MAX: Duration = Duration::from_secs(20);
+/// A head has a handful of fields.
+const HEADERS_MAX: usize = 32;
+const BUFFER_BYTES_MAX: usize = 256 * 1024;
+
+/// The way to a sidecar.
+#[derive(Debug)]
+pub enum Way {
+    Unix(PathBuf),
+    Tls { host: String, port: u16, config: Arc<Renewed<ClientConfig>>, idle: Arc<Idle> },
+}
+
+/// Connections that wait for their next request, the latest used last.
+#[derive(Debug, Default)]
+pub struct Idle(Mutex<Vec<(Instant, Connection)>>);
+
+/// With nothing under way on it, unless it is held with an answer.
+#[derive(Debug)]
+pub struct Connection {
+    sender: SendRequest<Full<Bytes>>,
+    /// Ended with what holds this.
+    task: AbortOnDropHandle<hyper::Result<()>>,
+    /// The certificate it showed, DER.
+    pub certificate: Option<Vec<u8>>,
+}
+
+/// What keeps an answer's body coming; dropped, its connection is closed.
+#[derive(Debug)]
+pub struct Held {
+    pub connection: Connection,
+    idle: Option<Arc<Idle>>,
+}
+
+impl Held {
+    /// The body was read to its end.
+    pub fn give_back(self) {
+        let Some(idle) = self.idle.filter(|_| !self.connection.sender.is_closed()) else { return };
+        let mut idle = idle.0.lock();
+        if idle.len() >= IDLE_MAX {
+            idle.remove(0);
+        }
+        idle.push((Instant::now(), self.connection));
+    }
+}
+
+impl Idle {
+    fn take(&self) -> Option<Connection> {
+        let mut idle = self.0.lock();
+        idle.retain(|(since, connection)| since.elapsed() < IDLE_TIME_MAX && !connection.sender.is_closed());
+        // One whose last answer is not quite over yet is left for later.
+        let at = idle.iter().rposition(|(_, connection)| connection.sender.is_ready())?;
+        Some(idle.remove(at).1)
+    }
+
+    fn clear(&self) {
+        self.0.lock().clear();
+    }
+}
+
+impl Way {
+    /// Sends a request, over an idle connection where there is one: all requests may be sent twice. Errors are for people.
+    pub async fn send(&self, request: impl Fn() -> Request<Full<Bytes>>) -> Result<(Response<Incoming>, Held), String> {
+        let idle = match self {
+            Self::Unix(_) => None,
+            Self::Tls { idle, .. } => Some(idle),
+        };
+        if let Some(mut connection) = idle.and_then(|idle| idle.take())
+            && let Ok(response) = connection.sender.send_request(request()).await
+        {
+            return Ok((response, Held { connection, idle: idle.cloned() }));
+        }
+        let mut connection = self.connect().await?;
+        let response = match connection.sender.send_request(request()).await {
+            Ok(response) => response,
+            // What went wrong, the connection knows: a certificate that is refused, for instance.
+            Err(error) => {
+                return Err(match timeout(REASON_TIME_MAX, connection.task).await {
+                    Ok(Ok(Err(behind))) => reason(&behind),
+                    _ => reason(&error),
+                });
+            }
+        };
+        Ok((response, Held { connection, idle: idle.cloned() }))
+    }
+
+    /// It does not answer: what is idle is of no more use.
+    pub fn close_idle(&self) {
+        if let Self::Tls { idle, .. } = self {
+            idle.clear();
+        }
+    }
+
+    async fn connect(&self) -> Result<Connection, String> {
+        match self {
+            Self::Unix(path) => {
+                let stream = UnixStream::connect(path).await.map_err(|error| error.to_string())?;
+                open(stream, None).await
+            }
+            Self::Tls { host, port, config, .. } => {
+                let config = config.now()?;
+                let name = ServerName::try_from(host.clone()).map_err(|_| "its name is no name".to_owned())?;
+                let connecting = timeout(CONNECT_TIME_MAX, TcpStream::connect((host.as_str(), *port)));
+                let stream = connecting.await.map_err(|_| "no connection in time".to_owned())?;
+                let stream = stream.map_err(|error| error.to_string())?;
+                set_up(&stream);
+                let connecting = TlsConnector::from(config).connect(name, stream);
+                let stream = timeout(HANDSHAKE_TIME_MAX, connecting).await;
+                let stream = stream.map_err(|_| "no TLS handshake in time".to_owned())?;
+                let stream = stream.map_err(|error| reason(&error))?;
+                let shown = stream.get_ref().1.peer_certificates().and_then(|chain| chain.first());
+                let certificate = shown.map(|certificate| certificate.to_vec());
+                open(stream, certificate).await
+            }
+        }
+    }
+}
+
+/// What is lost is noticed; where the system refuses that, time limits remain.
+pub fn set_up(stream: &TcpStream) {
+    let socket = SockRef::from(stream);
+    let keepalive = TcpKeepalive::new().with_time(KEEPALIVE_TIME).with_interval(KEEPALIVE_INTERVAL);
+    let _ = socket.set_tcp_nodelay(true);
+    let _ = socket.set_tcp_keepalive(&keepalive);
+    let _ = socket.set_tcp_user_timeout(Some(UNACKNOWLEDGED_TIME_MAX));
+}
+
+async fn open<S>(stream: S, certificate: Option<Vec<u8>>) -> Result<Connection, String>
+where
+    S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
+{
+    let mut http = http1::Builder::new();
+    http.max_headers(HEADERS_MAX).max_buf_size(BUFFER_BYTES_MAX);
+    let (sender, connection) = http.handshake(TokioIo::new(stream)).await.map_err(|error| reason(&error))?;
+    let task = AbortOnDropHandle::new(tokio::spawn(connection));
+    Ok(Connection { sender, task, certificate })
+}
+
+/// An error and what is behind it: a refused certificate is only seen there.
+fn reason(error: &dyn std::error::Error) -> String {
+    let mut text = error.to_string();
+    let mut behind = error.source();
+    while let Some(error) = behind {
+        let more = error.to_string();
+        if !text.contains(&more) {
+            text = format!("{text}: {more}");
+        }
+        behind = error.source();
+    }
+    text
+}
