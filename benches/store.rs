@@ -21,7 +21,8 @@ const KIB: usize = 1 << 10;
 const MIB: usize = 1 << 20;
 
 fn store(objects: usize) -> &'static MemoryStore {
-    let settings = StoreSettings { bytes_max: 512 << 20, object_bytes_max: 64 << 20 };
+    let settings =
+        StoreSettings { bytes_max: 512 << 20, object_bytes_max: 64 << 20, hold_timeout: Duration::from_secs(5) };
     let store = MemoryStore::new(settings, Arc::new(Metrics::new())).leak();
     let runtime = runtime();
     for at in 0..objects {

@@ -35,6 +35,7 @@ mod replay;
 mod rfc9111;
 mod sidecar;
 mod slices;
+mod slow;
 mod smuggling;
 mod stalls;
 mod stopping;

@@ -70,7 +70,11 @@ pub(super) async fn start(loaded: Loaded) -> Result<Running, Box<dyn Error>> {
     let ban_log = ban_log(&config, &metrics).await?;
     let bans = ban_log.as_ref().map_or_else(|| Arc::new(Bans::new(metrics.clone())), |log| log.bans().clone());
     let mut store = MemoryStore::with_bans(
-        StoreSettings { bytes_max: config.cache.memory_bytes, object_bytes_max: config.cache.object_bytes_max },
+        StoreSettings {
+            bytes_max: config.cache.memory_bytes,
+            object_bytes_max: config.cache.object_bytes_max,
+            hold_timeout: config.cache.hold_timeout,
+        },
         bans,
         metrics.clone(),
     );

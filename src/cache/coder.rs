@@ -85,7 +85,7 @@ impl MemoryStore {
             _ if hit.position > 0 => return Given::NoForm,
             Source::Object(body) => (body.key, body.version, &body.forms, Some(body.content.bytes)),
             Source::Fill { fill, .. } => (fill.key, fill.version, &fill.forms, fill.flow.promised_bytes),
-            Source::Flow { .. } | Source::Content(_) | Source::Disk(_) => return Given::NoForm,
+            Source::Flow { .. } | Source::Content(_) | Source::Disk(_) | Source::Origin { .. } => return Given::NoForm,
         };
         match forms.get(wanted.coding) {
             Slot::Whole(form) => {
@@ -94,7 +94,7 @@ impl MemoryStore {
                 {
                     self.code_better(Arc::clone(body), Arc::clone(&form), wanted);
                 }
-                hit.source = Source::Content(Arc::clone(&form.content));
+                hit.give(Arc::clone(&form.content));
                 return Given::Form { bytes: Some(form.content.bytes) };
             }
             Slot::Running(flow) => {
@@ -136,7 +136,7 @@ impl MemoryStore {
             let flow = Flow::new(None);
             let mut position = 0;
             while position < body.content.bytes {
-                let piece = body.content.read(position, PIECE_BYTES as u64);
+                let Some(piece) = body.content.read(position, PIECE_BYTES as u64) else { return };
                 position += piece.len() as u64;
                 append(&flow, encoder.write(&piece), &mut charge);
                 if flow.written() >= form.content.bytes {
@@ -154,6 +154,7 @@ impl MemoryStore {
             self.count(coding, "popular", body.content.bytes, flow.written());
             let better = Form::new(flow.complete(&mut charge), true);
             body.forms.set(coding, Slot::Whole(better));
+            self.left_behind(&form.content);
             self.forms_changed(body.key, body.version);
         });
     }

@@ -73,14 +73,18 @@ pub fn overrides(collapse_timeout: Duration) -> CacheOptionOverrides {
 #[cfg(test)]
 mod tests {
     use std::sync::Arc;
+    use std::time::Duration;
 
     use super::*;
     use crate::cache::StoreSettings;
     use crate::observe::Metrics;
 
     fn empty_store() -> &'static MemoryStore {
-        MemoryStore::new(StoreSettings { bytes_max: 1 << 20, object_bytes_max: 1 << 19 }, Arc::new(Metrics::new()))
-            .leak()
+        MemoryStore::new(
+            StoreSettings { bytes_max: 1 << 20, object_bytes_max: 1 << 19, hold_timeout: Duration::from_secs(5) },
+            Arc::new(Metrics::new()),
+        )
+        .leak()
     }
 
     #[tokio::test]

@@ -7,8 +7,8 @@
 //! takes no lock: it counts in [`Visits`].
 //!
 //! Pure: no clock, no locks, no IO. Invariants: the bytes are the sum of the entries' bytes; an entry is in exactly one queue;
-//! an entry that is being read is not evicted (its memory would not come free) and counts as asked for; the ghosts are bounded
-//! by the entries.
+//! an entry that is being read is not evicted (its memory would not come free) and counts as asked for, unless its readers stall; the
+//! ghosts are bounded by the entries.
 
 use std::collections::{HashMap, HashSet, VecDeque};
 use std::sync::atomic::{AtomicU8, Ordering};
@@ -54,8 +54,18 @@ impl Visits {
 pub(super) trait Resident {
     fn key(&self) -> u128;
     fn visits(&self) -> &Visits;
-    /// Someone is reading it: evicting it now would free nothing.
-    fn in_use(&self) -> bool;
+    fn hold(&self) -> Hold;
+}
+
+/// Whether anybody reads an entry.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Hold {
+    /// Nobody, or somebody who can do without it.
+    Free,
+    /// Somebody who stalls, and would have to be aborted: only when there is nothing else.
+    Stalled,
+    /// Evicting it now would free nothing.
+    Reading,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -146,6 +156,7 @@ impl<T: Resident> S3Fifo<T> {
         let looks_max = 8 * self.entries.len();
         let mut looks = 0;
         let mut in_use_in_a_row = 0;
+        let mut last_resort = None;
         while looks < looks_max {
             let main_is_in_use = in_use_in_a_row > self.main.len();
             let from_small = self.small_bytes > 0
@@ -155,7 +166,11 @@ impl<T: Resident> S3Fifo<T> {
             let Some(entry) = self.entries.get_mut(&id) else { continue };
             looks += 1;
             in_use_in_a_row += 1;
-            let in_use = entry.resident.in_use();
+            let hold = entry.resident.hold();
+            let in_use = hold != Hold::Free;
+            if hold == Hold::Stalled {
+                last_resort.get_or_insert(id);
+            }
             let visits = entry.resident.visits().get();
             if entry.queue == Queue::Small && (in_use || visits > PROMOTION_VISITS) {
                 entry.resident.visits().set(0);
@@ -176,7 +191,7 @@ impl<T: Resident> S3Fifo<T> {
             }
             in_use_in_a_row = 0;
         }
-        None
+        self.remove(last_resort?)
     }
 
     fn forget_bytes(&mut self, queue: Queue, bytes: u64) {

@@ -5,7 +5,7 @@
 use std::ops::Deref;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
-use std::time::SystemTime;
+use std::time::{Duration, SystemTime};
 
 use parking_lot::Mutex;
 use pingora_cache::CacheMeta;
@@ -13,9 +13,10 @@ use pingora_cache::CacheMeta;
 use super::bans::Stamp;
 use super::budget::Charge;
 use super::disk::BODY_CHUNK_BYTES;
-use super::eviction::{Resident, Visits};
+use super::eviction::{self, Resident, Visits};
 use super::flow::{Content, Failure, Flow};
 use super::forms::Forms;
+use super::hold::Resume;
 
 /// A whole body, immutable, and the coded forms made of it so far.
 #[derive(Debug)]
@@ -25,6 +26,15 @@ pub(super) struct Body {
     pub(super) content: Arc<Content>,
     pub(super) forms: Arc<Forms>,
     pub(super) visits: Visits,
+    pub(super) readers: Readers,
+}
+
+/// What becomes of readers that stall.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Readers {
+    pub(super) hold_timeout: Duration,
+    /// They can go on elsewhere.
+    pub(super) go_on: bool,
 }
 
 impl Resident for Arc<Body> {
@@ -38,8 +48,16 @@ impl Resident for Arc<Body> {
 
     /// The policy and the store's slot hold one reference each; every other is a reader's. Who followed the fill to its end
     /// holds the content.
-    fn in_use(&self) -> bool {
-        Arc::strong_count(self) > 2 || Arc::strong_count(&self.content) > 1
+    fn hold(&self) -> eviction::Hold {
+        if Arc::strong_count(self) <= 2 && Arc::strong_count(&self.content) == 1 {
+            eviction::Hold::Free
+        } else if !self.content.is_stalled(self.readers.hold_timeout) {
+            eviction::Hold::Reading
+        } else if self.readers.go_on {
+            eviction::Hold::Free
+        } else {
+            eviction::Hold::Stalled
+        }
     }
 }
 
@@ -67,6 +85,8 @@ pub(super) struct Fill {
     pub(super) from_disk: bool,
     /// Readers of the request that runs it: one, or none once it has its answer.
     owners: AtomicUsize,
+    /// Where its owner's reader goes on should it stall, until that begins.
+    pub(super) owners_rest: Mutex<Option<Arc<dyn Resume>>>,
 }
 
 /// A reader's hold on a fill.
@@ -108,6 +128,7 @@ impl Fill {
             forms: Arc::default(),
             from_disk: false,
             owners: AtomicUsize::new(0),
+            owners_rest: Mutex::default(),
         })
     }
 
@@ -122,6 +143,7 @@ impl Fill {
             forms: Arc::default(),
             from_disk: true,
             owners: AtomicUsize::new(0),
+            owners_rest: Mutex::default(),
         })
     }
 
@@ -136,13 +158,14 @@ impl Fill {
     }
 
     /// The body is whole; see [`Flow::complete`].
-    pub(super) fn complete(&self, charge: &mut Charge) -> Arc<Body> {
+    pub(super) fn complete(&self, charge: &mut Charge, readers: Readers) -> Arc<Body> {
         Arc::new(Body {
             key: self.key,
             version: self.version,
             content: self.flow.complete(charge),
             forms: Arc::clone(&self.forms),
             visits: Visits::default(),
+            readers,
         })
     }
 

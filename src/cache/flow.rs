@@ -12,18 +12,21 @@
 //! passing, the bytes go only to the *owner* (the reader of the request that fills), as a queue freed from its front.
 //!
 //! Invariants: a reader sees `End` only after the writer said the content is whole and the promised length agreed; every other
-//! end is an error. A flow of promised length is never passing. Knows neither keys, the store nor HTTP.
+//! end is an error. A flow of promised length is never passing. Bytes of a running fill are never let go, those of a content only as
+//! a whole. Knows neither keys, the store nor HTTP.
 
 use std::collections::VecDeque;
 use std::fmt;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Duration;
 
 use bytes::{Bytes, BytesMut};
 use parking_lot::RwLock;
 use tokio::sync::watch;
 
 use super::budget::Charge;
+use super::hold;
 
 /// The size of a body's chunks, but for the last. (Small in unit tests, so that they cross many borders.)
 pub(super) const CHUNK_BYTES: usize = if cfg!(test) { 64 } else { 1 << 20 };
@@ -34,23 +37,57 @@ const PASSING_COPY_BYTES_MAX: usize = 512 << 10;
 /// The first allocation for a body of unknown length; it doubles up to a chunk.
 const FIRST_BYTES: usize = if cfg!(test) { 16 } else { 4 << 10 };
 
-/// Whole bytes, immutable.
+/// Whole bytes, immutable, until they are let go.
 #[derive(Debug)]
 pub(super) struct Content {
     pub(super) bytes: u64,
     chunk_bytes: usize,
-    chunks: Box<[Bytes]>,
+    /// None left: let go.
+    chunks: RwLock<Box<[Bytes]>>,
+    /// When somebody last came for some of it, on the clock of [`hold`].
+    read_ms: AtomicU64,
 }
 
 impl Content {
-    /// All of it, in order.
-    pub(super) fn pieces(&self) -> &[Bytes] {
-        &self.chunks
+    fn new(bytes: u64, chunk_bytes: usize, chunks: Box<[Bytes]>) -> Self {
+        Self { bytes, chunk_bytes, chunks: RwLock::new(chunks), read_ms: AtomicU64::new(hold::now_ms()) }
     }
 
-    /// The longest run at `position` that lies in one chunk, at most `bytes_max` long; empty at the end.
-    pub(super) fn read(&self, position: u64, bytes_max: u64) -> Bytes {
-        read_chunk(&self.chunks, self.chunk_bytes, position, bytes_max).unwrap_or_default()
+    /// All of it, in order. None: it was let go.
+    pub(super) fn pieces(&self) -> Option<Vec<Bytes>> {
+        let chunks = self.chunks.read();
+        (self.bytes == 0 || !chunks.is_empty()).then(|| chunks.to_vec())
+    }
+
+    /// The longest run at `position` that lies in one chunk, at most `bytes_max` long; empty at the end. None: it was let go.
+    pub(super) fn read(&self, position: u64, bytes_max: u64) -> Option<Bytes> {
+        if position >= self.bytes {
+            return Some(Bytes::new());
+        }
+        self.touch();
+        read_chunk(&self.chunks.read(), self.chunk_bytes, position, bytes_max)
+    }
+
+    /// In several chunks: who reads it holds more than what it has in hand.
+    pub(super) fn is_large(&self) -> bool {
+        self.bytes > self.chunk_bytes as u64
+    }
+
+    /// Somebody reads it, or is about to.
+    pub(super) fn touch(&self) {
+        if self.is_large() {
+            self.read_ms.store(hold::now_ms(), Ordering::Relaxed);
+        }
+    }
+
+    /// Nobody has come for any of it for `hold`. Never so of one chunk: to let go of it would free nothing.
+    pub(super) fn is_stalled(&self, hold: Duration) -> bool {
+        self.is_large() && hold::passed(self.read_ms.load(Ordering::Relaxed), hold)
+    }
+
+    /// Frees the bytes, but for the chunks that readers have in hand. Who reads on has to find them elsewhere.
+    pub(super) fn let_go(&self) {
+        drop(std::mem::take(&mut *self.chunks.write()));
     }
 }
 
@@ -247,7 +284,7 @@ impl Flow {
         }
         drop(charge.split(u64::MAX));
         let chunks = std::mem::take(&mut state.chunks).into_iter().collect();
-        let content = Arc::new(Content { bytes: state.written, chunk_bytes: self.chunk_bytes, chunks });
+        let content = Arc::new(Content::new(state.written, self.chunk_bytes, chunks));
         state.phase = Phase::Complete(Arc::clone(&content));
         drop(state);
         self.changed.send_replace(());

@@ -84,6 +84,16 @@ impl Forms {
         self.bytes.store(whole.sum(), Ordering::Release);
     }
 
+    /// What is whole.
+    pub(super) fn contents(&self) -> Vec<Arc<Content>> {
+        let slots = self.slots.read();
+        let whole = slots.iter().filter_map(|slot| match slot {
+            Slot::Whole(form) => Some(Arc::clone(&form.content)),
+            _ => None,
+        });
+        whole.collect()
+    }
+
     /// Of all whole forms together.
     pub(super) fn bytes(&self) -> u64 {
         self.bytes.load(Ordering::Acquire)

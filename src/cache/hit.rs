@@ -1,6 +1,8 @@
 //! Reading from the store: a whole object, a fill while it runs, or a coded form of either. All can be sought where the length
 //! is known.
 //!
+//! What is read may be let go of meanwhile ([`super::hold`]), or be lost: then the reader goes on where the same bytes still are.
+//!
 //! Pingora gets whole runs of a chunk (up to 1 MiB by reference): its writers send a `Bytes` piecewise anyway, so smaller
 //! slices would only cost more calls.
 
@@ -14,15 +16,21 @@ use pingora_cache::storage::HandleHit;
 use pingora_cache::trace::SpanHandle;
 use pingora_cache::{CacheKey, HitHandler, Storage};
 use pingora_error::{Error, ErrorType, Result};
-use tokio::sync::watch;
+use tokio::sync::{mpsc, watch};
 
 use super::bans::{Bans, Stamp, Verdict};
+use super::disk::BODY_CHUNK_BYTES;
 use super::fill::{Body, Fill, Hold};
-use super::flow::{Content, Flow, Peek};
+use super::flow::{CHUNK_BYTES, Content, Failure, Flow, Peek};
+use super::hold::{Rest, Resume};
+use super::store::MemoryStore;
 use super::tier::DiskReader;
 
 /// The error of a reader whose fill came to nothing: the body must be aborted, never ended.
 pub const FILL_FAILED: ErrorType = ErrorType::Custom("cache fill failed");
+
+/// Why a reader is aborted that stalled.
+const LET_GO: &str = "the client fell behind, and what it had not read yet is no longer there";
 
 #[derive(Debug)]
 pub(super) enum Source {
@@ -40,12 +48,21 @@ pub(super) enum Source {
     Content(Arc<Content>),
     /// An object that RAM has no room for.
     Disk(DiskReader),
+    /// The rest of a body that is no longer here, on its way from the origin for this reader alone.
+    Origin {
+        bytes: mpsc::Receiver<Option<Bytes>>,
+        body_bytes: Option<u64>,
+    },
 }
 
 /// A reader of one version of one object.
 #[derive(Debug)]
 pub struct StoreHit {
     pub(super) source: Source,
+    store: &'static MemoryStore,
+    /// Key and version of the body; None where what is read is a coded form of it.
+    of: Option<(u128, u64)>,
+    resume: Option<Arc<dyn Resume>>,
     stamp: Arc<Stamp>,
     follower: bool,
     owner: bool,
@@ -59,6 +76,24 @@ pub fn follows_fill(hit: &HitHandler) -> bool {
     hit.as_any().downcast_ref::<StoreHit>().is_some_and(|hit| hit.follower)
 }
 
+/// Whether this hit's bytes may be let go before it has them all.
+pub fn may_be_let_go(hit: &HitHandler) -> bool {
+    let Some(hit) = hit.as_any().downcast_ref::<StoreHit>() else { return false };
+    let chunk_bytes = match &hit.source {
+        Source::Fill { fill, .. } if fill.from_disk => BODY_CHUNK_BYTES,
+        Source::Disk(_) => BODY_CHUNK_BYTES,
+        _ => CHUNK_BYTES as u64,
+    };
+    hit.body_bytes().is_none_or(|bytes| bytes > chunk_bytes)
+}
+
+/// Where this hit goes on when what it reads is let go.
+pub fn resume_by(hit: &mut HitHandler, resume: Arc<dyn Resume>) {
+    if let Some(hit) = hit.as_any_mut().downcast_mut::<StoreHit>() {
+        hit.resume = Some(resume);
+    }
+}
+
 /// What purges of a prefix say of this hit for a request that asks for it under this URL (a content key before rewriting).
 pub fn verdict_on_alias(bans: &Bans, hit: &HitHandler, url: &str) -> Verdict {
     let hit = hit.as_any().downcast_ref::<StoreHit>();
@@ -66,35 +101,70 @@ pub fn verdict_on_alias(bans: &Bans, hit: &HitHandler, url: &str) -> Verdict {
 }
 
 impl StoreHit {
-    pub(super) fn of_object(body: Arc<Body>, stamp: Arc<Stamp>) -> Self {
-        Self { source: Source::Object(body), stamp, follower: false, owner: false, position: 0, end: None }
+    fn new(store: &'static MemoryStore, of: (u128, u64), source: Source, stamp: Arc<Stamp>) -> Self {
+        let (follower, owner, position, end) = (false, false, 0, None);
+        Self { source, store, of: Some(of), resume: None, stamp, follower, owner, position, end }
     }
 
-    pub(super) fn of_disk(reader: DiskReader, stamp: Arc<Stamp>) -> Self {
-        Self { source: Source::Disk(reader), stamp, follower: false, owner: false, position: 0, end: None }
+    pub(super) fn of_object(store: &'static MemoryStore, body: Arc<Body>, stamp: Arc<Stamp>) -> Self {
+        Self::new(store, (body.key, body.version), Source::Object(body), stamp)
+    }
+
+    pub(super) fn of_disk(store: &'static MemoryStore, reader: DiskReader, stamp: Arc<Stamp>) -> Self {
+        Self::new(store, (reader.key(), reader.version()), Source::Disk(reader), stamp)
     }
 
     /// `owner`: the reader of the request that fills; it alone gets the rest of a body too large to keep.
-    pub(super) fn of_fill(fill: Arc<Fill>, stamp: Arc<Stamp>, owner: bool) -> Self {
+    pub(super) fn of_fill(store: &'static MemoryStore, fill: Arc<Fill>, stamp: Arc<Stamp>, owner: bool) -> Self {
         let changed = fill.flow.subscribe();
-        let follower = !owner && !fill.from_disk;
+        let (of, follower) = ((fill.key, fill.version), !owner && !fill.from_disk);
+        let resume = if owner { fill.owners_rest.lock().take() } else { None };
         let fill = Hold::new(fill, owner);
-        Self { source: Source::Fill { fill, changed }, stamp, follower, owner, position: 0, end: None }
+        Self { follower, owner, resume, ..Self::new(store, of, Source::Fill { fill, changed }, stamp) }
     }
 
     /// Another reader of the same bytes, from the first one on.
     pub(super) fn again(&self) -> Option<Self> {
         match &self.source {
-            Source::Object(body) => Some(Self::of_object(Arc::clone(body), Arc::clone(&self.stamp))),
-            Source::Fill { fill, .. } => Some(Self::of_fill(Arc::clone(fill), Arc::clone(&self.stamp), false)),
-            Source::Flow { .. } | Source::Content(_) | Source::Disk(_) => None,
+            Source::Object(body) => Some(Self::of_object(self.store, Arc::clone(body), Arc::clone(&self.stamp))),
+            Source::Fill { fill, .. } => {
+                Some(Self::of_fill(self.store, Arc::clone(fill), Arc::clone(&self.stamp), false))
+            }
+            Source::Flow { .. } | Source::Content(_) | Source::Disk(_) | Source::Origin { .. } => None,
         }
     }
 
-    /// From now on, the bytes of `flow`.
+    /// From now on, the bytes of `flow`, a coded form.
     pub(super) fn follow(&mut self, flow: Arc<Flow>) {
         let changed = flow.subscribe();
         self.source = Source::Flow { flow, changed };
+        (self.of, self.resume) = (None, None);
+    }
+
+    /// From now on, a coded form that is whole.
+    pub(super) fn give(&mut self, form: Arc<Content>) {
+        self.source = Source::Content(form);
+        (self.of, self.resume) = (None, None);
+    }
+
+    /// What was read is no longer there. `below`: it may be on a disk.
+    fn go_on(&mut self, body_bytes: Option<u64>, below: bool, why: &'static str) -> Result<()> {
+        let outcomes = &self.store.metrics().cache_readers_let_go;
+        if let (true, Some((key, version))) = (below, self.of)
+            && let Some(reader) = self.store.reader_below(key, version)
+        {
+            outcomes.with_label_values(&["disk"]).inc();
+            self.source = Source::Disk(reader);
+        } else if let Some(resume) = &self.resume {
+            // Whether that went well is counted where it is asked.
+            let rest = Rest { from: self.position, end: self.end.or(body_bytes), complete: body_bytes };
+            self.source = Source::Origin { bytes: resume.resume(rest), body_bytes };
+        } else {
+            outcomes.with_label_values(&["aborted"]).inc();
+            return Error::e_explain(FILL_FAILED, why);
+        }
+        self.owner = false;
+        Ok(())
     }
 
     fn body_bytes(&self) -> Option<u64> {
@@ -104,6 +174,7 @@ impl StoreHit {
             Source::Flow { flow, .. } => flow.promised_bytes,
             Source::Content(content) => Some(content.bytes),
             Source::Disk(reader) => Some(reader.body_bytes()),
+            Source::Origin { body_bytes, .. } => *body_bytes,
         }
     }
 
@@ -133,16 +204,37 @@ impl HandleHit for StoreHit {
             }
             let (flow, changed, owner) = match &mut self.source {
                 Source::Object(body) => {
-                    let bytes = body.content.read(self.position, wanted);
+                    let Some(bytes) = body.content.read(self.position, wanted) else {
+                        let body_bytes = body.content.bytes;
+                        self.go_on(Some(body_bytes), true, LET_GO)?;
+                        continue;
+                    };
                     return Ok(self.advance(bytes));
                 }
                 Source::Content(content) => {
-                    let bytes = content.read(self.position, wanted);
+                    let Some(bytes) = content.read(self.position, wanted) else {
+                        let body_bytes = content.bytes;
+                        self.go_on(Some(body_bytes), true, LET_GO)?;
+                        continue;
+                    };
                     return Ok(self.advance(bytes));
                 }
-                Source::Disk(reader) => {
-                    let bytes = reader.read(self.position, wanted).await?;
-                    return Ok(self.advance(bytes));
+                Source::Disk(reader) => match reader.read(self.position, wanted).await {
+                    Ok(bytes) => return Ok(self.advance(bytes)),
+                    Err(error) if self.resume.is_none() => return Err(error),
+                    Err(_) => {
+                        let body_bytes = reader.body_bytes();
+                        self.go_on(Some(body_bytes), false, LET_GO)?;
+                        continue;
+                    }
+                },
+                Source::Origin { bytes, .. } => {
+                    return match bytes.recv().await {
+                        Some(Some(bytes)) if bytes.len() as u64 <= wanted => Ok(self.advance(bytes)),
+                        // Of a body of unknown length; else all that was wanted has come before.
+                        Some(None) if wanted == u64::MAX => Ok(None),
+                        _ => Error::e_explain(FILL_FAILED, "the rest did not come from the origin"),
+                    };
                 }
                 Source::Fill { fill, changed } => (&fill.flow, changed, self.owner),
                 Source::Flow { flow, changed } => (&**flow, changed, false),
@@ -152,7 +244,18 @@ impl HandleHit for StoreHit {
                 Peek::Bytes(bytes) => return Ok(self.advance(bytes)),
                 Peek::End => return Ok(None),
                 Peek::Complete(content) => self.source = Source::Content(content),
-                Peek::Failed(failure) => return Error::e_explain(FILL_FAILED, failure.to_string()),
+                // The origin has it all the same: it is too large to keep, or its disk lost it.
+                Peek::Failed(failure) => {
+                    let is_lost = match &self.source {
+                        Source::Fill { fill, .. } => fill.from_disk || failure == Failure::TooLarge,
+                        _ => false,
+                    };
+                    if !is_lost || self.resume.is_none() {
+                        return Error::e_explain(FILL_FAILED, failure.to_string());
+                    }
+                    let body_bytes = self.body_bytes();
+                    self.go_on(body_bytes, false, LET_GO)?;
+                }
                 // The sender lives in the flow, which this reader holds.
                 Peek::Wait => drop(changed.changed().await),
             }
@@ -186,7 +289,11 @@ impl HandleHit for StoreHit {
         }
         self.position = start;
         self.end = Some(end.map_or(body_bytes, |end| end.min(body_bytes)));
-        Ok(())
+        match self.source {
+            // It was asked for other bytes.
+            Source::Origin { .. } => self.go_on(Some(body_bytes), true, LET_GO),
+            _ => Ok(()),
+        }
     }
 
     fn should_count_access(&self) -> bool {
@@ -202,7 +309,7 @@ impl HandleHit for StoreHit {
             Source::Object(body) => Some(CacheEntryId::new(body.version)),
             Source::Fill { fill, .. } => Some(CacheEntryId::new(fill.version)),
             Source::Disk(reader) => Some(CacheEntryId::new(reader.version())),
-            Source::Flow { .. } | Source::Content(_) => None,
+            Source::Flow { .. } | Source::Content(_) | Source::Origin { .. } => None,
         }
     }
 

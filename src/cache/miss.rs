@@ -152,7 +152,8 @@ impl HandleMiss for StoreMiss {
         if self.fill.flow.promised_bytes.is_some_and(|promised| promised != written) {
             return self.fail(Failure::WrongLength, Outcome::Truncated);
         }
-        let body = self.fill.complete(&mut self.charge);
+        let meta = Arc::clone(&self.fill.head.lock().meta);
+        let body = self.fill.complete(&mut self.charge, self.store.readers(meta.headers(), written));
         let offering = self.store.offering(self.fill.key, self.fill.version);
         let object = self.store.commit(&self.fill, body);
         self.settle(if object.is_some() { Outcome::Complete } else { Outcome::Discarded });

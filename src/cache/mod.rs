@@ -7,6 +7,7 @@
 //! - `forms`: the coded forms of a body; `coder`: making them;
 //! - `budget`: the hard bound, as charges that lie inside the bytes they pay for; `eviction`: S3-FIFO, pure; `simulation`: the same
 //!   policy over keys and sizes alone, for `reelgate replay`;
+//! - `hold`: slow readers, and where they go on when what they read is let go;
 //! - `slices`: objects kept in parts, as a head and granules that are ordinary entries;
 //! - `bans`: purges as facts with a time, their log, and `sweep`: letting go of what they reach;
 //! - [`key`]: what an object is found by; `inspect`: what is held of a key, for those who ask;
@@ -28,6 +29,7 @@ mod flow;
 mod forms;
 mod head;
 mod hit;
+mod hold;
 mod inspect;
 mod key;
 mod meta;
@@ -44,7 +46,8 @@ pub use bans::{
     AskedFor, Ban, BanLog, Bans, Begun, FillTime, NotLogged, Restored, Selector, Stamp, StampError, Verdict,
 };
 pub use coder::{Given, Wanted};
-pub use hit::{FILL_FAILED, StoreHit, follows_fill, verdict_on_alias};
+pub use hit::{FILL_FAILED, StoreHit, follows_fill, may_be_let_go, resume_by, verdict_on_alias};
+pub use hold::{OwnersRest, Rest, Resume};
 pub use inspect::{Held, ObjectInfo};
 pub use key::key;
 pub use meta::Version;

@@ -7,7 +7,7 @@
 use std::collections::HashMap;
 use std::sync::Arc;
 
-use super::eviction::{Resident, S3Fifo, Visits};
+use super::eviction::{Hold, Resident, S3Fifo, Visits};
 use super::store::PASSING_SHARE;
 
 #[derive(Debug)]
@@ -25,8 +25,8 @@ impl Resident for Arc<Simulated> {
         &self.visits
     }
 
-    fn in_use(&self) -> bool {
-        false
+    fn hold(&self) -> Hold {
+        Hold::Free
     }
 }
 

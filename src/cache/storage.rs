@@ -19,6 +19,7 @@ use super::bans::{AskedFor, Begun, Restored, Stamp, Verdict};
 use super::disk::Ticket;
 use super::fill::{Fill, Head};
 use super::hit::StoreHit;
+use super::hold::OwnersRest;
 use super::meta::{self, Version};
 use super::miss::StoreMiss;
 use super::store::{Found, MemoryStore, Object, Slot};
@@ -49,10 +50,10 @@ impl Storage for MemoryStore {
                     self.asked_again(&object);
                 }
                 let meta = judged(meta::copy_of_version(&object.meta, object.body.version), verdict);
-                (meta, Box::new(StoreHit::of_object(object.body, object.stamp)) as HitHandler)
+                (meta, Box::new(StoreHit::of_object(self, object.body, object.stamp)) as HitHandler)
             }
             Found::Fill(fill, verdict) => {
-                let (meta, hit) = hit_of_fill(fill, false);
+                let (meta, hit) = self.hit_of_fill(fill, false);
                 (judged(meta, verdict), hit)
             }
         }))
@@ -73,7 +74,7 @@ impl Storage for MemoryStore {
             let shard = self.shard(key).read();
             shard.get(&key).and_then(|slot| slot.fills.iter().find(|fill| fill.version == version).cloned())
         };
-        Ok(fill.map(|fill| hit_of_fill(fill, true)))
+        Ok(fill.map(|fill| self.hit_of_fill(fill, true)))
     }
 
     async fn get_miss_handler(
@@ -110,6 +111,7 @@ impl Storage for MemoryStore {
             expired_at: None,
         };
         let fill = self.begin(|version| Fill::new(key, version, promised_bytes, head));
+        *fill.owners_rest.lock() = meta.extensions().get::<OwnersRest>().map(|rest| Arc::clone(&rest.0));
         Ok(Box::new(StoreMiss::new(self, fill, charge, time)))
     }
 
@@ -208,6 +210,14 @@ impl MemoryStore {
         (purged, self.remove_below(key))
     }
 
+    fn hit_of_fill(&'static self, fill: Arc<Fill>, owner: bool) -> (CacheMeta, HitHandler) {
+        let (meta, stamp) = {
+            let head = fill.head.lock();
+            (Arc::clone(&head.meta), Arc::clone(&head.stamp))
+        };
+        (meta::copy_of_version(&meta, fill.version), Box::new(StoreHit::of_fill(self, fill, stamp, owner)))
+    }
+
     /// Gives up a running fill that nobody follows: from then on no look-up finds it. `unless_half`: not where half of it is there.
     /// False: it is to go on.
     pub fn abandon(&self, key: &CompactCacheKey, version: u64, unless_half: bool) -> bool {
@@ -251,6 +261,7 @@ impl MemoryStore {
         if let Some(object) = &object {
             purged = Some(object.body.version);
             self.forget_version(object.body.version);
+            self.leaves(object);
         }
         if slot.fills.is_empty() && slot.object.is_none() {
             shard.remove(&key);
@@ -263,19 +274,12 @@ fn hash(key: &CacheKey) -> u128 {
     u128::from_be_bytes(key.combined_bin())
 }
 
-fn hit_of_fill(fill: Arc<Fill>, owner: bool) -> (CacheMeta, HitHandler) {
-    let (meta, stamp) = {
-        let head = fill.head.lock();
-        (Arc::clone(&head.meta), Arc::clone(&head.stamp))
-    };
-    (meta::copy_of_version(&meta, fill.version), Box::new(StoreHit::of_fill(fill, stamp, owner)))
-}
-
 /// The head as it is kept: what the edge said of the fill is in its stamp.
 fn kept(meta: &CacheMeta) -> CacheMeta {
     let mut kept = meta::copy(meta);
     kept.extensions_mut().remove::<AskedFor>();
     kept.extensions_mut().remove::<Restored>();
+    kept.extensions_mut().remove::<OwnersRest>();
     kept
 }
 

@@ -10,8 +10,9 @@
 use std::collections::HashMap;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::time::SystemTime;
+use std::time::{Duration, SystemTime};
 
+use http::HeaderMap;
 use parking_lot::{Mutex, RwLock};
 use pingora_cache::CacheMeta;
 use pingora_cache::key::{CacheHashKey, CompactCacheKey};
@@ -22,11 +23,14 @@ use super::budget::{Budget, Charge};
 use super::coder::Coders;
 use super::disk::Disks;
 use super::eviction::S3Fifo;
-use super::fill::{Body, Fill};
+use super::fill::{Body, Fill, Readers};
+use super::flow::{CHUNK_BYTES, Content};
+use super::hold::Left;
 use super::meta;
 use super::recent_keys::RecentKeys;
 use super::simulation::room_for_objects;
 use super::tier::Tier;
+use crate::http::slicing;
 use crate::observe::Metrics;
 
 const SHARDS: usize = 32;
@@ -41,6 +45,8 @@ pub struct StoreSettings {
     pub bytes_max: u64,
     /// A larger body is passed on but not kept.
     pub object_bytes_max: u64,
+    /// A reader that has come for nothing for so long does not keep what it reads in memory.
+    pub hold_timeout: Duration,
 }
 
 /// The store in numbers.
@@ -112,6 +118,8 @@ pub struct MemoryStore {
     policy: Mutex<S3Fifo<Arc<Body>>>,
     budget: Arc<Budget>,
     object_bytes_max: u64,
+    hold_timeout: Duration,
+    left: Left,
     next_version: AtomicU64,
     fills_running: AtomicU64,
     hits: IntCounter,
@@ -138,6 +146,8 @@ impl MemoryStore {
             policy: Mutex::new(S3Fifo::new(settings.bytes_max)),
             budget: Budget::new(settings.bytes_max, metrics.cache_bytes.with_label_values(&[TIER])),
             object_bytes_max: settings.object_bytes_max,
+            hold_timeout: settings.hold_timeout,
+            left: Left::default(),
             next_version: AtomicU64::new(1),
             fills_running: AtomicU64::new(0),
             hits: metrics.cache_tier_hits.with_label_values(&[TIER]),
@@ -256,13 +266,17 @@ impl MemoryStore {
         if let Some((object, Verdict::Clear)) = object
             && object.meta.is_fresh(now)
         {
+            object.body.content.touch();
             return Some(Found::Object(object.clone(), Verdict::Clear));
         }
         let fills = slot.fills.iter().rev().filter(|fill| !fill.is_hidden());
         let mut fills = fills.map(|fill| (fill, self.bans.verdict_for(begun, &fill.head.lock().stamp)));
         match fills.find(|(_, verdict)| *verdict != Verdict::Gone) {
             Some((fill, verdict)) => Some(Found::Fill(Arc::clone(fill), verdict)),
-            None => object.map(|(object, verdict)| Found::Object(object.clone(), verdict)),
+            None => object.map(|(object, verdict)| {
+                object.body.content.touch();
+                Found::Object(object.clone(), verdict)
+            }),
         }
     }
 
@@ -280,6 +294,9 @@ impl MemoryStore {
         loop {
             if let Some(charge) = self.budget.try_take(bytes, limit) {
                 return Some(charge);
+            }
+            if self.left.let_go(self.hold_timeout) {
+                continue;
             }
             let victim = {
                 let mut policy = self.policy.lock();
@@ -326,6 +343,7 @@ impl MemoryStore {
         let mut shard = self.shard(fill.key).write();
         let slot = shard.entry(fill.key).or_default();
         if fill.is_hidden() {
+            self.left.add(&body.content);
             return None;
         }
         // Older fills still running go to those who follow them, and are not stored: also not should this version be evicted
@@ -346,6 +364,7 @@ impl MemoryStore {
         let mut policy = self.policy.lock();
         if let Some(replaced) = &replaced {
             policy.remove(replaced.body.version);
+            self.leaves(replaced);
         }
         policy.insert(body.version, bytes, body);
         self.objects.set(policy.len() as i64);
@@ -409,7 +428,29 @@ impl MemoryStore {
         if slot.fills.is_empty() && slot.object.is_none() {
             shard.remove(&key);
         }
+        drop(shard);
+        if let Some(object) = &object {
+            self.leaves(object);
+        }
         object
+    }
+
+    /// An object has left its slot: what is still read of it counts until it is let go.
+    pub(super) fn leaves(&self, object: &Object) {
+        self.left.add(&object.body.content);
+        object.body.forms.contents().iter().for_each(|form| self.left.add(form));
+    }
+
+    /// A form has another in its place.
+    pub(super) fn left_behind(&self, form: &Arc<Content>) {
+        self.left.add(form);
+    }
+
+    /// For a body with this head.
+    pub(super) fn readers(&self, head: &HeaderMap, body_bytes: u64) -> Readers {
+        let below = || self.tier.as_ref().is_some_and(|tier| body_bytes <= tier.disks().body_bytes_max());
+        let go_on = body_bytes > CHUNK_BYTES as u64 && (below() || slicing::resumable(head).is_some());
+        Readers { hold_timeout: self.hold_timeout, go_on }
     }
 
     /// Whether this version is there, whole.

@@ -89,7 +89,7 @@ impl MemoryStore {
             version: object.body.version,
             ban_number: object.stamp.oldest(),
             head: head::to_bytes(&object.meta, &object.stamp.to_bytes(self.bans()))?,
-            body: object.body.content.pieces().to_vec(),
+            body: object.body.content.pieces()?,
         })
     }
 
@@ -202,7 +202,7 @@ impl MemoryStore {
             let verdict = Some(self.bans().verdict_for(begun, &stamp)).filter(|verdict| *verdict != Verdict::Gone)?;
             tier.hits.inc();
             let meta = meta::copy_of_version(&head.meta, found.version);
-            return Some(Below::Reader(meta, verdict, Box::new(StoreHit::of_disk(reader, stamp))));
+            return Some(Below::Reader(meta, verdict, Box::new(StoreHit::of_disk(self, reader, stamp))));
         };
         let restored = self.bans().hold(Arc::clone(&stamp));
         let head = Head { meta: Arc::new(head.meta), meta_charge: Arc::new(meta_charge), stamp, expired_at: None };
@@ -244,6 +244,12 @@ impl MemoryStore {
             }
             tokio::time::sleep(INDEX_PAUSE).await;
         }
+    }
+
+    /// For a reader of this version whose bytes were let go. Counts as asked for: what is read should not be reclaimed.
+    pub(super) fn reader_below(&'static self, key: u128, version: u64) -> Option<DiskReader> {
+        let found = self.tier()?.disks.find(key).filter(|found| found.version == version)?;
+        Some(DiskReader::resume(self, found))
     }
 
     /// The chunks from `position` on; none only at the end of the body.
@@ -298,7 +304,8 @@ impl Up {
     }
 
     fn end(mut self) {
-        let body = self.fill.complete(&mut self.charge);
+        let meta = Arc::clone(&self.fill.head.lock().meta);
+        let body = self.fill.complete(&mut self.charge, self.store.readers(meta.headers(), self.found.body_bytes));
         self.store.commit(&self.fill, body);
     }
 }

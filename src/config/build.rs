@@ -156,6 +156,7 @@ impl Builder<'_> {
                 RawBackgroundFill::Never => BackgroundFill::Never,
             },
             collapse_timeout: raw.collapse_timeout.0,
+            hold_timeout: raw.hold_timeout.0,
         }
     }
 

@@ -58,6 +58,8 @@ pub struct Cache {
     pub background_fill: BackgroundFill,
     /// How long a follower waits for the head of a running fill before it asks the origin itself.
     pub collapse_timeout: Duration,
+    /// How long a reader that comes for nothing keeps in memory what it reads.
+    pub hold_timeout: Duration,
 }
 
 /// `cache.slices`: objects kept in parts.

@@ -127,6 +127,7 @@ pub fn restart_differences(old: &Config, new: &Config) -> Vec<&'static str> {
         ("listen", old.listen != new.listen),
         ("cache.memory", old.cache.memory_bytes != new.cache.memory_bytes),
         ("cache.disk", old.cache.disks != new.cache.disks),
+        ("cache.hold_timeout", old.cache.hold_timeout != new.cache.hold_timeout),
         ("cache.object_max", old.cache.object_bytes_max != new.cache.object_bytes_max),
         ("admin.address", address(old) != address(new)),
         ("admin.token", token(old) != token(new)),

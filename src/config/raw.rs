@@ -84,6 +84,10 @@ pub struct RawCache {
     /// How long a request waits for the headers of the same request already on its way, before it asks the origin itself.
     #[schemars(extend("format" = "positive-time-span"))]
     pub collapse_timeout: TimeSpan,
+    /// A client that takes less than a MiB in this time does not keep in memory what it has yet to read: when room is needed, it goes on
+    /// from the disk, else from the origin, else it is cut off.
+    #[schemars(extend("format" = "positive-time-span"))]
+    pub hold_timeout: TimeSpan,
 }
 
 impl Default for RawCache {
@@ -95,6 +99,7 @@ impl Default for RawCache {
             slices: RawSlices::default(),
             background_fill: RawBackgroundFill::default(),
             collapse_timeout: TimeSpan::secs(10),
+            hold_timeout: TimeSpan::secs(5),
         }
     }
 }

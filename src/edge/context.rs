@@ -4,7 +4,7 @@ use super::follow::Follow;
 use super::generation::Generation;
 use super::keep::Validation;
 use super::refresh::Refresh;
-use super::slices::{Part, SliceNotes};
+use super::slices::{Order, Part, SliceNotes};
 use crate::cache::FillTime;
 use crate::cache::disk::Ticket;
 use crate::config::Site;
@@ -97,6 +97,8 @@ pub struct CacheNotes {
     pub client_left: AtomicBool,
     /// What an unsafe request made untrue is noted on the disks when these resolve.
     pub removals: Vec<Ticket>,
+    /// What the rest of the body would be asked for with, until it is decided whether it is kept.
+    pub(super) rest: Option<Arc<Order>>,
     /// Fields left out of what is stored; this client gets them.
     pub withheld: Vec<(HeaderName, HeaderValue)>,
 }

@@ -4,6 +4,7 @@
 use super::Edge;
 use super::admit::target_of;
 use super::context::Context;
+use super::resume::owners_rest;
 use crate::cache::disk::Ticket;
 use crate::http::freshness::{self, Storable};
 use crate::http::{answer, invalidation, key, reuse, rules, update};
@@ -88,6 +89,9 @@ impl Edge {
                 }
                 let mut meta = meta_of(kept, header, site.cache.stale_if_unreachable, now);
                 self.stamp(&mut meta, ctx);
+                if let Some(rest) = owners_rest(ctx.cache.rest.take(), meta.headers()) {
+                    meta.extensions_mut().insert(rest);
+                }
                 Ok(Cacheable(meta))
             }
             Err(reason) => {
@@ -239,7 +243,7 @@ fn withhold(header: &mut ResponseHeader, name: &str, ctx: &mut Context) {
     header.remove_header(&name);
 }
 
-fn content_length(headers: &HeaderMap) -> Option<u64> {
+pub(super) fn content_length(headers: &HeaderMap) -> Option<u64> {
     headers.get(CONTENT_LENGTH)?.to_str().ok()?.parse().ok()
 }
 

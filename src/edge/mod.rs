@@ -20,6 +20,7 @@ mod lookup;
 mod purge;
 mod refresh;
 mod respond;
+mod resume;
 mod slices;
 
 pub use coders::on_the_way;
@@ -139,7 +140,11 @@ impl ProxyHttp for Edge {
         is_fresh: bool,
         ctx: &mut Box<Context>,
     ) -> Result<Option<ForcedFreshness>> {
-        Ok(self.found(session, meta, hit, is_fresh, ctx))
+        let forced = self.found(session, meta, hit, is_fresh, ctx);
+        if !matches!(forced, Some(ForcedFreshness::ForceMiss)) {
+            self.let_resume(session, ctx, meta, hit);
+        }
+        Ok(forced)
     }
 
     fn cache_miss(&self, session: &mut Session, ctx: &mut Box<Context>) {

@@ -60,6 +60,7 @@ impl Edge {
         self.invalidate(session, response, ctx);
         self.keep_post(session, response, ctx);
         self.receive_validation(session, response, ctx);
+        self.note_rest(session, response, ctx);
         Ok(())
     }
 

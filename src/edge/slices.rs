@@ -13,7 +13,7 @@ mod probe;
 mod relay;
 mod wanted;
 
-pub(super) use order::{Part, of};
+pub(super) use order::{Answer, Order, Part, of};
 
 use super::Edge;
 use super::admit::refusal;
@@ -32,7 +32,6 @@ use crate::media::class::Class;
 use http::header::{IF_MODIFIED_SINCE, IF_NONE_MATCH, RANGE};
 use http::{HeaderMap, Method, StatusCode};
 use known::{Known, Note};
-use order::{Answer, Order};
 use pingora_cache::CacheKey;
 use pingora_cache::key::CacheHashKey;
 use pingora_error::Result;
@@ -389,6 +388,6 @@ impl SliceNotes {
     }
 }
 
-fn id(key: &CacheKey) -> u128 {
+pub(super) fn id(key: &CacheKey) -> u128 {
     u128::from_be_bytes(key.primary_bin())
 }

@@ -113,6 +113,13 @@ fn single<'a>(headers: &'a impl HeaderView, name: &'a str) -> Option<&'a str> {
     if values.next().is_some() { None } else { std::str::from_utf8(value).ok().map(str::trim) }
 }
 
+/// The validator by which the rest of a body that began with this head can be asked for: it tells versions apart, the bytes are the
+/// identity form, and the origin does not say that it knows no ranges.
+pub fn resumable(headers: &impl HeaderView) -> Option<Validator> {
+    let refused = super::fields::list(headers.all("accept-ranges")).any(|unit| unit.eq_ignore_ascii_case(b"none"));
+    if refused || is_coded(headers) { None } else { Validator::strong(headers) }
+}
+
 /// What the answer to a first request for a part says about the object.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Shape {

@@ -62,6 +62,7 @@ pub struct Metrics {
     pub cache_tier_hits: IntCounterVec,
     pub cache_fills: IntCounterVec,
     pub cache_collapsed: IntCounterVec,
+    pub cache_readers_let_go: IntCounterVec,
     pub slice_runs: IntCounterVec,
     pub slice_runs_in_flight: IntGauge,
     pub slice_origin_bytes: IntCounter,
@@ -224,6 +225,12 @@ impl Metrics {
             cache_tier_hits: counters(&r, "cache_tier_hits_total", "Lookups answered by a tier.", &["tier"]),
             cache_evictions: counters(&r, "cache_evictions_total", "Objects evicted to make room, by tier.", &["tier"]),
             cache_fills: counters(&r, "cache_fills_total", "Fills, by how they ended.", &["outcome"]),
+            cache_readers_let_go: counters(
+                &r,
+                "cache_readers_let_go_total",
+                "Readers of a body that was let go before they had it all, by where they went on.",
+                &["outcome"],
+            ),
             cache_collapsed: counters(
                 &r,
                 "cache_collapsed_total",

@@ -12,6 +12,13 @@ struct Object {
     key: u128,
     visits: Visits,
     in_use: AtomicBool,
+    stalled: AtomicBool,
+}
+
+impl Object {
+    fn in_use(&self) -> bool {
+        self.in_use.load(Ordering::Relaxed)
+    }
 }
 
 impl Resident for Arc<Object> {
@@ -21,8 +28,12 @@ impl Resident for Arc<Object> {
     fn visits(&self) -> &Visits {
         &self.visits
     }
-    fn in_use(&self) -> bool {
-        self.in_use.load(Ordering::Relaxed)
+    fn hold(&self) -> Hold {
+        match (self.in_use(), self.stalled.load(Ordering::Relaxed)) {
+            (false, _) => Hold::Free,
+            (true, true) => Hold::Stalled,
+            (true, false) => Hold::Reading,
+        }
     }
 }
 
@@ -92,6 +103,21 @@ fn a_ghost_returns_straight_to_main() {
         lost.extend(cache.insert(key, 10).1);
     }
     assert!(!lost.contains(&7), "a returned object was treated as a newcomer: {lost:?}");
+}
+
+#[test]
+fn what_a_reader_would_be_aborted_for_leaves_last() {
+    let mut cache = Cache::new(30);
+    let (stalled, _) = cache.insert(0, 10);
+    let (reading, _) = cache.insert(1, 10);
+    let (free, _) = cache.insert(2, 10);
+    stalled.in_use.store(true, Ordering::Relaxed);
+    stalled.stalled.store(true, Ordering::Relaxed);
+    reading.in_use.store(true, Ordering::Relaxed);
+    free.visits.count();
+    assert_eq!(cache.policy.evict().map(|o| o.key), Some(2));
+    assert_eq!(cache.policy.evict().map(|o| o.key), Some(0));
+    assert!(cache.policy.evict().is_none(), "one that is read at a good pace stays");
 }
 
 #[test]

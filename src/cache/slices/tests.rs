@@ -15,7 +15,11 @@ const COMPLETE: u64 = 10 * GRANULE_BYTES + 77;
 
 fn slices(bytes_max: u64) -> &'static Slices {
     let metrics = Arc::new(Metrics::new());
-    let store = MemoryStore::new(StoreSettings { bytes_max, object_bytes_max: bytes_max }, metrics.clone()).leak();
+    let store = MemoryStore::new(
+        StoreSettings { bytes_max, object_bytes_max: bytes_max, hold_timeout: Duration::from_secs(5) },
+        metrics.clone(),
+    )
+    .leak();
     Slices::new(store, metrics)
 }
 

@@ -5,6 +5,7 @@ mod concurrent;
 mod model;
 mod proxied;
 mod purged;
+mod slow;
 
 use std::time::Duration;
 
@@ -27,7 +28,8 @@ fn key(name: &str) -> CacheKey {
 }
 
 fn store(bytes_max: u64, object_bytes_max: u64) -> &'static MemoryStore {
-    MemoryStore::new(StoreSettings { bytes_max, object_bytes_max }, Arc::new(Metrics::new())).leak()
+    let settings = StoreSettings { bytes_max, object_bytes_max, hold_timeout: Duration::from_secs(60) };
+    MemoryStore::new(settings, Arc::new(Metrics::new())).leak()
 }
 
 fn meta(promised_bytes: Option<usize>) -> CacheMeta {

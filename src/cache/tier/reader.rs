@@ -40,8 +40,17 @@ impl DiskReader {
         Some(Self { store, found, held: Some((0, charge.pay_for(first))) })
     }
 
+    /// From anywhere on.
+    pub(super) fn resume(store: &'static MemoryStore, found: OnDisk) -> Self {
+        Self { store, found, held: None }
+    }
+
     pub(in crate::cache) fn body_bytes(&self) -> u64 {
         self.found.body_bytes
+    }
+
+    pub(in crate::cache) fn key(&self) -> u128 {
+        self.found.key
     }
 
     pub(in crate::cache) fn version(&self) -> u64 {

@@ -27,7 +27,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 /// All that is needed to ask the origin for parts of one object.
-pub(super) struct Order {
+pub(in crate::edge) struct Order {
     spawner: SubrequestSpawner,
     target: String,
     authority: String,
@@ -36,7 +36,7 @@ pub(super) struct Order {
     connection: Option<Arc<Connection>>,
     pub(super) slices: &'static Slices,
     pub(super) known: Arc<Known>,
-    pub(super) metrics: Arc<Metrics>,
+    pub(in crate::edge) metrics: Arc<Metrics>,
     /// Of the object, in [`Known`].
     pub(super) key: u128,
 }
@@ -50,13 +50,13 @@ pub struct Part {
 
 /// When the origin was asked, and how long it took.
 #[derive(Debug, Clone)]
-pub(super) struct Answered {
+pub(in crate::edge) struct Answered {
     pub time: Option<FillTime>,
     pub elapsed: Duration,
 }
 
 /// An answer whose body is still coming.
-pub(super) struct Answer {
+pub(in crate::edge) struct Answer {
     pub header: Box<ResponseHeader>,
     /// None: the answer is our own, because the origin gave none.
     pub answered: Option<Answered>,
@@ -68,7 +68,7 @@ pub(super) struct Answer {
 
 impl Order {
     /// None: this request may have no requests of its own.
-    pub(super) fn new(edge: &Edge, session: &mut Session, ctx: &Context, key: u128) -> Option<Arc<Self>> {
+    pub(in crate::edge) fn new(edge: &Edge, session: &mut Session, ctx: &Context, key: u128) -> Option<Arc<Self>> {
         Some(Arc::new(Self {
             authority: ctx.authority.clone()?,
             spawner: session.subrequest_spawner.take()?,
@@ -84,7 +84,7 @@ impl Order {
     }
 
     /// Asks for a range, under a condition. None: no answer, not even one of our own.
-    pub(super) async fn ask(&self, range: ByteRange, condition: Option<(HeaderName, &str)>) -> Option<Answer> {
+    pub(in crate::edge) async fn ask(&self, range: ByteRange, condition: Option<(HeaderName, &str)>) -> Option<Answer> {
         let range = format!("bytes={}-{}", range.first, range.last);
         let fields = [(RANGE, range.as_str()), (ACCEPT_ENCODING, "identity")];
         let fields: Vec<_> = fields.into_iter().chain(condition).collect();
@@ -117,7 +117,7 @@ impl Order {
 
 impl Answer {
     /// The next bytes of the body; None: there are no more, for whatever reason.
-    pub(super) async fn next(&mut self) -> Option<Bytes> {
+    pub(in crate::edge) async fn next(&mut self) -> Option<Bytes> {
         while !self.ended {
             match self.handle.rx.recv().await {
                 Some(HttpTask::Body(bytes, ended)) => {
@@ -135,7 +135,7 @@ impl Answer {
     }
 
     /// The body came to its end, and was not broken off.
-    pub(super) fn is_whole(&self) -> bool {
+    pub(in crate::edge) fn is_whole(&self) -> bool {
         self.whole
     }
 

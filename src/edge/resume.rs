@@ -1,0 +1,132 @@
+//! The rest of a body for a client that fell behind: what it had not read is no longer in RAM, nor on a disk.
+//!
+//! The origin is asked for the bytes that are missing, by a request of our own under `If-Range` (RFC 9110 §13.1.5), which passes by the
+//! cache and goes at this client's pace. Only where the head it began with has a strong validator and the bytes are the origin's own.
+//! Whatever is not exactly the rest of that version (another entity-tag, another length, all of it, fewer bytes) ends the answer in
+//! an abort. Invariant: nothing is asked for before it is needed; a large hit only carries what that takes.
+
+use super::Edge;
+use super::context::Context;
+use super::keep::content_length;
+use super::slices::{Answer, Order, id};
+use crate::cache::{self, OwnersRest, Rest, Resume};
+use crate::http::byte_range::ByteRange;
+use crate::http::slicing::{self, ContentRange, Validator, Verdict};
+use bytes::Bytes;
+use http::header::IF_RANGE;
+use http::{HeaderMap, Method, StatusCode};
+use pingora_cache::{CacheMeta, HitHandler};
+use pingora_http::ResponseHeader;
+use pingora_proxy::Session;
+use std::fmt;
+use std::sync::Arc;
+use tokio::sync::mpsc;
+
+/// A last-byte-pos beyond every body: a server takes it for the end (RFC 9110 §14.1.2).
+const TO_THE_END: u64 = i64::MAX as u64;
+/// A body of up to so much is one chunk in memory, which its reader has in hand.
+const HELD_BYTES: u64 = 1 << 20;
+
+/// What the rest of one body is asked for with.
+struct FromOrigin {
+    order: Arc<Order>,
+    validator: Validator,
+}
+
+/// Credentials of the client are in there.
+impl fmt::Debug for FromOrigin {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("FromOrigin").field("validator", &self.validator).finish_non_exhaustive()
+    }
+}
+
+impl Resume for FromOrigin {
+    fn resume(&self, rest: Rest) -> mpsc::Receiver<Option<Bytes>> {
+        let (sender, receiver) = mpsc::channel(1);
+        tokio::spawn(ask(self.order.clone(), self.validator.clone(), rest, sender));
+        receiver
+    }
+}
+
+impl Edge {
+    /// A hit that may be let go before its client has it all learns where to go on.
+    pub(super) fn let_resume(&self, session: &mut Session, ctx: &Context, meta: &CacheMeta, hit: &mut HitHandler) {
+        if session.req_header().method != Method::GET || !cache::may_be_let_go(hit) {
+            return;
+        }
+        let Some(validator) = slicing::resumable(meta.headers()) else { return };
+        if let Some(order) = Order::new(self, session, ctx, id(session.cache.cache_key())) {
+            cache::resume_by(hit, Arc::new(FromOrigin { order, validator }));
+        }
+    }
+
+    /// As [`Self::let_resume`], for the client whose request fills: before it is decided whether the answer is kept.
+    pub(super) fn note_rest(&self, session: &mut Session, response: &ResponseHeader, ctx: &mut Context) {
+        let is_large = content_length(&response.headers).is_none_or(|bytes| bytes > HELD_BYTES);
+        let is_plain = session.req_header().method == Method::GET && response.status == StatusCode::OK;
+        if is_large && is_plain && session.cache.enabled() {
+            let key = id(session.cache.cache_key());
+            ctx.cache.rest = Order::new(self, session, ctx, key);
+        }
+    }
+}
+
+/// For the head an answer is kept with.
+pub(super) fn owners_rest(order: Option<Arc<Order>>, headers: &HeaderMap) -> Option<OwnersRest> {
+    let (order, validator) = (order?, slicing::resumable(headers)?);
+    Some(OwnersRest(Arc::new(FromOrigin { order, validator })))
+}
+
+async fn ask(order: Arc<Order>, validator: Validator, rest: Rest, sender: mpsc::Sender<Option<Bytes>>) {
+    let asked = ByteRange { first: rest.from, last: rest.end.map_or(TO_THE_END, |end| end.saturating_sub(1)) };
+    let answer = tokio::select! {
+        answer = order.ask(asked, Some((IF_RANGE, validator.as_str()))) => answer,
+        () = sender.closed() => return,
+    };
+    let judged = answer.ok_or("refused").and_then(|answer| {
+        let bytes = judge(&answer, asked, rest.complete, &validator)?;
+        Ok((answer, bytes))
+    });
+    let outcome = judged.as_ref().map_or_else(|outcome| *outcome, |_| "origin");
+    order.metrics.cache_readers_let_go.with_label_values(&[outcome]).inc();
+    if let Ok((answer, bytes)) = judged {
+        give(answer, bytes, &sender).await;
+    }
+}
+
+/// How many bytes come, where they are all that were asked for, of the same version; else what it came to.
+fn judge(answer: &Answer, asked: ByteRange, complete: Option<u64>, validator: &Validator) -> Result<u64, &'static str> {
+    let headers = &answer.header.headers;
+    if answer.answered.is_none() {
+        return Err("refused");
+    }
+    let complete = complete.or_else(|| match ContentRange::of(headers) {
+        Some(ContentRange::Part { complete, .. }) => Some(complete),
+        _ => None,
+    });
+    let complete = complete.unwrap_or(TO_THE_END);
+    match slicing::judge(answer.header.status, headers, asked, complete, validator) {
+        Verdict::Same(part) if part.last == asked.last.min(complete - 1) => Ok(part.length()),
+        Verdict::Same(_) | Verdict::Refused => Err("refused"),
+        Verdict::Changed => Err("changed"),
+    }
+}
+
+/// Hands on the bytes, and then that it was all; nothing more where it was not.
+async fn give(mut answer: Answer, mut left: u64, sender: &mpsc::Sender<Option<Bytes>>) {
+    loop {
+        let next = tokio::select! {
+            next = answer.next() => next,
+            () = sender.closed() => return,
+        };
+        let Some(bytes) = next else { break };
+        let came = bytes.len() as u64;
+        if came > left || sender.send(Some(bytes)).await.is_err() {
+            return;
+        }
+        left -= came;
+    }
+    if left == 0 && answer.is_whole() {
+        let _ = sender.send(None).await; // who left wants no word
+    }
+}
