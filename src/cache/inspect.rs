@@ -90,7 +90,7 @@ impl MemoryStore {
         let disks = self.disks()?;
         let found = disks.peek(u128::from_be_bytes(key.combined_bin()))?;
         let head_bytes = u64::from(found.head_bytes);
-        let head = head::from_bytes(&disks.read_head(&found).await.ok()?)?;
+        let head = head::from_bytes(&disks.read_head(&found).await.ok()?.into())?;
         let stamp = Stamp::from_bytes(self.bans(), &head.stamp).ok()?;
         let verdict = self.bans().verdict(&stamp);
         let info = info(&head.meta, found.body_bytes, found.body_bytes + head_bytes, false, verdict);

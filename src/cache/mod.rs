@@ -43,7 +43,7 @@ mod tier;
 pub use bans::{
     AskedFor, Ban, BanLog, Bans, Begun, FillTime, NotLogged, Restored, Selector, Stamp, StampError, Verdict,
 };
-pub use coder::{Given, Wanted};
+pub use coder::{AcceptsCodings, Given, Wanted};
 pub use hit::{FILL_FAILED, StoreHit, follows_fill, verdict_on_alias};
 pub use inspect::{Held, ObjectInfo};
 pub use key::key;
