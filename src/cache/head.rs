@@ -1,8 +1,8 @@
 //! The head of an object as it lies on a disk: everything about it but its bytes.
 //!
 //! ```text
-//! format (1) · status (2) · of HTTP/1.0 (1) · times and windows · variance · number of fields (2), each as the length of its name (2),
-//! of its value (4) and both · what was decided when it was stored (`decided`) · length of its stamp for bans (4) and the stamp
+//! format (1) · status (2) · of HTTP/1.0 (1) · times and windows · variance · header fields (`fields`) · what was decided when it was
+//! stored (`decided`) · length of its stamp for bans (4) and the stamp
 //! ```
 //! All numbers are little-endian; an optional part has a byte before it that says whether it is there. It says what [`super::meta::copy`]
 //! would, so a hit from a disk answers as one from RAM does. Read at each hit that comes from a disk: nothing in it is compressed or text
@@ -10,12 +10,13 @@
 //! compares checksums; this compares meanings.
 
 mod decided;
+mod fields;
 
 use std::sync::Arc;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use bytes::Bytes;
-use http::{HeaderName, HeaderValue, Version};
+use http::{StatusCode, Version};
 use pingora_cache::CacheMeta;
 use pingora_http::ResponseHeader;
 
@@ -50,14 +51,7 @@ pub(super) fn to_bytes(meta: &CacheMeta, stamp: &[u8]) -> Option<Vec<u8>> {
     bytes.extend(meta.stale_if_error_sec().to_le_bytes());
     bytes.push(u8::from(meta.variance().is_some()));
     bytes.extend(meta.variance().into_iter().flatten());
-    bytes.extend(u16::try_from(header.headers.len()).ok()?.to_le_bytes());
-    for (name, value) in &header.headers {
-        let name = name.as_str().as_bytes();
-        bytes.extend(u16::try_from(name.len()).ok()?.to_le_bytes());
-        bytes.extend(u32::try_from(value.len()).ok()?.to_le_bytes());
-        bytes.extend(name);
-        bytes.extend(value.as_bytes());
-    }
+    fields::put(&mut bytes, &header.headers)?;
     let decided = meta.extensions().get::<Arc<Storable>>();
     bytes.push(u8::from(decided.is_some()));
     if let Some(decided) = decided {
@@ -78,19 +72,11 @@ pub(super) fn from_bytes(bytes: &Bytes) -> Option<Head> {
     let (fresh_until, created, epoch) = (take_time(&mut fields)?, take_time(&mut fields)?, take_time(&mut fields)?);
     let (stale_while_revalidate_s, stale_if_error_s) = (fields.u32()?, fields.u32()?);
     let variance = if take_flag(&mut fields)? { Some(fields.array::<16>()?) } else { None };
-    let count = fields.u16()?;
-    // Each takes six bytes at least: a number alone reserves nothing.
-    let room = usize::from(count).min(fields.0.len() / 6);
-    let mut header = ResponseHeader::build_no_case(status, Some(room)).ok()?;
-    if is_http_10 {
-        header.set_version(Version::HTTP_10);
-    }
-    for _ in 0..count {
-        let (name_bytes, value_bytes) = (fields.u16()?, fields.u32()?);
-        let name = HeaderName::from_bytes(fields.take(usize::from(name_bytes))?).ok()?;
-        let value = bytes.slice_ref(fields.take(value_bytes as usize)?);
-        header.append_header(name, HeaderValue::from_maybe_shared(value).ok()?).ok()?;
-    }
+    let (mut parts, ()) = http::Response::new(()).into_parts();
+    parts.status = StatusCode::from_u16(status).ok()?;
+    parts.version = if is_http_10 { Version::HTTP_10 } else { Version::HTTP_11 };
+    parts.headers = fields::take(bytes, &mut fields)?;
+    let header = ResponseHeader::from(parts);
     let decided = if take_flag(&mut fields)? { Some(decided::take(&mut fields)?) } else { None };
     let stamp_bytes = fields.u32()?;
     let stamp = bytes.slice_ref(fields.take(stamp_bytes as usize)?);
