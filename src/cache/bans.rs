@@ -33,6 +33,7 @@ use parking_lot::RwLock;
 use tokio::sync::Notify;
 
 use crate::observe::Metrics;
+pub(super) use bytes::Reader;
 use identity::Identity;
 pub use log::{BanLog, NotLogged};
 pub use stamp::{Restored, Stamp, StampError};

@@ -47,6 +47,11 @@ pub struct Wanted {
     pub make: bool,
 }
 
+/// In the extensions of a request's `CacheKey`: it accepts codings, so a body that may be coded is better had in RAM, where its forms
+/// lie.
+#[derive(Debug, Clone, Copy)]
+pub struct AcceptsCodings;
+
 /// What a hit gives now.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Given {

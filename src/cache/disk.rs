@@ -47,7 +47,9 @@ mod tests;
 pub use disks::Disks;
 pub use log::Log;
 pub use queue::Ticket;
-pub use types::{Admission, Found, LogSettings, LogState, LogStats, Lost, OpenError, ReadError, Record, Refusal};
+pub use types::{
+    Admission, Beginning, Found, LogSettings, LogState, LogStats, Lost, OpenError, ReadError, Record, Refusal,
+};
 
 /// A body lies on the disk in chunks of this size, each with its own checksum.
 pub const BODY_CHUNK_BYTES: u64 = 256 << 10;

@@ -41,10 +41,11 @@ pub struct ObjectInfo {
 }
 
 impl MemoryStore {
-    /// Whether memory holds an object under this very key, fresh or not.
+    /// Whether memory or a disk holds an object under this very key, fresh or not.
     pub fn holds_whole(&self, key: &CacheKey) -> bool {
         let key = u128::from_be_bytes(key.combined_bin());
         self.shard(key).read().get(&key).is_some_and(|slot| slot.object.is_some())
+            || self.disks().is_some_and(|disks| disks.peek(key).is_some())
     }
 
     /// How much is held of a key: complete, or filling and this far. Cheaper than [`Self::contains`].
@@ -90,7 +91,7 @@ impl MemoryStore {
         let disks = self.disks()?;
         let found = disks.peek(u128::from_be_bytes(key.combined_bin()))?;
         let head_bytes = u64::from(found.head_bytes);
-        let head = head::from_bytes(&disks.read_head(&found).await.ok()?)?;
+        let head = head::from_bytes(&disks.read_head(&found).await.ok()?.into())?;
         let stamp = Stamp::from_bytes(self.bans(), &head.stamp).ok()?;
         let verdict = self.bans().verdict(&stamp);
         let info = info(&head.meta, found.body_bytes, found.body_bytes + head_bytes, false, verdict);

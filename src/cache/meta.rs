@@ -31,12 +31,17 @@ pub(super) fn bytes(meta: &CacheMeta) -> u64 {
     })
 }
 
+/// When what [`copy`] gives says that it was created.
+pub(super) fn created(meta: &CacheMeta) -> SystemTime {
+    if meta.variance().is_some() { meta.provenance() } else { meta.created() }
+}
+
 /// A copy that answers like the original, but for two times Pingora does not let us set:
 /// - `updated()` reads as `created()`; `epoch()`, `age()` and `fresh_sec()` are exact, through the epoch override;
 /// - `provenance()` and `created()` are one. Pingora compares them only to tell whether a `Vary` variant is older than its
 ///   family, so a varied copy takes the provenance: then no variant is ever taken for younger than it is.
 pub(super) fn copy(meta: &CacheMeta) -> CacheMeta {
-    let created = if meta.variance().is_some() { meta.provenance() } else { meta.created() };
+    let created = created(meta);
     let mut copy = CacheMeta::new(
         meta.fresh_until(),
         created,

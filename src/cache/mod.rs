@@ -45,7 +45,7 @@ mod tier;
 pub use bans::{
     AskedFor, Ban, BanLog, Bans, Begun, FillTime, NotLogged, Restored, Selector, Stamp, StampError, Verdict,
 };
-pub use coder::{Given, Wanted};
+pub use coder::{AcceptsCodings, Given, Wanted};
 pub use hit::{FILL_FAILED, StoreHit, follows_fill, may_be_let_go, resume_by, verdict_on_alias};
 pub use hold::{OwnersRest, Rest, Resume};
 pub use inspect::{Held, ObjectInfo};

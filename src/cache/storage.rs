@@ -16,6 +16,7 @@ use pingora_cache::{
 use pingora_error::{Error, ErrorType, Result};
 
 use super::bans::{AskedFor, Begun, Restored, Stamp, Verdict};
+use super::coder::AcceptsCodings;
 use super::disk::Ticket;
 use super::fill::{Fill, Head};
 use super::hit::StoreHit;
@@ -32,10 +33,11 @@ pub const FILL_REFUSED: ErrorType = ErrorType::Custom("cache fill refused");
 impl Storage for MemoryStore {
     async fn lookup(&'static self, key: &CacheKey, _trace: &SpanHandle) -> Result<Option<(CacheMeta, HitHandler)>> {
         let begun = key.extensions.get::<Begun>().copied();
+        let accepts_codings = key.extensions.get::<AcceptsCodings>().is_some();
         let key = hash(key);
         let mut found = self.find(key, begun, SystemTime::now());
         if found.is_none() {
-            match self.bring_up(key, begun).await {
+            match self.bring_up(key, begun, accepts_codings).await {
                 Below::Nothing => {}
                 Below::InRam => found = self.find(key, begun, SystemTime::now()),
                 Below::Reader(meta, verdict, hit) => {

@@ -166,7 +166,8 @@ impl MemoryStore {
     pub fn above(mut self, disks: Arc<Disks>) -> Self {
         // An epoch is a number of starts; that many versions are enough for each.
         self.next_version = AtomicU64::new((disks.epoch() << 40) + 1);
-        self.tier = Some(Tier::new(disks, self.metrics.cache_tier_hits.with_label_values(&["disk"])));
+        let hits = self.metrics.cache_tier_hits.with_label_values(&["disk"]);
+        self.tier = Some(Tier::new(disks, self.budget.bytes_max(), hits));
         self
     }
 
@@ -311,6 +312,17 @@ impl MemoryStore {
             self.evictions.inc();
             self.evict(&victim);
         }
+    }
+
+    /// Whether so many bytes of an object fit without another one leaving.
+    pub(super) fn has_room_for(&self, bytes: u64) -> bool {
+        self.budget.used().saturating_add(bytes) <= room_for_objects(self.budget.bytes_max())
+    }
+
+    /// Pays for a piece that is read from a disk for one client, from half of what is kept free of objects.
+    pub(super) fn take_for_reading(&self, bytes: u64) -> Option<Charge> {
+        let (bytes_max, room) = (self.budget.bytes_max(), room_for_objects(self.budget.bytes_max()));
+        self.budget.try_take(bytes, room + (bytes_max - room) / 2)
     }
 
     /// Pays for bytes on their way to one client. Evicts nothing: a slow client is no reason to lose an object.

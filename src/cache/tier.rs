@@ -3,18 +3,22 @@
 //! Down: an object is offered to its disk when its fill has ended, and where the disk lacks it then, again at its first hit and when
 //! it leaves RAM; a full queue holds fills back a little, and a disk that is stuck holds nobody back. Up: a lookup that RAM cannot
 //! answer asks the disk's index, and runs an ordinary fill from there. So followers, bounds, purges and truncation have one rule,
-//! whichever tier the bytes come from. Where all of RAM is in use, a request reads for itself ([`DiskReader`]), chunk by chunk. Heads after a 304 and removals go down too.
+//! whichever tier the bytes come from. While RAM has room, all comes up; then what returns soon ([`returns`]), what this request may want
+//! coded (the forms lie with the body in RAM), and what must be validated (the answer renews what RAM has). Else a request reads for
+//! itself ([`DiskReader`]), chunk by chunk, into memory that is used again ([`buffers`]). Heads after a 304 and removals go down too.
 //!
 //! Invariants: an object keeps its version and its stamp on the way down and up; what cannot be read, or was purged, is a miss and
 //! leaves the disk; the first bytes of a body are verified before anyone is told of a hit; what is removed while it goes down or
 //! comes up is removed ([`offers`]); the memory of the disks' indexes is paid from the same budget as the objects.
 
+mod buffers;
 mod offers;
 mod reader;
+mod returns;
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::time::Duration;
+use std::time::{Duration, SystemTime};
 
 use bytes::Bytes;
 use pingora_cache::{CacheMeta, HitHandler};
@@ -29,9 +33,13 @@ use super::flow::Failure;
 use super::hit::StoreHit;
 use super::store::{MemoryStore, Object};
 use super::{head, meta};
+use crate::http::freshness::Storable;
+use buffers::Buffers;
 pub(super) use offers::Offering;
 use offers::Offers;
 pub(super) use reader::DiskReader;
+use reader::FIRST_WAITS_MAX;
+use returns::Returns;
 
 /// How long the end of a fill waits for room in a disk's queue.
 const QUEUE_WAIT: Duration = Duration::from_millis(500);
@@ -54,11 +62,22 @@ pub(super) struct Tier {
     started: Instant,
     hits: IntCounter,
     offers: Offers,
+    buffers: Buffers,
+    returns: Returns,
 }
 
 impl Tier {
-    pub(super) fn new(disks: Arc<Disks>, hits: IntCounter) -> Self {
-        Self { disks, waits_again_ms: AtomicU64::new(0), started: Instant::now(), hits, offers: Offers::default() }
+    /// `bytes_max`: of RAM.
+    pub(super) fn new(disks: Arc<Disks>, bytes_max: u64, hits: IntCounter) -> Self {
+        Self {
+            disks,
+            waits_again_ms: AtomicU64::new(0),
+            started: Instant::now(),
+            hits,
+            offers: Offers::default(),
+            buffers: Buffers::new(bytes_max),
+            returns: Returns::new(bytes_max),
+        }
     }
 
     pub(super) fn disks(&self) -> &Arc<Disks> {
@@ -170,39 +189,49 @@ impl MemoryStore {
         }
     }
 
-    /// Brings what a disk has of `key` into RAM, as a running fill; where RAM has no room for it, it is read for this request alone.
-    pub(super) async fn bring_up(&'static self, key: u128, begun: Option<Begun>) -> Below {
-        self.find_below(key, begun).await.unwrap_or(Below::Nothing)
+    /// Brings what a disk has of `key` into RAM, as a running fill; where it would drive out what is wanted more, or RAM has no room for
+    /// it, it is read for this request alone.
+    pub(super) async fn bring_up(&'static self, key: u128, begun: Option<Begun>, accepts_codings: bool) -> Below {
+        self.find_below(key, begun, accepts_codings).await.unwrap_or(Below::Nothing)
     }
 
-    async fn find_below(&'static self, key: u128, begun: Option<Begun>) -> Option<Below> {
+    async fn find_below(&'static self, key: u128, begun: Option<Begun>, accepts_codings: bool) -> Option<Below> {
         let tier = self.tier()?;
         let found = tier.disks.find(key)?;
+        let buffer = reader::buffer(self, tier, found.beginning_bytes(), FIRST_WAITS_MAX).await?;
         // Whoever sees the hit has the beginning already.
-        let (head, first) = tier.disks.read_beginning(&found).await.ok()?;
+        let beginning = tier.disks.read_beginning(&found, buffer).await.ok()?;
+        // The head outlives the buffer.
+        let head = Bytes::copy_from_slice(&beginning.buffer.as_ref()[beginning.head]);
         let head = head::from_bytes(&head);
         let stamp = head.as_ref().and_then(|head| Stamp::from_bytes(self.bans(), &head.stamp).ok());
-        let (Some(head), Some(stamp)) = (head, stamp) else {
+        let (Some(mut head), Some(stamp)) = (head, stamp) else {
             let _ = tier.disks.remove(key, found.version);
             return None;
         };
         if self.bans().verdict(&stamp) == Verdict::Gone {
             let _ = tier.disks.remove(key, found.version);
         }
-        if self.bans().verdict_for(begun, &stamp) == Verdict::Gone {
-            return None;
-        }
+        let verdict = Some(self.bans().verdict_for(begun, &stamp)).filter(|verdict| *verdict != Verdict::Gone)?;
         let stamp = Arc::new(stamp);
         let head_bytes = meta::bytes(&head.meta) + stamp.bytes();
+        let first = Bytes::from_owner(beginning.buffer).slice(beginning.first);
+        let decided = head.meta.extensions().get::<Arc<Storable>>();
+        let stays = verdict == Verdict::Clear
+            && head.meta.is_fresh(SystemTime::now())
+            && decided.is_some_and(|decided| !(decided.codable && accepts_codings) && !decided.validate_always);
+        let bytes = head_bytes + found.body_bytes;
+        // Noted for each.
+        let comes_up = tier.returns.note(key, bytes) || !stays || self.has_room_for(bytes);
         let room = || Some((self.reserve(head_bytes)?, self.reserve(found.body_bytes)?));
-        let Some((meta_charge, charge)) = room() else {
-            let reader = DiskReader::open(self, found, first).await?;
+        let Some((meta_charge, charge)) = comes_up.then(room).flatten() else {
+            let reader = DiskReader::new(self, found, first);
             // A removal, or a purge, may have come since it was found.
             tier.disks.peek(key).filter(|now| now.version == found.version)?;
             let verdict = Some(self.bans().verdict_for(begun, &stamp)).filter(|verdict| *verdict != Verdict::Gone)?;
             tier.hits.inc();
-            let meta = meta::copy_of_version(&head.meta, found.version);
-            return Some(Below::Reader(meta, verdict, Box::new(StoreHit::of_disk(self, reader, stamp))));
+            head.meta.extensions_mut().insert(meta::Version(found.version));
+            return Some(Below::Reader(head.meta, verdict, Box::new(StoreHit::of_disk(self, reader, stamp))));
         };
         let restored = self.bans().hold(Arc::clone(&stamp));
         let head = Head { meta: Arc::new(head.meta), meta_charge: Arc::new(meta_charge), stamp, expired_at: None };
@@ -218,7 +247,8 @@ impl MemoryStore {
         }
         tier.hits.inc();
         let mut up = Up { store: self, found, fill, charge, _restored: restored };
-        if up.append([first]) < found.body_bytes {
+        // A copy: what stays would keep the buffer.
+        if up.append([Bytes::copy_from_slice(&first)]) < found.body_bytes {
             tokio::spawn(up.rest());
         } else {
             up.end();
@@ -260,11 +290,6 @@ impl MemoryStore {
         let read = self.tier()?.disks.read_chunks(found, position, chunks_max).await;
         read.ok().filter(|chunks| !chunks.is_empty())
     }
-
-    /// The chunk at `position`.
-    async fn read_below(&self, found: &OnDisk, position: u64) -> Option<Bytes> {
-        self.read_up(found, position, 1).await?.pop()
-    }
 }
 
 /// What is below RAM.
@@ -272,7 +297,7 @@ pub(super) enum Below {
     Nothing,
     /// It is on its way up, or there: a look-up finds it now.
     InRam,
-    /// RAM has no room for it.
+    /// It stays below.
     Reader(CacheMeta, Verdict, HitHandler),
 }
 

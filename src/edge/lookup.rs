@@ -5,7 +5,7 @@ use super::Edge;
 use super::admit::target_of;
 use super::context::{Context, Filling};
 use super::keep::kept;
-use crate::cache::{Held, Verdict, collapse, follows_fill};
+use crate::cache::{AcceptsCodings, Held, Verdict, collapse, follows_fill};
 use crate::http::byte_range::{self, Selection};
 use crate::http::cache_control::RequestCacheControl;
 use crate::http::cache_status::Fwd;
@@ -13,8 +13,8 @@ use crate::http::precondition::{self, Outcome, Validators};
 use crate::http::reuse::{self, Reuse, Stored, Trouble};
 use crate::http::{key, variant};
 use http::header::{
-    ACCEPT_RANGES, CONTENT_ENCODING, CONTENT_LENGTH, CONTENT_RANGE, CONTENT_TYPE, ETAG, IF_MATCH, IF_MODIFIED_SINCE,
-    IF_NONE_MATCH, IF_RANGE, IF_UNMODIFIED_SINCE, LAST_MODIFIED, RANGE, TRANSFER_ENCODING,
+    ACCEPT_ENCODING, ACCEPT_RANGES, CONTENT_ENCODING, CONTENT_LENGTH, CONTENT_RANGE, CONTENT_TYPE, ETAG, IF_MATCH,
+    IF_MODIFIED_SINCE, IF_NONE_MATCH, IF_RANGE, IF_UNMODIFIED_SINCE, LAST_MODIFIED, RANGE, TRANSFER_ENCODING,
 };
 use http::{HeaderMap, Method, StatusCode};
 use pingora_cache::key::{CompactCacheKey, HashBinary};
@@ -107,6 +107,9 @@ impl Edge {
         let key = key::content_key(name, host, &target);
         let mut key = crate::cache::key(key.or_err(ErrorType::InternalError, "a cache key")?);
         self.note_begin(&mut key);
+        if session.req_header().headers.get(ACCEPT_ENCODING).is_some_and(|codings| codings != "identity") {
+            key.extensions.insert(AcceptsCodings);
+        }
         Ok(key)
     }
 

@@ -82,6 +82,10 @@ struct SpaceSaving {
     places: HashMap<u128, usize, ahash::RandomState>,
     keys: Vec<u128>,
     counters: Vec<Counted>,
+    /// No counter is below this. Counts only grow, so it does too.
+    least: u64,
+    /// The counters before this one are above it.
+    seen: usize,
 }
 
 impl SpaceSaving {
@@ -98,11 +102,23 @@ impl SpaceSaving {
             self.counters.push(new(0));
             return;
         }
-        let smallest = self.counters.iter().enumerate().min_by_key(|(_, counter)| counter.requests);
-        let Some((place, excess)) = smallest.map(|(place, counter)| (place, counter.requests)) else { return };
+        let (place, excess) = self.smallest();
         self.places.remove(&std::mem::replace(&mut self.keys[place], key));
         self.places.insert(key, place);
         self.counters[place] = new(excess);
+    }
+
+    /// The place of a counter with the smallest count, and that. Goes on where it stopped: a look at each counter finds all of one
+    /// count.
+    fn smallest(&mut self) -> (usize, u64) {
+        if let Some(found) = (self.seen..self.counters.len()).find(|place| self.counters[*place].requests == self.least)
+        {
+            self.seen = found;
+            return (found, self.least);
+        }
+        self.least = self.counters.iter().map(|counter| counter.requests).min().unwrap_or_default();
+        self.seen = self.counters.iter().position(|counter| counter.requests == self.least).unwrap_or_default();
+        (self.seen, self.least)
     }
 }
 

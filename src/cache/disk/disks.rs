@@ -2,12 +2,13 @@
 //! adding one moves only what goes to it. A disk that fails loses only its own share; its keys go to no other, because
 //! it would come back with what was removed meanwhile.
 
+use std::ops::Range;
 use std::sync::Arc;
 
 use bytes::Bytes;
 use tokio::time::Instant;
 
-use super::{Found, Log, LogSettings, LogStats, OpenError, ReadError, Record, Refusal, Ticket};
+use super::{Beginning, Found, Log, LogSettings, LogStats, OpenError, ReadError, Record, Refusal, Ticket};
 use crate::observe::Metrics;
 
 #[derive(Debug)]
@@ -107,8 +108,22 @@ impl Disks {
     ///
     /// # Errors
     /// As there.
-    pub async fn read_beginning(&self, found: &Found) -> Result<(Vec<u8>, Bytes), ReadError> {
-        self.of(found.key).map_err(|_| ReadError::Gone)?.read_beginning(found).await
+    pub async fn read_beginning<B>(&self, found: &Found, buffer: B) -> Result<Beginning<B>, ReadError>
+    where
+        B: AsMut<[u8]> + Send + 'static,
+    {
+        self.of(found.key).map_err(|_| ReadError::Gone)?.read_beginning(found, buffer).await
+    }
+
+    /// [`Log::read_chunk`]
+    ///
+    /// # Errors
+    /// As there.
+    pub async fn read_chunk<B>(&self, found: &Found, offset: u64, buffer: B) -> Result<(Range<usize>, B), ReadError>
+    where
+        B: AsMut<[u8]> + Send + 'static,
+    {
+        self.of(found.key).map_err(|_| ReadError::Gone)?.read_chunk(found, offset, buffer).await
     }
 
     /// [`Log::read`]

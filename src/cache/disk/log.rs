@@ -1,6 +1,7 @@
 //! One disk, as everyone else sees it. Nothing here blocks but [`Log::open`] and dropping.
 
 use std::io;
+use std::ops::Range;
 use std::sync::Arc;
 use std::thread::JoinHandle;
 
@@ -11,11 +12,11 @@ use tokio::time::Instant;
 use super::device::{Files, Folder, Lock};
 use super::format::{BLOCK_BYTES, SegmentHeader};
 use super::index::Located;
-use super::segment::{Segment, buffer_for_frame};
+use super::segment::{Segment, beginning_bytes, buffer_for_frame};
 use super::state::Shared;
 use super::{
-    BODY_CHUNK_BYTES, Found, LogSettings, LogState, LogStats, OpenError, ReadError, Record, Refusal, Ticket, admit,
-    writer,
+    BODY_CHUNK_BYTES, Beginning, Found, LogSettings, LogState, LogStats, OpenError, ReadError, Record, Refusal, Ticket,
+    admit, writer,
 };
 use crate::observe::Metrics;
 
@@ -119,37 +120,51 @@ impl Log {
     /// It was reclaimed, or is damaged: then it is not found any more.
     pub async fn read_head(&self, found: &Found) -> Result<Vec<u8>, ReadError> {
         let Found { key, version, .. } = *found;
-        self.reading(
-            found,
-            HEAD_BYTES,
-            Vec::len,
-            || (),
-            move |segments, located, _, ()| {
-                let segment = segments(located.head.segment);
-                segment.map(|segment| segment.read_head(key, version, located.head))
-            },
-        )
-        .await
+        let read = self.reading(found, HEAD_BYTES, Vec::len, (), move |segments, located, _, ()| {
+            let segment = segments(located.head.segment);
+            segment.map(|segment| segment.read_head(key, version, located.head))
+        });
+        read.await.map(|(head, ())| head)
     }
 
-    /// The head in force and the first chunk of the body (empty where the body is), verified, at the cost of one wait.
+    /// The head in force and the first chunk of the body, verified, at the cost of one wait. `buffer`: of
+    /// [`Found::beginning_bytes`] at least.
     ///
     /// # Errors
     /// It was reclaimed, or is damaged: then it is not found any more.
-    pub async fn read_beginning(&self, found: &Found) -> Result<(Vec<u8>, Bytes), ReadError> {
-        let Found { key, version, body_bytes, .. } = *found;
-        let buffer = || buffer_for_frame(body_bytes, 0);
-        let bytes = |(head, first): &(Vec<u8>, Bytes)| head.len() + first.len();
-        let wanted = HEAD_BYTES + body_bytes.min(BODY_CHUNK_BYTES);
-        self.reading(found, wanted, bytes, buffer, move |segments, located, segment, buffer| {
-            let with_head = segments(located.head.segment)?;
-            let first = || match body_bytes {
-                0 => Ok(Bytes::new()),
-                _ => segment.read_body(buffer, key, &located, 0, usize::MAX),
-            };
-            Some(with_head.read_head(key, version, located.head).and_then(|head| Ok((head, first()?))))
-        })
-        .await
+    pub async fn read_beginning<B>(&self, found: &Found, buffer: B) -> Result<Beginning<B>, ReadError>
+    where
+        B: AsMut<[u8]> + Send + 'static,
+    {
+        let key = found.key;
+        let wanted = found.beginning_bytes() as u64;
+        let bytes = |(head, first): &(Range<usize>, Range<usize>)| head.len() + first.len();
+        let read = self.reading(found, wanted, bytes, buffer, move |segments, located, segment, buffer: &mut B| {
+            let buffer = buffer.as_mut();
+            // Copied meanwhile with another head, it may be longer.
+            let with_head = segments(located.head.segment).filter(|_| beginning_bytes(&located) <= buffer.len())?;
+            Some(segment.read_beginning(&with_head, key, &located, buffer))
+        });
+        read.await.map(|((head, first), buffer)| Beginning { buffer, head, first })
+    }
+
+    /// The chunk of [`super::BODY_CHUNK_BYTES`] that `offset` lies in, verified: where in `buffer`, of [`Found::chunk_bytes`] at
+    /// least, it is.
+    ///
+    /// # Errors
+    /// It was reclaimed, or is damaged: then it is not found any more. There is no such chunk.
+    pub async fn read_chunk<B>(&self, found: &Found, offset: u64, buffer: B) -> Result<(Range<usize>, B), ReadError>
+    where
+        B: AsMut<[u8]> + Send + 'static,
+    {
+        if offset >= found.body_bytes {
+            return Err(ReadError::Gone);
+        }
+        let (key, wanted) = (found.key, found.chunk_bytes() as u64);
+        let read = self.reading(found, wanted, Range::len, buffer, move |_, located, segment, buffer: &mut B| {
+            Some(segment.read_chunk(key, &located, offset / BODY_CHUNK_BYTES, buffer.as_mut()))
+        });
+        read.await
     }
 
     /// The body from `offset` on, verified: at most `bytes_max` bytes, and at most to the end of the chunk of
@@ -161,13 +176,13 @@ impl Log {
         if offset >= found.body_bytes || bytes_max == 0 {
             return Ok(Bytes::new());
         }
-        let (key, body_bytes) = (found.key, found.body_bytes);
-        let buffer = || buffer_for_frame(body_bytes, offset / BODY_CHUNK_BYTES);
-        let wanted = body_bytes.min(BODY_CHUNK_BYTES);
-        self.reading(found, wanted, Bytes::len, buffer, move |_, located, segment, buffer| {
+        let key = found.key;
+        let buffer = buffer_for_frame(found.body_bytes, offset / BODY_CHUNK_BYTES);
+        let wanted = found.body_bytes.min(BODY_CHUNK_BYTES);
+        let read = self.reading(found, wanted, Bytes::len, buffer, move |_, located, segment, buffer| {
             Some(segment.read_body(buffer, key, &located, offset, bytes_max))
-        })
-        .await
+        });
+        read.await.map(|(bytes, _)| bytes)
     }
 
     /// Whole chunks of the body from the one at `offset` on, verified, at most `chunks_max`; none at the body's end.
@@ -177,36 +192,36 @@ impl Log {
     pub async fn read_chunks(&self, found: &Found, offset: u64, chunks_max: u64) -> Result<Vec<Bytes>, ReadError> {
         let (key, body_bytes, first) = (found.key, found.body_bytes, offset / BODY_CHUNK_BYTES);
         let end = body_bytes.div_ceil(BODY_CHUNK_BYTES).min(first + chunks_max);
-        let buffers = || (first..end).map(|index| buffer_for_frame(body_bytes, index)).collect::<Vec<_>>();
+        let buffers = (first..end).map(|index| buffer_for_frame(body_bytes, index)).collect::<Vec<_>>();
         let bytes = |chunks: &Vec<Bytes>| chunks.iter().map(Bytes::len).sum();
         let wanted = (end - first.min(end)).saturating_mul(BODY_CHUNK_BYTES).min(body_bytes);
-        self.reading(found, wanted, bytes, buffers, move |_, located, segment, buffers| {
+        let read = self.reading(found, wanted, bytes, buffers, move |_, located, segment, buffers| {
             let chunks = (first..)
                 .zip(buffers)
                 .map(|(index, buffer)| segment.read_body(buffer, key, &located, index * BODY_CHUNK_BYTES, usize::MAX));
             Some(chunks.collect())
-        })
-        .await
+        });
+        read.await.map(|(chunks, _)| chunks)
     }
 
-    /// `wanted`: about how many bytes it reads. `read` may be called twice: what the system has in memory is read at once, which costs
-    /// less than handing it to another thread; else on a thread that may wait.
+    /// `wanted`: about how many bytes it reads. `read` may be called twice, with the same buffer: what the system has in memory is read
+    /// at once, which costs less than handing it to another thread; else on a thread that may wait.
     async fn reading<B: Send + 'static, T: Send + 'static>(
         &self,
         found: &Found,
         wanted: u64,
         bytes: fn(&T) -> usize,
-        buffer: impl Fn() -> B,
-        read: impl Fn(&Segments<'_>, Located, &Segment, B) -> Option<io::Result<T>> + Send + 'static,
-    ) -> Result<T, ReadError> {
+        mut buffer: B,
+        read: impl Fn(&Segments<'_>, Located, &Segment, &mut B) -> Option<io::Result<T>> + Send + 'static,
+    ) -> Result<(T, B), ReadError> {
         if wanted <= AT_ONCE_BYTES_MAX
             && let Some((segment, located)) = locate(&self.shared, found)
             && let Some(segment) = segment.at_once()
         {
             let segments = |sequence| self.shared.segment(sequence)?.at_once();
             // What cannot be had so is no word against the object.
-            if let Some(Ok(value)) = read(&segments, located, &segment, buffer()) {
-                return self.shared.was_read(found.key, &located, Ok(value), bytes);
+            if let Some(Ok(value)) = read(&segments, located, &segment, &mut buffer) {
+                return self.shared.was_read(found.key, &located, Ok(value), bytes).map(|value| (value, buffer));
             }
         }
         let reads = Arc::clone(&self.shared.reads);
@@ -217,15 +232,13 @@ impl Log {
                 reads.acquire_owned().await.map_err(|_| ReadError::Gone)?
             }
         };
-        // Only now, so that the permits bound these too.
-        let buffer = buffer();
         let (shared, found) = (Arc::clone(&self.shared), *found);
         let reading = tokio::task::spawn_blocking(move || {
             let _permit = permit;
             let (segment, located) = locate(&shared, &found).ok_or(ReadError::Gone)?;
             let segments = |sequence| shared.segment(sequence).map(|segment| Segment::clone(&segment));
-            let result = read(&segments, located, &segment, buffer).ok_or(ReadError::Gone)?;
-            shared.was_read(found.key, &located, result, bytes)
+            let result = read(&segments, located, &segment, &mut buffer).ok_or(ReadError::Gone)?;
+            shared.was_read(found.key, &located, result, bytes).map(|value| (value, buffer))
         });
         reading.await.unwrap_or(Err(ReadError::Gone))
     }

@@ -5,6 +5,7 @@
 //! could be believed.
 
 use std::io;
+use std::ops::Range;
 use std::sync::Arc;
 
 use bytes::Bytes;
@@ -70,6 +71,61 @@ impl Segment {
         if ours { Ok(head) } else { Err(damaged("a record's key")) }
     }
 
+    /// The head in force and the first chunk of the body, verified: where in `buffer`, of at least [`beginning_bytes`], they are. The
+    /// head lies in `with_head`; where it is the record's own, all of it is one read.
+    pub(super) fn read_beginning(
+        &self,
+        with_head: &Self,
+        key: u128,
+        object: &Located,
+        buffer: &mut [u8],
+    ) -> io::Result<(Range<usize>, Range<usize>)> {
+        let head_end = RECORD_HEADER_BYTES + object.head_bytes as usize;
+        let end = beginning_bytes(object);
+        let head_place = u64::from(object.head.block) * BLOCK_BYTES;
+        let in_one = object.head == object.record && object.head_bytes == object.record_head_bytes;
+        with_head.device.read_at(&mut buffer[..if in_one { end } else { head_end }], head_place)?;
+        let header = RecordHeader::decode(buffer).ok_or_else(|| damaged("a record's header"))?;
+        let is_there = header.sequence == with_head.sequence && header.offset == head_place;
+        let is_ours = header.key == key && header.version == object.version && header.head_bytes == object.head_bytes;
+        if !is_there || !is_ours || !matches!(header.kind, Kind::Object | Kind::Head) {
+            return Err(damaged("a record's place"));
+        }
+        if crc32fast::hash(&buffer[RECORD_HEADER_BYTES..head_end]) != header.head_checksum {
+            return Err(damaged("a head"));
+        }
+        let head = RECORD_HEADER_BYTES..head_end;
+        if object.body_bytes == 0 {
+            return Ok((head, end..end));
+        }
+        let frame = &mut buffer[head_end..end];
+        if !in_one {
+            self.device.read_at(frame, frame_offset(object, 0).0)?;
+        }
+        if !is_frame(frame, key, object.version, 0) {
+            return Err(damaged("a piece of a body"));
+        }
+        Ok((head, head_end + FRAME_HEADER_BYTES..end))
+    }
+
+    /// Chunk `index` of the body, verified: where in `buffer`, which has room for it and a frame's header, it is.
+    pub(super) fn read_chunk(
+        &self,
+        key: u128,
+        object: &Located,
+        index: u64,
+        buffer: &mut [u8],
+    ) -> io::Result<Range<usize>> {
+        let (offset, bytes) = frame_offset(object, index);
+        let frame = &mut buffer[..bytes];
+        self.device.read_at(frame, offset)?;
+        if is_frame(frame, key, object.version, index as u32) {
+            Ok(FRAME_HEADER_BYTES..bytes)
+        } else {
+            Err(damaged("a piece of a body"))
+        }
+    }
+
     /// Frame `index` of the body, header and data, verified.
     pub(super) fn read_frame(&self, key: u128, object: &Located, index: u64) -> io::Result<Vec<u8>> {
         let mut frame = buffer_for_frame(object.body_bytes, index);
@@ -77,27 +133,40 @@ impl Segment {
     }
 
     fn read_frame_into(&self, frame: &mut Vec<u8>, key: u128, object: &Located, index: u64) -> io::Result<()> {
-        let (offset, data_bytes) = frame_place(object.record_head_bytes, object.body_bytes, index);
-        let place = u64::from(object.record.block) * BLOCK_BYTES + offset;
-        self.device.read_into(frame, FRAME_HEADER_BYTES + data_bytes, place)?;
+        let (offset, bytes) = frame_offset(object, index);
+        frame.clear();
+        frame.reserve_exact(bytes);
+        self.device.read_into(frame, bytes, offset)?;
         if is_frame(frame, key, object.version, index as u32) { Ok(()) } else { Err(damaged("a piece of a body")) }
     }
 
     /// The body from `offset` on, to the end of its chunk, at most `bytes_max` bytes. `frame`: [`buffer_for_frame`].
     pub(super) fn read_body(
         &self,
-        mut frame: Vec<u8>,
+        frame: &mut Vec<u8>,
         key: u128,
         object: &Located,
         offset: u64,
         bytes_max: usize,
     ) -> io::Result<Bytes> {
-        self.read_frame_into(&mut frame, key, object, offset / BODY_CHUNK_BYTES)?;
-        let frame = Bytes::from(frame);
+        self.read_frame_into(frame, key, object, offset / BODY_CHUNK_BYTES)?;
+        let frame = Bytes::from(std::mem::take(frame));
         let start = FRAME_HEADER_BYTES + (offset % BODY_CHUNK_BYTES) as usize;
         let end = frame.len().min(start.saturating_add(bytes_max));
         Ok(frame.slice(start..end))
     }
+}
+
+/// Where in its segment's file a frame lies, and how many bytes it takes.
+fn frame_offset(object: &Located, index: u64) -> (u64, usize) {
+    let (offset, data_bytes) = frame_place(object.record_head_bytes, object.body_bytes, index);
+    (u64::from(object.record.block) * BLOCK_BYTES + offset, FRAME_HEADER_BYTES + data_bytes)
+}
+
+/// What [`Segment::read_beginning`] needs.
+pub(super) fn beginning_bytes(object: &Located) -> usize {
+    let frame_bytes = if object.body_bytes == 0 { 0 } else { frame_offset(object, 0).1 };
+    RECORD_HEADER_BYTES + object.head_bytes as usize + frame_bytes
 }
 
 /// For [`Segment::read_body`], empty. Made by whoever will drop it: each of the many threads that read would keep for itself what

@@ -10,6 +10,7 @@ use std::sync::atomic::{AtomicBool, AtomicI64, Ordering};
 use std::time::Instant;
 
 use parking_lot::{Mutex, RwLock};
+use prometheus::IntCounter;
 use rustix::io::Errno;
 use tokio::sync::{Semaphore, watch};
 
@@ -54,6 +55,8 @@ pub(super) struct Shared {
 pub(super) struct Counters {
     pub(super) metrics: Arc<Metrics>,
     disk: String,
+    /// Counted at each hit.
+    read: IntCounter,
     reported_bytes: AtomicI64,
     reported_objects: AtomicI64,
 }
@@ -81,7 +84,7 @@ impl Counters {
     }
 
     pub(super) fn read(&self, bytes: u64) {
-        self.metrics.disk_read_bytes.with_label_values(&[&self.disk]).inc_by(bytes);
+        self.read.inc_by(bytes);
     }
 
     pub(super) fn reads_bound_reached(&self) {
@@ -114,6 +117,7 @@ impl Shared {
     ) -> Self {
         metrics.cache_capacity_bytes.with_label_values(&[TIER]).add(settings.size_bytes as i64);
         let counters = Counters {
+            read: metrics.disk_read_bytes.with_label_values(&[&settings.name]),
             metrics,
             disk: settings.name.clone(),
             reported_bytes: AtomicI64::new(0),

@@ -2,12 +2,15 @@
 
 use std::fmt;
 use std::io;
+use std::ops::Range;
 use std::path::PathBuf;
 use std::time::Duration;
 
 use bytes::Bytes;
 
+use super::format::FRAME_HEADER_BYTES;
 use super::index::Located;
+use super::{BODY_CHUNK_BYTES, segment};
 use crate::config;
 
 /// What is let onto a disk.
@@ -92,6 +95,28 @@ pub struct Found {
     pub body_bytes: u64,
     pub head_bytes: u32,
     pub(super) located: Located,
+}
+
+impl Found {
+    /// What [`super::Log::read_beginning`] needs.
+    pub fn beginning_bytes(&self) -> usize {
+        segment::beginning_bytes(&self.located)
+    }
+
+    /// What [`super::Log::read_chunk`] needs, whichever chunk is read.
+    pub fn chunk_bytes(&self) -> usize {
+        FRAME_HEADER_BYTES + self.body_bytes.min(BODY_CHUNK_BYTES) as usize
+    }
+}
+
+/// The beginning of an object.
+#[derive(Debug)]
+pub struct Beginning<B> {
+    pub buffer: B,
+    /// Where in the buffer the head is.
+    pub head: Range<usize>,
+    /// Where the body's first chunk is; empty where the body is.
+    pub first: Range<usize>,
 }
 
 /// Why something is not kept; the label of `reelgate_disk_refused_total`.

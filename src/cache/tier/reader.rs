@@ -1,6 +1,6 @@
 //! Reading an object from its disk for one request, without keeping it in RAM.
 //!
-//! Invariants: at most one chunk is held, and it is paid for from the same budget as objects; what can no longer be read is an error,
+//! Invariants: at most one chunk is held, and verified, and it is paid for from the same budget as objects; what can no longer be read is an error,
 //! never a shorter body. Nobody can follow it: whoever else asks meanwhile reads for itself.
 
 use std::time::Duration;
@@ -12,10 +12,12 @@ use super::super::budget::Charge;
 use super::super::disk::{BODY_CHUNK_BYTES, Found as OnDisk};
 use super::super::hit::FILL_FAILED;
 use super::super::store::MemoryStore;
+use super::Tier;
+use super::buffers::Buffer;
 
-/// A reader waits so often, so long each time, for room for its first chunk, and for each that follows: half a second, ten seconds.
+/// A reader waits so often, so long each time, for room for the beginning, and for each chunk that follows: half a second, ten seconds.
 const ROOM_WAIT: Duration = Duration::from_millis(20);
-const FIRST_WAITS_MAX: u32 = 25;
+pub(super) const FIRST_WAITS_MAX: u32 = 25;
 const NEXT_WAITS_MAX: u32 = 500;
 
 #[derive(Debug)]
@@ -27,17 +29,9 @@ pub(in crate::cache) struct DiskReader {
 }
 
 impl DiskReader {
-    /// `first`: the body's first chunk. None: there is no room for as much as that.
-    pub(super) async fn open(store: &'static MemoryStore, found: OnDisk, first: Bytes) -> Option<Self> {
-        let bytes = first.len() as u64;
-        if let Some(charge) = pay(store, bytes, 1).await {
-            return Some(Self { store, found, held: Some((0, charge.pay_for(first))) });
-        }
-        // Nobody holds what is not paid for while waiting: many may wait.
-        drop(first);
-        let charge = pay(store, bytes, FIRST_WAITS_MAX).await?;
-        let first = store.read_below(&found, 0).await.filter(|first| first.len() as u64 == bytes)?;
-        Some(Self { store, found, held: Some((0, charge.pay_for(first))) })
+    /// `first`: the body's first chunk.
+    pub(super) fn new(store: &'static MemoryStore, found: OnDisk, first: Bytes) -> Self {
+        Self { store, found, held: Some((0, first)) }
     }
 
     /// From anywhere on.
@@ -83,16 +77,35 @@ impl DiskReader {
     }
 
     async fn fetch(&self, start: u64) -> Result<Bytes> {
-        let bytes = BODY_CHUNK_BYTES.min(self.found.body_bytes - start);
-        let Some(charge) = pay(self.store, bytes, NEXT_WAITS_MAX).await else {
+        let Some(tier) = self.store.tier() else {
+            return Error::e_explain(FILL_FAILED, "there is no disk");
+        };
+        let Some(buffer) = buffer(self.store, tier, self.found.chunk_bytes(), NEXT_WAITS_MAX).await else {
             return Error::e_explain(FILL_FAILED, "all of the cache's memory is in use");
         };
-        let read = self.store.read_below(&self.found, start).await;
-        match read.filter(|chunk| chunk.len() as u64 == bytes) {
-            Some(chunk) => Ok(charge.pay_for(chunk)),
-            None => Error::e_explain(FILL_FAILED, "the object is no longer on its disk"),
+        match tier.disks.read_chunk(&self.found, start, buffer).await {
+            Ok((chunk, buffer)) => Ok(Bytes::from_owner(buffer).slice(chunk)),
+            Err(_) => Error::e_explain(FILL_FAILED, "the object is no longer on its disk"),
         }
     }
+}
+
+/// Paid for, and of at least `bytes`. What lies idle is taken before room is made.
+pub(super) async fn buffer(
+    store: &'static MemoryStore,
+    tier: &'static Tier,
+    bytes: usize,
+    waits_max: u32,
+) -> Option<Buffer> {
+    if let Some(buffer) = tier.buffers.take(bytes) {
+        return Some(buffer);
+    }
+    let price = tier.buffers.price(bytes);
+    let charge = match store.take_for_reading(price) {
+        Some(charge) => charge,
+        None => pay(store, price, waits_max).await?,
+    };
+    Some(tier.buffers.make(bytes, charge))
 }
 
 /// Objects make room; where they cannot, there is some left for what only passes.
