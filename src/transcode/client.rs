@@ -4,8 +4,8 @@
 //! Invariant: dropping an answer closes its connection, by which the sidecar knows that nobody waits any more.
 
 use super::protocol::{
-    BUILD, COPY, Copied, Film, FilmFile, HEALTH, Job, PICTURE, PICTURE_BYTES_MAX, PROBE, SEGMENT, STATUS, Source,
-    Status,
+    BUILD, COPY, Copied, Film, FilmFile, Format, HEALTH, Job, PICTURE, PICTURE_BYTES_MAX, PICTURES, PROBE, PictureJob,
+    SEGMENT, STATUS, Source, Status,
 };
 use bytes::Bytes;
 use http::{Method, Request, Response, StatusCode, header};
@@ -95,11 +95,19 @@ impl Client {
         Ok(String::from_utf8_lossy(&small(response.into_body()).await?).into_owned())
     }
 
-    /// A picture of a film: JPEG.
-    pub async fn picture(&self, source: &Source, film: &Film) -> Result<Bytes, Error> {
-        let still = FilmFile { source: source.clone(), film: film.clone() };
-        let (response, _connection) = self.ask(PICTURE, &still).await?;
+    /// A picture, whole.
+    pub async fn picture(&self, job: &PictureJob) -> Result<Bytes, Error> {
+        let (response, _connection) = self.ask(PICTURE, job).await?;
         whole(response.into_body(), PICTURE_BYTES_MAX).await
+    }
+
+    /// What pictures can be made as there, the best first.
+    pub async fn picture_formats(&self) -> Result<Vec<Format>, Error> {
+        let asked = timeout(PIECE_TIME_MAX, async {
+            let (response, _connection) = self.send(Method::GET, PICTURES, Bytes::new()).await?;
+            serde_json::from_slice(&small(response.into_body()).await?).map_err(away)
+        });
+        asked.await.map_err(|_| Error::Away("no answer in time".into()))?
     }
 
     /// What it is at.

@@ -4,7 +4,7 @@
 //! Invariant: at most one at a time; nothing waits for it, and nothing fails because it is not there.
 
 use super::Client;
-use super::protocol::{EVENTS, Status};
+use super::protocol::{EVENTS, PICTURE_EVENTS, Status};
 use crate::config::Transcode;
 use crate::observe::Metrics;
 use std::collections::BTreeMap;
@@ -147,7 +147,7 @@ impl Supervisor {
 
     /// Brings the metrics up to date; `counted` is what this sidecar had counted by the last look.
     fn count(&self, status: &Status, counted: &mut BTreeMap<&'static str, u64>) {
-        for event in EVENTS {
+        for event in EVENTS.into_iter().chain(PICTURE_EVENTS) {
             let (count, before) = (status.counts.get(event).copied().unwrap_or(0), counted.entry(event).or_default());
             self.metrics.transcoder_events.with_label_values(&[event]).inc_by(count.saturating_sub(*before));
             *before = count;
