@@ -23,7 +23,7 @@ const AV1_IN_MP4: [&str; 4] = ["-movflags", "+frag_keyframe+empty_moov+default_b
 
 /// Every encoder known, the best format first, and of a format the better encoder. libaom takes 0.1 s of a core for a picture 1280 wide,
 /// and a third fewer bytes than WebP; SVT-AV1 is for builds without it.
-const KNOWN: [PictureEncoder; 4] = [
+pub const KNOWN: [PictureEncoder; 4] = [
     PictureEncoder {
         format: Format::Avif,
         options: &["-c:v", "libaom-av1", "-usage", "allintra", "-still-picture", "1", "-cpu-used", "6", "-crf", "30"],
