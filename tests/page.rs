@@ -191,3 +191,54 @@ fn shaka_player_plays_a_title_through_the_edge() {
         assert_eq!(seen["variants"], 2, "{source}: {seen}");
     }
 }
+
+/// A film that is a step lighter every ten seconds, and how light a share of it is, as a browser shows it.
+#[track_caller]
+fn staircase(folder: &Path) -> impl Fn(f64) -> f64 {
+    let picture = "color=s=640x360:r=25:d=45,geq=lum='30+35*floor(T/10)':cb=128:cr=128,format=yuv420p";
+    let path = folder.join("A film.mp4").display().to_string();
+    let x264 = ["-c:v", "libx264", "-preset", "ultrafast", "-threads", "1", "-g", "50", "-crf", "10"];
+    let colours = ["-colorspace", "bt709", "-color_trc", "bt709", "-color_primaries", "bt709"];
+    crate::streams::tool(
+        "ffmpeg",
+        &[&["-nostdin", "-y", "-f", "lavfi", "-i", picture][..], &x264, &colours, &[&path]].concat(),
+    );
+    |second: f64| (30.0 + 35.0 * (second / 10.0).floor() - 16.0) * 255.0 / 219.0
+}
+
+#[test]
+fn shaka_player_shows_the_thumbnails_of_a_title() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let light = staircase(folder.path());
+    let (edge, id) = streaming(folder.path());
+    for source in SHAKA_PLAYS {
+        let seen =
+            run("thumbnails", &format!("http://{}", edge.http()), &[&format!("/t/{id}/{source}"), "5", "25", "42"]);
+        assert_eq!(seen["tracks"][0]["width"], 1600, "{source}: {seen}");
+        let pictures = seen["pictures"].as_array().expect("pictures");
+        for (picture, second) in pictures.iter().zip([0.0, 20.0, 40.0]) {
+            let told = (&picture["width"], &picture["height"], &picture["whole"]);
+            assert_eq!(told, (&json!(320), &json!(180), &json!([1600, 900])), "{source}: {seen}");
+            assert!((number(&picture["light"]) - light(second)).abs() < 6.0, "{source} {second}: {seen}");
+        }
+        assert_eq!(pictures.len(), 3);
+    }
+}
+
+#[test]
+fn the_seek_bar_shows_pictures_of_the_sheets_and_cards_take_posters_of_their_size() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let light = staircase(folder.path());
+    let (edge, id) = streaming(folder.path());
+    let seen = run("hover", &format!("http://{}", edge.http()), &[&id]);
+    let pictures = seen["pictures"].as_array().expect("pictures");
+    for (picture, second) in pictures.iter().zip([20.0, 0.0, 40.0]) {
+        assert_eq!((&picture["width"], &picture["height"]), (&json!(320), &json!(180)), "{seen}");
+        assert!((number(&picture["light"]) - light(second)).abs() < 6.0, "{second}: {seen}");
+    }
+    let sheets = seen["sheets"].as_array().expect("sheets");
+    assert_eq!(sheets.len(), 2, "the list and one sheet: {seen}");
+    assert_eq!(sheets[1][1], "image/webp", "{seen}");
+    assert!(seen["card"]["source"].as_str().is_some_and(|source| source.contains("poster.jpg?width=")), "{seen}");
+    assert_eq!(seen["posters"][0][1], "image/avif", "{seen}");
+}

@@ -11,7 +11,7 @@ use crate::http::cache_control::RequestCacheControl;
 use crate::http::cache_status::Fwd;
 use crate::http::precondition::{self, Outcome, Validators};
 use crate::http::reuse::{self, Reuse, Stored, Trouble};
-use crate::http::{key, variant};
+use crate::http::{key, negotiation, variant};
 use http::header::{
     ACCEPT_ENCODING, ACCEPT_RANGES, CONTENT_ENCODING, CONTENT_LENGTH, CONTENT_RANGE, CONTENT_TYPE, ETAG, IF_MATCH,
     IF_MODIFIED_SINCE, IF_NONE_MATCH, IF_RANGE, IF_UNMODIFIED_SINCE, LAST_MODIFIED, RANGE, TRANSFER_ENCODING,
@@ -118,7 +118,10 @@ impl Edge {
         let kept = kept(meta)?;
         let mut builder = VarianceBuilder::new();
         for name in &kept.vary {
-            builder.add_owned_name_value(name.clone(), variant::selecting_value(&request.headers, name));
+            // As many variants as there are formats, where the answer says which, and not one for each way to write `Accept`.
+            let chosen = if name == "accept" { negotiation::selected(meta.headers(), &request.headers) } else { None };
+            let value = chosen.unwrap_or_else(|| variant::selecting_value(&request.headers, name));
+            builder.add_owned_name_value(name.clone(), value);
         }
         let variance = builder.finalize();
         // Pingora asks once with what is stored under the key, and once more with what it is about to store.

@@ -164,7 +164,7 @@ fn weighted(member: &[u8]) -> Option<(&[u8], u16)> {
 }
 
 /// A weight in thousandths (§12.4.2): 0 to 1 with at most three decimals.
-fn qvalue(value: &[u8]) -> Option<u16> {
+pub(super) fn qvalue(value: &[u8]) -> Option<u16> {
     let (whole, decimals) = match value {
         [whole] => (whole, &[][..]),
         [whole, b'.', decimals @ ..] => (whole, decimals),

@@ -16,6 +16,7 @@ pub mod invalidation;
 pub mod key;
 pub mod key_rules;
 pub mod loop_detection;
+pub mod negotiation;
 pub mod path;
 pub mod precondition;
 pub mod priority;

@@ -5,6 +5,7 @@
 use super::grid::{AUDIO_FRAME_SAMPLES, AUDIO_RATE, Grid};
 use super::playlist::AUDIO_CODEC;
 use super::renditions::{Audio, Renditions, Text};
+use super::trickplay::{COLUMNS, FOLDER, ROWS, SHEET_S, Sheets};
 use quick_xml::Writer;
 use quick_xml::events::{BytesDecl, BytesText, Event};
 use std::io;
@@ -14,20 +15,21 @@ const BUFFER: &str = "PT4S";
 const ROLE: &str = "urn:mpeg:dash:role:2011";
 /// TV-Anytime: 1 for those who cannot see, 2 for those who cannot hear.
 const PURPOSE: &str = "urn:tva:metadata:cs:AudioPurposeCS:2007";
+const THUMBNAILS: &str = "http://dashif.org/guidelines/thumbnail_tile";
 /// ISO/IEC 23091-3, table of ChannelConfiguration.
 const CHANNELS: &str = "urn:mpeg:mpegB:cicp:ChannelConfiguration";
 
 type Xml = Writer<Vec<u8>>;
 
 /// The manifest.
-pub fn manifest(title: &Renditions) -> String {
+pub fn manifest(title: &Renditions, sheets: Option<&Sheets>) -> String {
     let mut xml = Writer::new_with_indent(Vec::new(), b' ', 1);
     // Writing to memory does not fail.
-    let _ = write(&mut xml, title);
+    let _ = write(&mut xml, title, sheets);
     String::from_utf8(xml.into_inner()).unwrap_or_default()
 }
 
-fn write(xml: &mut Xml, title: &Renditions) -> io::Result<()> {
+fn write(xml: &mut Xml, title: &Renditions, sheets: Option<&Sheets>) -> io::Result<()> {
     xml.write_event(Event::Decl(BytesDecl::new("1.0", Some("UTF-8"), None)))?;
     let duration = format!("PT{:.6}S", title.grid.time_of(title.grid.frames).as_f64());
     let root = xml.create_element("MPD").with_attributes([
@@ -42,7 +44,8 @@ fn write(xml: &mut Xml, title: &Renditions) -> io::Result<()> {
         period.write_inner_content(|xml| {
             video(xml, title)?;
             title.audio.iter().try_for_each(|rendition| audio(xml, title, rendition))?;
-            title.text.iter().try_for_each(|rendition| text(xml, title.grid, rendition))
+            title.text.iter().try_for_each(|rendition| text(xml, title.grid, rendition))?;
+            sheets.map_or(Ok(()), |sheets| thumbnails(xml, sheets))
         })?;
         Ok(())
     })?;
@@ -147,6 +150,36 @@ fn text(xml: &mut Xml, grid: &Grid, text: &Text) -> io::Result<()> {
             xml.create_element("BaseURL").write_text_content(BytesText::new(&address))?;
             Ok(())
         })?;
+        Ok(())
+    })?;
+    Ok(())
+}
+
+/// Sheets of small pictures (DASH-IF IOP 4.3 §6.2.6, `thumbnail_tile`).
+fn thumbnails(xml: &mut Xml, sheets: &Sheets) -> io::Result<()> {
+    let set =
+        xml.create_element("AdaptationSet").with_attributes([("contentType", "image"), ("mimeType", "image/jpeg")]);
+    set.write_inner_content(|xml| {
+        let media = format!("{FOLDER}/{}/$Number$.jpg", sheets.version);
+        let duration = SHEET_S.to_string();
+        let template = xml.create_element("SegmentTemplate").with_attributes([
+            ("timescale", "1"),
+            ("duration", duration.as_str()),
+            ("startNumber", "0"),
+            ("media", media.as_str()),
+        ]);
+        template.write_empty()?;
+        let (width, height) = sheets.size();
+        let [width, height] = [width, height].map(|side| side.to_string());
+        let bandwidth = Sheets::bits_per_s().to_string();
+        let representation = xml.create_element("Representation").with_attributes([
+            ("id", FOLDER),
+            ("bandwidth", bandwidth.as_str()),
+            ("width", width.as_str()),
+            ("height", height.as_str()),
+        ]);
+        let tiles = format!("{COLUMNS}x{ROWS}");
+        representation.write_inner_content(|xml| described(xml, "EssentialProperty", THUMBNAILS, &tiles))?;
         Ok(())
     })?;
     Ok(())

@@ -8,12 +8,14 @@
 //! - [`fragment`], [`aac`]: fMP4 split and checked; AAC put into it.
 //! - [`remux`]: packets put on the grid as they are.
 //! - [`content_type`]: the media type of a file, by its name.
+//! - [`pictures`], [`trickplay`]: sizes and formats of pictures; lists of small ones; [`avif`]: a picture put into its container.
 //! - [`hls`]: what is read of an HLS playlist.
 //! - [`mp4`]: what is read of an MP4 file.
 //!
 //! Invariant: pure. Nothing here opens a file or a socket or asks the time; bytes come in, answers go out.
 
 pub mod aac;
+pub mod avif;
 pub mod class;
 pub mod codec;
 pub mod content_type;
@@ -25,7 +27,9 @@ pub mod hls;
 pub mod ladder;
 pub mod language;
 pub mod mp4;
+pub mod pictures;
 pub mod playlist;
 pub mod remux;
 pub mod renditions;
+pub mod trickplay;
 pub mod webvtt;

@@ -249,7 +249,7 @@ pub fn write(cues: &[Cue]) -> String {
     file
 }
 
-fn clock(time_ms: u64) -> String {
+pub(super) fn clock(time_ms: u64) -> String {
     let seconds = time_ms / 1000;
     format!("{:02}:{:02}:{:02}.{:03}", seconds / 3600, seconds / 60 % 60, seconds % 60, time_ms % 1000)
 }

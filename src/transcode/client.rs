@@ -8,8 +8,8 @@
 //! it comes from one sidecar alone; one that is alone on this host is always asked, whatever is known of it.
 
 use super::protocol::{
-    BUILD, COPY, Copied, Film, FilmFile, HEALTH, Job, PICTURE, PICTURE_BYTES_MAX, PROBE, SEGMENT, Source,
-    VERSION_FIELD, version,
+    BUILD, COPY, Copied, Film, FilmFile, Format, HEALTH, Job, PICTURE, PICTURE_BYTES_MAX, PICTURES, PROBE, PictureJob,
+    SEGMENT, Source, VERSION_FIELD, version,
 };
 use super::tls::{self, Renewed};
 use crate::config::{ServerAddress, TranscodeServers};
@@ -196,10 +196,18 @@ impl Client {
         !self.is_alone() && self.fleet.lock().is_outdated(&film.build, is_idle, Instant::now())
     }
 
-    /// A picture of a film: JPEG.
-    pub async fn picture(&self, source: &Source, film: &Film) -> Result<Bytes, Error> {
-        let still = FilmFile { source: source.clone(), film: film.clone() };
-        self.ask(source, Some(film), PICTURE, &still).await?.whole(PICTURE_BYTES_MAX).await
+    /// A picture, whole.
+    pub async fn picture(&self, job: &PictureJob) -> Result<Bytes, Error> {
+        self.ask(&job.source, Some(&job.build), PICTURE, job).await?.whole(PICTURE_BYTES_MAX).await
+    }
+
+    /// What pictures a build can make, the best first.
+    pub async fn picture_formats(&self, build: &str) -> Result<Vec<Format>, Error> {
+        let index = self.candidates(b"", Some(build))?.into_iter().next();
+        let server = index.map(|index| &self.servers[index]).ok_or_else(|| away("no transcoder is there"))?;
+        let asked = timeout(PIECE_TIME_MAX, server.send(Method::GET, PICTURES, Bytes::new())).await;
+        let answer = asked.map_err(|_| away("no answer in time"))?.map_err(Error::Away)?;
+        serde_json::from_slice(&answer.small().await?).map_err(away)
     }
 
     pub async fn probe(&self, source: &Source) -> Result<Film, Error> {
@@ -208,18 +216,18 @@ impl Client {
 
     /// Whether a film's packets can be used as they are: minutes for a long film. [`Error::Unfit`] says why not.
     pub async fn copied(&self, whole: &FilmFile) -> Result<Copied, Error> {
-        let asked = self.ask_within(COPY_TIME_MAX, &whole.source, Some(&whole.film), COPY, whole);
+        let asked = self.ask_within(COPY_TIME_MAX, &whole.source, Some(&whole.film.build), COPY, whole);
         serde_json::from_slice(&asked.await?.small().await?).map_err(away)
     }
 
     /// The head of a rung's segments.
     pub async fn init(&self, job: &Job) -> Result<Bytes, Error> {
-        self.ask(&job.source, Some(&job.film), SEGMENT, job).await?.small().await
+        self.ask(&job.source, Some(&job.film.build), SEGMENT, job).await?.small().await
     }
 
     /// The fragments of a segment, as they are made. The body fails where they are not all there.
     pub async fn segment(&self, job: &Job) -> Result<Body, Error> {
-        let (server, answer) = self.ask_from(HEAD_TIME_MAX, &job.source, Some(&job.film), SEGMENT, job).await?;
+        let (server, answer) = self.ask_from(HEAD_TIME_MAX, &job.source, Some(&job.film.build), SEGMENT, job).await?;
         let state = (answer.response.into_body(), answer.held, Arc::clone(&self.servers[server].look_now));
         let pieces = futures_util::stream::try_unfold(state, |(mut body, held, look_now)| async move {
             let frame = match timeout(PIECE_TIME_MAX, body.frame()).await {
@@ -248,22 +256,22 @@ impl Client {
     async fn ask(
         &self,
         source: &Source,
-        film: Option<&Film>,
+        build: Option<&str>,
         path: &str,
         what: &impl Serialize,
     ) -> Result<Answer, Error> {
-        self.ask_within(HEAD_TIME_MAX, source, film, path, what).await
+        self.ask_within(HEAD_TIME_MAX, source, build, path, what).await
     }
 
     async fn ask_within(
         &self,
         most: Duration,
         source: &Source,
-        film: Option<&Film>,
+        build: Option<&str>,
         path: &str,
         what: &impl Serialize,
     ) -> Result<Answer, Error> {
-        Ok(self.ask_from(most, source, film, path, what).await?.1)
+        Ok(self.ask_from(most, source, build, path, what).await?.1)
     }
 
     /// Asks those who may answer, one after the other, until one does.
@@ -271,13 +279,13 @@ impl Client {
         &self,
         most: Duration,
         source: &Source,
-        film: Option<&Film>,
+        build: Option<&str>,
         path: &str,
         what: &impl Serialize,
     ) -> Result<(usize, Answer), Error> {
         let body = Bytes::from(serde_json::to_vec(what).map_err(away)?);
         let mut last = None;
-        for index in self.candidates(source, film)? {
+        for index in self.candidates(&key_of(source), build)? {
             let server = &self.servers[index];
             let asked = server.ask(most, path, body.clone()).await;
             let outcome = asked.as_ref().map_or_else(Refused::label, |_| "made");
@@ -316,23 +324,27 @@ impl Client {
     }
 
     /// Whom to ask, in order: the same ones for all that is of one film.
-    fn candidates(&self, source: &Source, film: Option<&Film>) -> Result<Vec<usize>, Error> {
+    fn candidates(&self, key: &[u8], build: Option<&str>) -> Result<Vec<usize>, Error> {
         if self.is_alone() {
             return Ok(vec![0]);
         }
         let now = Instant::now();
         let mut fleet = self.fleet.lock();
         let nobody = || Error::Away("no transcoder is there".to_owned());
-        let build = match film {
-            Some(film) => film.build.as_str().into(),
+        let build = match build {
+            Some(build) => build.into(),
             None => fleet.in_force(now).ok_or_else(nobody)?,
         };
-        let key = [source.folder.as_os_str().as_bytes(), b"/", source.path.as_os_str().as_bytes()].concat();
-        fleet.candidates(&build, &key, now).map_err(|why| match why {
+        fleet.candidates(&build, key, now).map_err(|why| match why {
             Nobody::Away => nobody(),
             Nobody::OtherBuild => Error::Changed,
         })
     }
+}
+
+/// What a film's requests are spread by.
+fn key_of(source: &Source) -> Vec<u8> {
+    [source.folder.as_os_str().as_bytes(), b"/", source.path.as_os_str().as_bytes()].concat()
 }
 
 impl Server {

@@ -5,7 +5,8 @@
 //! | `GET /health` | 204 |
 //! | `GET /build` | 200, what makes films: the `build` of a [`Film`] probed now |
 //! | `POST /probe`, a [`Source`] | 200, a [`Film`] |
-//! | `POST /picture`, a [`FilmFile`] | 200, JPEG |
+//! | `POST /picture`, a [`PictureJob`] | 200, a picture |
+//! | `GET /pictures` | 200, a list of the [`Format`]s it makes, the best first |
 //! | `POST /segment`, a [`Job`] | 200, fMP4 bytes as they are made, or WebVTT |
 //! | `POST /copy`, a [`FilmFile`] | 200, a [`Copied`]: its packets can be used as they are; read whole, so minutes later |
 //! | `GET /status` | 200, a [`Status`] |
@@ -21,6 +22,7 @@ use crate::media::codec::Codec;
 use crate::media::fraction::Fraction;
 use crate::media::grid::Grid;
 pub use crate::media::ladder::Copied;
+pub use crate::media::pictures::Format;
 use crate::source::Stamp;
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
@@ -30,6 +32,7 @@ pub const HEALTH: &str = "/health";
 pub const BUILD: &str = "/build";
 pub const PROBE: &str = "/probe";
 pub const PICTURE: &str = "/picture";
+pub const PICTURES: &str = "/pictures";
 pub const SEGMENT: &str = "/segment";
 pub const COPY: &str = "/copy";
 pub const STATUS: &str = "/status";
@@ -87,8 +90,35 @@ pub struct Film {
     pub build: String,
 }
 
-/// A picture of a film is never longer.
-pub const PICTURE_BYTES_MAX: usize = 512 * 1024;
+/// A picture is never longer.
+pub const PICTURE_BYTES_MAX: usize = 4 << 20;
+
+/// Changes with everything that changes the bytes of pictures: part of their version.
+pub const PICTURE_RECIPE: u32 = 1;
+
+/// A picture to be made.
+#[derive(Debug, Clone, PartialEq, Eq, Hash, Serialize, Deserialize)]
+pub struct PictureJob {
+    /// A film, or a file with a picture.
+    pub source: Source,
+    pub of: PictureOf,
+    /// What is to make it: a film's [`Film::build`].
+    pub build: String,
+    /// Of a film's picture, or of a tile, its width and height, even; of a file's, the most it may have.
+    pub size: (u32, u32),
+    pub format: Format,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum PictureOf {
+    /// A file with a picture: JPEG, PNG or WebP, by what is in it.
+    File,
+    /// The last keyframe by a time of the title.
+    Frame { film: Film, at_ms: u64 },
+    /// A sheet of tiles (see [`crate::media::trickplay`]).
+    Sheet { film: Film, sheet: u64 },
+}
 
 /// What is done to its pictures before they are encoded.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
@@ -234,7 +264,7 @@ impl Wanted {
 /// What the sidecar is at.
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
 pub struct Status {
-    /// Since it started, of each of [`EVENTS`].
+    /// Since it started, of each of [`EVENTS`] and [`PICTURE_EVENTS`].
     pub counts: BTreeMap<String, u64>,
     /// Of segments made before anybody asked, and kept until somebody does.
     pub ahead_bytes: u64,
@@ -245,6 +275,9 @@ pub struct Status {
 /// What is counted: runs begun; segments made that were asked for, or ahead of that; segments made ahead and asked for then; runs
 /// tried again; segments that could not be made; runs ended for more urgent ones; requests refused.
 pub const EVENTS: [&str; 8] = ["run", "segment", "segment_ahead", "ahead_used", "retry", "failure", "stop", "refusal"];
+
+/// What is counted of pictures: made; runs begun for them; that could not be made; refused.
+pub const PICTURE_EVENTS: [&str; 4] = ["picture", "picture_run", "picture_failure", "picture_refusal"];
 
 /// One run of an encoder, which makes one segment or several in a row. No paths.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]

@@ -4,7 +4,7 @@ use crate::support::{patience, pause, runtime};
 use http_body_util::BodyExt;
 use reelgate::media::fragment::{Piece, Splitter, read};
 use reelgate::source::Stamp;
-use reelgate::transcode::protocol::{Copied, Film, FilmFile, Job, Source, Wanted};
+use reelgate::transcode::protocol::{Copied, Film, FilmFile, Job, PictureJob, Source, Wanted};
 use reelgate::transcode::{Client, Error};
 use std::path::{Path, PathBuf};
 use std::process::Command;
@@ -115,6 +115,10 @@ impl Sidecar {
         self.written(&made.unwrap_or_else(|error| panic!("{name} {rung} {segment}: {error}")))
     }
 
+    pub fn picture(&self, job: &PictureJob) -> Result<Vec<u8>, Error> {
+        self.runtime.block_on(async { Ok(self.client.picture(job).await?.to_vec()) })
+    }
+
     pub fn written(&self, bytes: &[u8]) -> String {
         let path = self.path(&format!(".{}.mp4", fastrand::u64(..)));
         std::fs::write(&path, bytes).expect("a file");
@@ -153,7 +157,13 @@ pub fn numbered(rate: &str, seconds: &str) -> String {
 /// The numbers on the frames of a file, in the order they are shown.
 #[track_caller]
 pub fn numbers(file: &str) -> Vec<u64> {
-    let bits = format!("crop=iw:ih*28/{HEIGHT}:0:0,scale={BITS}:1:flags=area,format=gray");
+    numbers_after(file, "null")
+}
+
+/// The same of frames that a filter has changed first.
+#[track_caller]
+pub fn numbers_after(file: &str, filter: &str) -> Vec<u64> {
+    let bits = format!("{filter},crop=iw:ih*28/{HEIGHT}:0:0,scale={BITS}:1:flags=area,format=gray");
     let read =
         tool("ffmpeg", &["-i", file, "-map", "0:v", "-vsync", "passthrough", "-vf", &bits, "-f", "rawvideo", "-"]);
     let number = |frame: &[u8]| frame.iter().rev().fold(0, |number, bit| number << 1 | u64::from(*bit > 128));

@@ -11,19 +11,15 @@ use crate::observe::Metrics;
 use crate::source::Stamp;
 use crate::transcode::protocol::{Film, Source};
 use crate::transcode::{Client, Error};
-use bytes::Bytes;
 use parking_lot::Mutex;
 use std::collections::HashMap;
 use std::sync::Arc;
 use std::time::Duration;
-use tokio::sync::{OnceCell, Semaphore};
-use tokio::time::{Instant, timeout};
+use tokio::sync::OnceCell;
+use tokio::time::Instant;
 
 /// Films remembered in memory; one takes a few hundred bytes, and reading it from the index again a millisecond.
 pub const FILMS_MAX: usize = 4096;
-/// Pictures made at once, and how long a request waits for its turn: a page of posters must not keep films from playing.
-const PICTURES: usize = 1;
-const PICTURE_WAIT: Duration = Duration::from_secs(20);
 /// Nobody plays a film that was not asked about for so long.
 const IDLE_TIME: Duration = Duration::from_secs(600);
 
@@ -37,7 +33,6 @@ pub struct Films {
     /// By title.
     remembered: Mutex<HashMap<String, Remembered>>,
     viewers: Mutex<Viewers>,
-    pictures: Semaphore,
 }
 
 /// Those who wait for a segment.
@@ -82,7 +77,6 @@ impl Films {
             metrics,
             remembered: Mutex::default(),
             viewers: Mutex::new(Viewers { waiting: 0, changed: Instant::now() }),
-            pictures: Semaphore::new(PICTURES),
         }
     }
 
@@ -202,18 +196,6 @@ impl Films {
         // What was remembered of it may be older.
         self.remembered.lock().remove(&title.id);
         Ok(())
-    }
-
-    /// A picture of a film: JPEG.
-    pub async fn picture(&self, title: &Title, source: &Source) -> Result<Bytes, Error> {
-        let film = self.film(title, source).await?;
-        let turn = timeout(PICTURE_WAIT, self.pictures.acquire()).await;
-        let _turn = turn.ok().and_then(Result::ok).ok_or(Error::Busy)?;
-        let made = self.client.picture(source, &film).await;
-        if matches!(made, Err(Error::Changed)) {
-            self.forget(&title.id);
-        }
-        self.counted("picture", made)
     }
 
     /// Counts an answer of the sidecar, and logs what an operator should know.

@@ -9,6 +9,7 @@
 //! - `file`, `answer`, `list`, `artwork`, `page`: the kinds of answer; `player`: the pages built from `src/page`.
 //! - `streams`: adaptive streams of a film, made by the sidecar.
 //! - `copies`: which films are offered with their own packets.
+//! - `pictures`: posters, thumbnails and trickplay, made by the sidecar.
 //! - `status`, `fill`: how far it is; and all of it at once, for `reelgate scan`.
 //!
 //! Invariants: no file outside the folders is ever opened, whatever a path or a symbolic link says; a promised length is kept or
@@ -28,6 +29,7 @@ mod index;
 mod list;
 mod look;
 mod page;
+mod pictures;
 mod player;
 mod rescan;
 mod respond;
@@ -49,6 +51,7 @@ use films::Films;
 use findings::Findings;
 use index::Index;
 use parking_lot::Mutex;
+use pictures::Pictures;
 use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -108,6 +111,7 @@ struct Trouble {
 #[derive(Debug)]
 struct Sidecar {
     streams: Streams,
+    pictures: Pictures,
     films: Arc<Films>,
 }
 
@@ -177,7 +181,8 @@ impl State {
             let findings = Findings::new(Arc::clone(&client), Arc::clone(&index));
             let films = Films::new(Arc::clone(&client), findings, name, Arc::clone(&metrics));
             let films = Arc::new(films);
-            Sidecar { streams: Streams::new(client, Arc::clone(&films)), films }
+            let pictures = Pictures::new(Arc::clone(&client), Arc::clone(&films));
+            Sidecar { streams: Streams::new(client, Arc::clone(&films)), pictures, films }
         });
         Arc::new(Self {
             name: name.to_owned(),

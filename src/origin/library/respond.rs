@@ -6,7 +6,7 @@
 //! | `/titles.json`, `?q=` | titles by name, see `list` | 5 s |
 //! | `/t/{id}/title.json` | one of them | 5 s |
 //! | `/t/{id}/file` | the film file | 1 h |
-//! | `/t/{id}/poster.jpg` | a picture, see `artwork` | 1 h |
+//! | `/t/{id}/poster.jpg`, `/t/{id}/thumb/{s}.jpg`, `/t/{id}/trickplay…` | pictures, see `pictures` | |
 //! | `/t/{id}/master.m3u8` … of a film | see `streams` | |
 //! | `/t/{id}/…` of an HLS title | its files | playlists 60 s, or 1 s within a minute of a change; others 1 h |
 //!
@@ -14,9 +14,10 @@
 //! are problems and never kept, but for a film of which no picture can be made.
 
 use super::answer::{Answer, problem};
-use super::artwork::{self, posters};
+use super::artwork::posters;
 use super::catalog::{Kind, Title};
 use super::file::{self, OpenFile};
+use super::pictures::Picture;
 use super::scan::is_hidden;
 use super::streams::Streams;
 use super::{FIRST_SCAN_WAIT, State, list, page, player};
@@ -83,8 +84,13 @@ fn no_title() -> Answer {
 
 /// What lies under `/t/{id}/`.
 async fn of_title(state: &State, request: &Parts, title: &Arc<Title>, rest: &[&str]) -> Answer {
+    let by_name = Picture::named(title.kind, rest);
+    if let (Some(sidecar), Some(picture)) = (&state.sidecar, by_name) {
+        return sidecar.pictures.answer(request, title, picture).await;
+    }
     let candidates = match (title.kind, rest) {
         (_, ["title.json"]) => return list::details(state, request, title),
+        // As it lies there: nothing can be made of it.
         (_, ["poster.jpg"]) => posters(title),
         (Kind::File, ["file"]) => vec![title.path.clone()],
         (Kind::File, rest) if Streams::are_at(rest) => {
@@ -110,8 +116,6 @@ async fn of_title(state: &State, request: &Parts, title: &Arc<Title>, rest: &[&s
             let cache_control = cache_control(&name, &file);
             file::answer(&request.method, &request.headers, file, content_type::of_name(&name), cache_control)
         }
-        // Also where one lies there and cannot be read.
-        Err(_) if rest == ["poster.jpg"] => artwork::made(state, request, title).await,
         Err(error) if error.kind() == io::ErrorKind::NotFound => {
             problem(StatusCode::NOT_FOUND, "this title has no such file")
         }
@@ -123,7 +127,7 @@ async fn of_title(state: &State, request: &Parts, title: &Arc<Title>, rest: &[&s
 }
 
 /// The first of a title's files that can be opened.
-async fn open(title: &Title, candidates: Vec<PathBuf>) -> io::Result<(PathBuf, OpenFile)> {
+pub async fn open(title: &Title, candidates: Vec<PathBuf>) -> io::Result<(PathBuf, OpenFile)> {
     let folder = Arc::clone(&title.folder);
     tokio::task::spawn_blocking(move || first_of(&folder, &candidates)).await.map_err(io::Error::other).flatten()
 }

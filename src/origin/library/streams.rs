@@ -20,6 +20,7 @@ use super::answer::{self, Answer, full, problem, text};
 use super::catalog::Title;
 use super::copies::Copies;
 use super::films::{self, Films};
+use super::pictures::trickplay;
 use super::scan::MASTER;
 use crate::http::precondition::{Outcome, Validators, evaluate};
 use crate::media::ladder::SOURCE;
@@ -94,8 +95,14 @@ impl Streams {
         }
         let list = |body, kind| text(&request.method, &request.headers, body, kind, FRESH_PLAYLIST);
         let (rendition, file) = match rest {
-            [MASTER] => return Ok(list(playlist::multivariant(&offer.renditions()), HLS)),
-            [MANIFEST] => return Ok(list(dash::manifest(&offer.renditions()), DASH)),
+            [MASTER] => {
+                let sheets = trickplay(&film, &source.stamp).sheets().hls_stream();
+                return Ok(list(playlist::multivariant(&offer.renditions()) + &sheets, HLS));
+            }
+            [MANIFEST] => {
+                let sheets = trickplay(&film, &source.stamp);
+                return Ok(list(dash::manifest(&offer.renditions(), Some(&sheets.sheets())), DASH));
+            }
             [DESCRIPTION] => return Ok(list(offer.described(&film), "application/json")),
             [rendition, file] => (*rendition, *file),
             [rendition, _, file] => (*rendition, *file),

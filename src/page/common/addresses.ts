@@ -9,7 +9,9 @@ const title = (id: string, file: string): string => below(`t/${encodeURIComponen
 export const titlesAddress = (query: string): string =>
   below(query === '' ? 'titles.json' : `titles.json?q=${encodeURIComponent(query)}`);
 export const watchAddress = (id: string): string => below(`watch/${encodeURIComponent(id)}`);
-export const posterAddress = (id: string): string => title(id, 'poster.jpg');
+export const posterAddress = (id: string, width?: number): string =>
+  title(id, width === undefined ? 'poster.jpg' : `poster.jpg?width=${width}`);
+export const trickplayAddress = (id: string): string => title(id, 'trickplay.vtt');
 export const masterAddress = (id: string): string => title(id, 'master.m3u8');
 export const fileAddress = (id: string): string => title(id, 'file');
 export const workerAddress = (): string => below('sw.js');

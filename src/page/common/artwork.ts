@@ -3,6 +3,11 @@
 import { posterAddress } from './addresses';
 import { make } from './dom';
 
+/** Of those the server makes, the ones a card of the grid may need, on any screen. */
+const WIDTHS = [160, 320, 480, 640, 960];
+/** How wide a card is, as its style says. */
+const SIZES = '(max-width: 30rem) 46vw, 16rem';
+
 /** A number from a text, the same each time (FNV-1a, 32 bits). */
 export function hash(text: string): number {
   let value = 0x811c9dc5;
@@ -30,7 +35,9 @@ export function artwork(id: string, name: string): HTMLElement {
   poster.decoding = 'async';
   poster.addEventListener('load', () => poster.classList.add('is-there'));
   poster.addEventListener('error', () => poster.remove());
-  poster.src = posterAddress(id);
+  poster.sizes = SIZES;
+  poster.srcset = WIDTHS.map((width) => `${posterAddress(id, width)} ${width}w`).join(', ');
+  poster.src = posterAddress(id, 480);
   art.append(poster);
   return art;
 }

@@ -3,7 +3,7 @@
 import '../styles/base.css';
 import '../styles/player.css';
 import Hls from 'hls.js';
-import { fileAddress, masterAddress, posterAddress, root, watchAddress, watchedTitle } from '../common/addresses';
+import { fileAddress, masterAddress, posterAddress, root, trickplayAddress, watchAddress, watchedTitle } from '../common/addresses';
 import { the } from '../common/dom';
 import { registerWorker, tell } from '../common/register';
 import { Controls } from './controls';
@@ -12,9 +12,10 @@ import { onCommand, type Command } from './keyboard';
 import { mediaSession } from './media_session';
 import { Menus } from './menus';
 import { NativeStream } from './native_stream';
-import { Preview } from './preview';
+import { PlayerPreview } from './preview';
 import { beginning, keepPlace } from './resume';
 import { SeekBar } from './seek_bar';
+import { SpritePreview } from './sprite_preview';
 import { Statistics } from './statistics';
 import { AUTO, OFF, type Choice, type Listener, type Stream } from './stream';
 import { onGestures } from './touch';
@@ -55,7 +56,6 @@ function fallBack(words: string): void {
 }
 
 const automatic = (label: string): Choice => ({ id: AUTO, label });
-let previewed: string | undefined;
 const menus = new Menus([
   {
     button: 'subtitles',
@@ -84,15 +84,15 @@ const menus = new Menus([
 ]);
 const controls = new Controls(video, () => menus.isOpen || help.open);
 const statistics = new Statistics(video);
-const seekBar = new SeekBar(video, (seconds) => controls.seek(seconds));
+const tip = the('tip-picture', HTMLCanvasElement);
+const preview = new SpritePreview(trickplayAddress(id), tip, () => {
+  const source = stream?.previewSource();
+  return source === undefined ? undefined : new PlayerPreview(source, tip);
+});
+new SeekBar(video, (seconds) => controls.seek(seconds), preview);
 
 function changed(): void {
   menus.refresh();
-  const source = stream?.previewSource();
-  if (source !== undefined && source !== previewed) {
-    previewed = source;
-    seekBar.preview = new Preview(source, the('tip-picture', HTMLCanvasElement));
-  }
 }
 
 function chooseSubtitle(chosen: number): void {

@@ -1,7 +1,8 @@
-// Small pictures of the place under the pointer: a second player of the smallest rung, without sound, which is begun with the first
+// Small pictures of the place under the pointer, where a title has no sheets of them: a second player of the smallest rung, without sound, which is begun with the first
 // look, seeks where it is asked to, and draws what it finds. Pictures are remembered; looks faster than it can follow are left out.
 
 import Hls, { Events } from 'hls.js';
+import type { Preview } from './sprite_preview';
 
 const PICTURES_MAX = 150;
 /** Each look may make the server encode four seconds: not more often than this. */
@@ -27,7 +28,7 @@ async function pictureOf(video: HTMLVideoElement): Promise<ImageBitmap | undefin
   return undefined;
 }
 
-export class Preview {
+export class PlayerPreview implements Preview {
   readonly #source: string;
   readonly #canvas: HTMLCanvasElement;
   readonly #pictures = new Map<number, ImageBitmap>();

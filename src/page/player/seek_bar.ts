@@ -3,7 +3,7 @@
 
 import { the } from '../common/dom';
 import { clock } from '../common/text';
-import type { Preview } from './preview';
+import type { Preview } from './sprite_preview';
 
 export class SeekBar {
   readonly #video: HTMLVideoElement;
@@ -11,11 +11,12 @@ export class SeekBar {
   readonly #track = the('track', HTMLElement);
   readonly #tip = the('tip', HTMLElement);
   readonly #time = the('tip-time', HTMLElement);
-  #preview: Preview | undefined;
+  readonly #preview: Preview;
   #dragging = false;
 
-  constructor(video: HTMLVideoElement, seek: (seconds: number) => void) {
+  constructor(video: HTMLVideoElement, seek: (seconds: number) => void, preview: Preview) {
     this.#video = video;
+    this.#preview = preview;
     const bar = this.#bar;
     bar.addEventListener('input', () => {
       this.#dragging = true;
@@ -34,10 +35,6 @@ export class SeekBar {
     });
     bar.addEventListener('pointerleave', () => this.#dragging || this.#leave());
     for (const event of ['timeupdate', 'progress', 'durationchange', 'seeking']) video.addEventListener(event, () => this.draw());
-  }
-
-  set preview(preview: Preview | undefined) {
-    this.#preview = preview;
   }
 
   get #duration(): number {
@@ -70,11 +67,11 @@ export class SeekBar {
     this.#tip.hidden = false;
     this.#tip.style.setProperty('--at', String(seconds / duration));
     this.#time.textContent = clock(seconds);
-    this.#preview?.look(seconds, duration);
+    this.#preview.look(seconds, duration);
   }
 
   #leave(): void {
     this.#tip.hidden = true;
-    this.#preview?.leave();
+    this.#preview.leave();
   }
 }

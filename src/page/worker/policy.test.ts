@@ -22,6 +22,9 @@ describe('what lies at an address', () => {
     expect(at('t/f1/720p/00004.m4s')).toEqual({ kind: 'segment', title: 'f1', segment: 4 });
     expect(at('t/f1/360p/0123abcd/init.mp4')).toEqual({ kind: 'segment', title: 'f1' });
     expect(at('t/f1/poster.jpg')).toEqual({ kind: 'poster', title: 'f1' });
+    expect(at('t/f1/poster.jpg?width=320')).toEqual({ kind: 'poster', title: 'f1' });
+    expect(at('t/f1/trickplay.vtt')).toEqual({ kind: 'playlist', title: 'f1' });
+    expect(at('t/f1/trickplay/0123abcd/2.jpg')).toEqual({ kind: 'other' });
   });
 
   it('is nothing of ours elsewhere, and the film file is too large', () => {

@@ -23,7 +23,8 @@ export function classify(address: string, scope: string): Resource {
   const file = rest.at(-1);
   if (room !== 't' || file === undefined) return { kind: 'other' };
   if (file === 'poster.jpg') return { kind: 'poster', title };
-  if (/\.(m3u8|mpd)$/.test(file)) return { kind: 'playlist', title };
+  // A list too, though it is no subtitle.
+  if (/\.(m3u8|mpd)$/.test(file) || file === 'trickplay.vtt') return { kind: 'playlist', title };
   if (!/\.(m4s|mp4|m4a|m4v|ts|aac|vtt)$/.test(file)) return { kind: 'other' };
   const digits = /(\d+)\.\w+$/.exec(file)?.[1];
   return digits === undefined || /init/i.test(file) ? { kind: 'segment', title } : { kind: 'segment', title, segment: Number(digits) };

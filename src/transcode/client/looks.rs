@@ -3,7 +3,7 @@
 //! Invariants: a look takes a bounded time; one that is away is looked at with growing pauses, never less often than that; what is
 //! counted here of one sidecar is never counted twice, however often it starts anew.
 
-use super::super::protocol::{EVENTS, JobStatus, STATUS, Status};
+use super::super::protocol::{EVENTS, JobStatus, PICTURE_EVENTS, STATUS, Status};
 use super::{Client, Error, HEALTH_TIME_MAX, STATUS_BYTES_MAX, Server, away};
 use crate::config::{ServerAddress, TranscodeServers};
 use futures_util::future::join_all;
@@ -175,7 +175,7 @@ impl Client {
         self.fleet.lock().looked(index, Some(build), Instant::now());
         let jobs = |state| status.jobs.iter().filter(|job| job.state == state).count();
         let mut counted = self.servers[index].counted.lock();
-        for event in EVENTS {
+        for event in EVENTS.into_iter().chain(PICTURE_EVENTS) {
             let (count, before) =
                 (status.counts.get(event).copied().unwrap_or(0), counted.events.entry(event).or_default());
             // Less than before: it was started anew.

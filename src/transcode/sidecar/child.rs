@@ -9,7 +9,9 @@ use super::failure::classify;
 use super::reading::Reading;
 use parking_lot::Mutex;
 use rustix::io::{Errno, FdFlags, fcntl_setfd};
-use rustix::process::{Pid, Resource, Rlimit, Signal, WaitId, WaitIdOptions, kill_process_group, prlimit, waitid};
+use rustix::process::{
+    Pid, Resource, Rlimit, Signal, WaitId, WaitIdOptions, kill_process_group, prlimit, setpriority_pgrp, waitid,
+};
 use std::fs::File;
 use std::io::{PipeReader, PipeWriter};
 use std::os::fd::{AsRawFd, RawFd};
@@ -25,6 +27,11 @@ const CPU_S_MAX: u64 = 120;
 /// The same where a film is only looked at: less than its request waits, so that a film that is too much work is known as one even
 /// where the machine is to blame for what takes longer than that.
 pub const LOOK_CPU_S_MAX: u64 = 25;
+/// How much a run that makes pictures gives way to those that make segments (nice, `setpriority(2)`): with both on one core, it gets
+/// about a quarter, so neither starves.
+const PICTURE_NICE: i32 = 6;
+/// Processor seconds of such a run for each of its outputs.
+const PICTURE_CPU_S_MAX: u64 = 40;
 /// What a run has to end by itself when it is told that its seconds are over.
 const CPU_S_TO_END: u64 = 5;
 const DESCRIPTORS_MAX: u64 = 64;
@@ -119,7 +126,7 @@ pub fn run_within(
     mut take: impl FnMut(&[u8]) -> Result<(), String>,
 ) -> Result<(), Failure> {
     let line = |_: &[RawFd]| arguments.to_vec();
-    run_all((1, cpu_s_max), program, line, film, kill, &mut |_, bytes| take(bytes))
+    run_all((1, cpu_s_max, 0), program, line, film, kill, &mut |_, bytes| take(bytes))
 }
 
 /// Like [`run`], for a program with several outputs: the first is standard output, and `arguments` is told the descriptors of all.
@@ -131,11 +138,24 @@ pub fn run_split(
     kill: &Kill,
     mut take: impl FnMut(usize, &[u8]) -> Result<(), String>,
 ) -> Result<(), Failure> {
-    run_all((outputs, CPU_S_MAX.saturating_mul(outputs as u64)), program, arguments, film, kill, &mut take)
+    run_all((outputs, CPU_S_MAX.saturating_mul(outputs as u64), 0), program, arguments, film, kill, &mut take)
+}
+
+/// Like [`run_split`], for pictures: it gives way to others.
+pub fn run_pictures(
+    program: &Path,
+    outputs: usize,
+    arguments: impl FnOnce(&[RawFd]) -> Vec<String>,
+    film: File,
+    kill: &Kill,
+    mut take: impl FnMut(usize, &[u8]) -> Result<(), String>,
+) -> Result<(), Failure> {
+    let cpu_s_max = PICTURE_CPU_S_MAX.saturating_mul(outputs as u64);
+    run_all((outputs, cpu_s_max, PICTURE_NICE), program, arguments, film, kill, &mut take)
 }
 
 fn run_all(
-    (outputs, cpu_s_max): (usize, u64),
+    (outputs, cpu_s_max, nice): (usize, u64, i32),
     program: &Path,
     arguments: impl FnOnce(&[RawFd]) -> Vec<String>,
     film: File,
@@ -159,6 +179,10 @@ fn run_all(
     let mut child = spawn(&mut command, writers).map_err(|error| failed("the program cannot be started", error))?;
     kill.watch(&child);
     limit(&child, cpu_s_max);
+    if let (1.., Some(group)) = (nice, i32::try_from(child.id()).ok().and_then(Pid::from_raw)) {
+        // A child that is gone needs none.
+        let _ = setpriority_pgrp(Some(group), nice);
+    }
     let mut reading = Reading::new(child.id(), child.stdout.take(), readers, child.stderr.take());
     let taken = reading.read(take);
     if taken.is_err() {

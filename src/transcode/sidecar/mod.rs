@@ -4,7 +4,8 @@
 //! - `picture`: what is done to each kind of picture.
 //! - `tools`: the programs, and which build of them is there.
 //! - `child`, `reading`: one run of a program, within limits.
-//! - `probe`, `still`, `segment`: what a film is; a picture of it; segments, made and checked.
+//! - `probe`, `segment`: what a film is; segments, made and checked.
+//! - `pictures`: posters, thumbnails and sheets of tiles, in a queue of their own.
 //! - `remux`: segments of a film's own packets.
 //! - `schedule`, `viewers`: what is made first, what is made ahead; pure.
 //! - `encoders`, `devices`, `failure`: what encodes, how much it takes, what its failures mean; pure.
@@ -26,13 +27,13 @@ mod jobs;
 mod listen;
 mod output;
 mod picture;
+mod pictures;
 mod probe;
 mod reading;
 mod remux;
 mod schedule;
 mod segment;
 mod server;
-mod still;
 #[cfg(test)]
 mod tests;
 mod tools;
@@ -44,6 +45,7 @@ use clap::Parser;
 use folders::{Folders, Mapping};
 use jobs::{Jobs, Settings};
 use listen::Listening;
+use pictures::Pictures;
 use server::Server;
 use std::io::{IsTerminal, Read};
 use std::net::SocketAddr;
@@ -148,6 +150,7 @@ fn run(arguments: Arguments) -> Result<(), String> {
         let jobs = Arc::new(Jobs::new(Arc::clone(&tools), settings));
         let server = Server {
             jobs,
+            pictures: Pictures::new(Arc::clone(&tools), arguments.jobs.into()),
             tools,
             probes: Semaphore::new(PROBES.max(arguments.jobs.into())),
             probes_waiting_max: Semaphore::new(PROBES_WAITING_MAX),

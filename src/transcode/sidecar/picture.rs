@@ -35,11 +35,19 @@ pub fn filter(film: &Film, rung: &Rung, frames: &Range<u64>) -> String {
         film.grid.time_of(frames.start).as_f64(),
         frames.end - frames.start,
     ));
+    filters.push(plain(film, rung.width, rung.height));
+    filters.join(",")
+}
+
+/// The filters that make plain pictures of a film's: of that size, opaque, with an ordinary range of light, their colours written
+/// down.
+pub fn plain(film: &Film, width: u32, height: u32) -> String {
+    let mut filters = Vec::new();
     if film.picture.transparent {
         filters.push("premultiply=inplace=1".to_owned());
     }
     let matrix = if film.picture.colours == Colours::Rgb { ":out_color_matrix=bt709" } else { "" };
-    filters.push(format!("scale={}:{}:flags=bicubic:out_range=tv{matrix}", rung.width, rung.height));
+    filters.push(format!("scale={width}:{height}:flags=bicubic:out_range=tv{matrix}"));
     let wide = |transfer: &str, mapping: &str| {
         format!(
             "format=yuv420p10le,setparams=range=tv:colorspace=bt2020nc:color_primaries=bt2020:color_trc={transfer},\
@@ -47,20 +55,32 @@ pub fn filter(film: &Film, rung: &Rung, frames: &Range<u64>) -> String {
         )
     };
     let mapping = "tonemap=tonemap=hable:desat=0:peak=10,";
-    let (colours, matrix, primaries, transfer) = match film.picture.colours {
-        Colours::Bt709 | Colours::Rgb => (None, "bt709", "bt709", "bt709"),
-        Colours::Bt601Pal => (None, "bt470bg", "bt470bg", "smpte170m"),
-        Colours::Bt601Ntsc => (None, "smpte170m", "smpte170m", "smpte170m"),
-        Colours::Bt2020 => (Some(wide("bt709", "")), "bt709", "bt709", "bt709"),
-        Colours::Pq => (Some(wide("smpte2084", mapping)), "bt709", "bt709", "bt709"),
-        Colours::Hlg => (Some(wide("arib-std-b67", mapping)), "bt709", "bt709", "bt709"),
+    let (primaries, transfer) = match film.picture.colours {
+        Colours::Bt601Pal => ("bt470bg", "smpte170m"),
+        Colours::Bt601Ntsc => ("smpte170m", "smpte170m"),
+        Colours::Bt709 | Colours::Rgb | Colours::Bt2020 | Colours::Pq | Colours::Hlg => ("bt709", "bt709"),
     };
-    filters.extend(colours);
+    let matrix = plain_matrix(film.picture.colours);
+    filters.extend(match film.picture.colours {
+        Colours::Bt2020 => Some(wide("bt709", "")),
+        Colours::Pq => Some(wide("smpte2084", mapping)),
+        Colours::Hlg => Some(wide("arib-std-b67", mapping)),
+        Colours::Bt709 | Colours::Rgb | Colours::Bt601Pal | Colours::Bt601Ntsc => None,
+    });
     filters.push(format!(
         "setsar=1,format=yuv420p,\
          setparams=field_mode=prog:range=tv:colorspace={matrix}:color_primaries={primaries}:color_trc={transfer}"
     ));
     filters.join(",")
+}
+
+/// The matrix of what [`plain`] makes, by ffmpeg's name.
+pub fn plain_matrix(colours: Colours) -> &'static str {
+    match colours {
+        Colours::Bt601Pal => "bt470bg",
+        Colours::Bt601Ntsc => "smpte170m",
+        Colours::Bt709 | Colours::Rgb | Colours::Bt2020 | Colours::Pq | Colours::Hlg => "bt709",
+    }
 }
 
 /// Pictures that change their size in the middle reach `scale`, which follows; anew, the filters would begin the segment again. What

@@ -1,16 +1,17 @@
 //! Requests of the edge → jobs → answers (see [`super::super::protocol`]).
 
 use super::super::protocol::{
-    BUILD, COPY, FilmFile, HEALTH, Job, PICTURE, PROBE, SEGMENT, STATUS, Source, VERSION_FIELD, Wanted, version,
+    BUILD, COPY, FilmFile, HEALTH, Job, PICTURE, PICTURES, PROBE, PictureJob, SEGMENT, STATUS, Source, VERSION_FIELD,
+    Wanted, version,
 };
 use super::child::{Failure, Kill, KillOnDrop};
 use super::folders::{AboutFilm, Folders, NotHere};
 use super::jobs::{Jobs, Waiter};
 use super::output::Output;
+use super::pictures::{Pictures, encoders};
 use super::probe::probe;
 use super::remux;
 use super::segment::open;
-use super::still::still;
 use super::tools::{Toolbox, Tools};
 use bytes::Bytes;
 use http::{HeaderValue, Method, Request, Response, StatusCode, header};
@@ -49,6 +50,8 @@ type Body = UnsyncBoxBody<Bytes, io::Error>;
 #[derive(Debug)]
 pub struct Server {
     pub jobs: Arc<Jobs>,
+    /// Beside the jobs.
+    pub pictures: Arc<Pictures>,
     pub tools: Arc<Toolbox>,
     /// Probes at once, beside the jobs.
     pub probes: Semaphore,
@@ -85,12 +88,15 @@ async fn respond(server: &Server, request: Request<Incoming>) -> Response<Body> 
     let outcome = match (head.method, head.uri.path()) {
         (Method::GET, HEALTH) => return answer(StatusCode::NO_CONTENT, ""),
         (Method::GET, BUILD) => now(server).await.map(|tools| introduction(&tools.build)),
-        (Method::POST, PICTURE) => match read::<FilmFile>(server, body).await {
+        (Method::POST, PICTURE) => match read::<PictureJob>(server, body).await {
             Ok(asked) => pictured(server, asked).await,
             Err(refusal) => Err(refusal),
         },
+        (Method::GET, PICTURES) => formats(server).await,
         (Method::GET, STATUS) => {
-            let text = serde_json::to_string(&server.jobs.status()).unwrap_or_default();
+            let mut status = server.jobs.status();
+            status.counts.extend(server.pictures.counts());
+            let text = serde_json::to_string(&status).unwrap_or_default();
             return answer(StatusCode::OK, &text);
         }
         (Method::POST, PROBE) => match read::<Source>(server, body).await {
@@ -143,14 +149,20 @@ async fn probed(server: &Server, source: Source) -> Outcome {
     Ok(answer(StatusCode::OK, &serde_json::to_string(&film).unwrap_or_default()))
 }
 
-async fn pictured(server: &Server, asked: FilmFile) -> Outcome {
-    let FilmFile { source, film } = asked;
-    let made = looked_into(server, source, move |tools, open, kill| {
-        tools.expect_makes(&film)?;
-        still(tools, &film, open, kill)
-    })
-    .await?;
-    Ok(Response::new(full(made.into())))
+async fn pictured(server: &Server, job: PictureJob) -> Outcome {
+    let busy = |_| (StatusCode::SERVICE_UNAVAILABLE, "too many pictures are being made".to_owned());
+    let made = server.pictures.make(job).await.map_err(busy)?;
+    let made = made.map_err(|failure| refusal(&failure, StatusCode::UNPROCESSABLE_ENTITY))?;
+    Ok(Response::new(full(made)))
+}
+
+async fn formats(server: &Server) -> Outcome {
+    let tools = now(server).await?;
+    let asked = tokio::task::spawn_blocking(move || encoders(&tools, &Kill::default())).await;
+    let known = asked.unwrap_or_else(|_| Err(Failure::Machine("looking for encoders panicked".to_owned())));
+    let known = known.map_err(|failure| refusal(&failure, StatusCode::INTERNAL_SERVER_ERROR))?;
+    let formats: Vec<_> = known.iter().map(|encoder| encoder.format).collect();
+    Ok(answer(StatusCode::OK, &serde_json::to_string(&formats).unwrap_or_default()))
 }
 
 /// The programs as they are now.

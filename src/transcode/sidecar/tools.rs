@@ -8,6 +8,7 @@ use super::super::find_program;
 use super::super::protocol::Film;
 use super::child::{Failure, Kill, run};
 use super::encoders;
+use super::pictures::PictureEncoder;
 use crate::source::Stamp;
 use parking_lot::Mutex;
 use sha2::{Digest, Sha256};
@@ -30,6 +31,8 @@ pub struct Tools {
     pub build: String,
     /// Whether it can turn HDR into SDR; asked when the first such film comes.
     pub maps_tones: OnceLock<bool>,
+    /// What pictures it can make; asked when the first is wanted.
+    pub pictures: OnceLock<Vec<PictureEncoder>>,
     /// Names of the codecs that it decodes; None where it did not say.
     pub decodable: Option<HashSet<String>>,
     /// Of ffmpeg's file, from before it was asked.
@@ -44,7 +47,15 @@ impl Tools {
         let stamp = stamp(&ffmpeg);
         let said = said_by(&ffmpeg, "-version").map_err(|why| format!("ffmpeg does not run: {why}"))?;
         let decodable = said_by(&ffprobe, "-codecs").ok().map(|said| decodable(&said)).filter(|all| !all.is_empty());
-        Ok(Self { ffmpeg, ffprobe, build: build(&said), decodable, maps_tones: OnceLock::new(), stamp })
+        Ok(Self {
+            ffmpeg,
+            ffprobe,
+            build: build(&said),
+            decodable,
+            maps_tones: OnceLock::new(),
+            pictures: OnceLock::new(),
+            stamp,
+        })
     }
 
     /// A film is only made by those who found out what it is: what others make has other bytes, under the same entity-tag.
