@@ -232,7 +232,7 @@ pub fn read(bytes: &[u8]) -> Option<Run<'_>> {
 }
 
 /// The payload of the first box of that kind.
-fn child<'a>(mut boxes: &'a [u8], kind: &[u8; 4]) -> Option<&'a [u8]> {
+pub(super) fn child<'a>(mut boxes: &'a [u8], kind: &[u8; 4]) -> Option<&'a [u8]> {
     loop {
         let size = usize::try_from(number(boxes, 0, 4)?).ok()?;
         let found = boxes.get(4..8)?;
@@ -246,7 +246,7 @@ fn child<'a>(mut boxes: &'a [u8], kind: &[u8; 4]) -> Option<&'a [u8]> {
     }
 }
 
-fn number(bytes: &[u8], at: usize, length: usize) -> Option<u64> {
+pub(super) fn number(bytes: &[u8], at: usize, length: usize) -> Option<u64> {
     let bytes = bytes.get(at..at.checked_add(length)?)?;
     Some(bytes.iter().fold(0, |value, byte| value << 8 | u64::from(*byte)))
 }
