@@ -4,8 +4,8 @@
 //! Invariant: dropping an answer closes its connection, by which the sidecar knows that nobody waits any more.
 
 use super::protocol::{
-    BUILD, COPY, Copied, Film, FilmFile, HEALTH, Job, PICTURE, PICTURE_BYTES_MAX, PROBE, SEGMENT, STATUS, Source,
-    Status,
+    BUILD, COPY, Copied, Film, FilmFile, HEALTH, Job, PICTURE, PICTURE_BYTES_MAX, PROBE, RENDITION,
+    RENDITION_MADE_BYTES_MAX, Rendition, SEGMENT, STATUS, Source, Status,
 };
 use bytes::Bytes;
 use http::{Method, Request, Response, StatusCode, header};
@@ -26,6 +26,8 @@ use tokio_util::task::AbortOnDropHandle;
 const HEAD_TIME_MAX: Duration = Duration::from_secs(45);
 /// The same where a film is read from end to end.
 const COPY_TIME_MAX: Duration = Duration::from_secs(920);
+/// The same for a segment made from an origin's, which waits for a slot and is made whole first.
+const RENDITION_TIME_MAX: Duration = Duration::from_secs(75);
 /// Between two pieces of a body.
 const PIECE_TIME_MAX: Duration = Duration::from_secs(30);
 const HEALTH_TIME_MAX: Duration = Duration::from_secs(2);
@@ -102,6 +104,15 @@ impl Client {
         whole(response.into_body(), PICTURE_BYTES_MAX).await
     }
 
+    /// A segment, or its head, made from an origin's: `bytes` are what `wanted` counts. [`Error::Unfit`]: never from these bytes.
+    pub async fn rendition(&self, wanted: &Rendition, bytes: &[Bytes]) -> Result<Bytes, Error> {
+        let mut body = serde_json::to_vec(wanted).map_err(away)?;
+        body.push(b'\n');
+        bytes.iter().for_each(|bytes| body.extend_from_slice(bytes));
+        let (response, _connection) = self.ask_with(RENDITION_TIME_MAX, RENDITION, body.into()).await?;
+        whole(response.into_body(), RENDITION_MADE_BYTES_MAX).await
+    }
+
     /// What it is at.
     pub async fn status(&self) -> Result<Status, Error> {
         let asked = timeout(HEALTH_TIME_MAX, async {
@@ -152,7 +163,16 @@ impl Client {
         what: &impl Serialize,
     ) -> Result<(Response<Incoming>, Connection), Error> {
         let body = serde_json::to_vec(what).map_err(away)?;
-        let sent = timeout(most, self.send(Method::POST, path, body.into())).await;
+        self.ask_with(most, path, body.into()).await
+    }
+
+    async fn ask_with(
+        &self,
+        most: Duration,
+        path: &str,
+        body: Bytes,
+    ) -> Result<(Response<Incoming>, Connection), Error> {
+        let sent = timeout(most, self.send(Method::POST, path, body)).await;
         let (response, connection) = sent.map_err(|_| Error::Away("no answer in time".into()))??;
         let status = response.status();
         if status == StatusCode::OK {

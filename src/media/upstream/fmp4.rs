@@ -87,6 +87,10 @@ fn boxes(bytes: &[u8]) -> impl Iterator<Item = Result<(&[u8], &[u8]), Unfit>> {
 }
 
 impl Head<'_> {
+    pub fn bytes(&self) -> &[u8] {
+        self.bytes
+    }
+
     /// Reads a segment of this head.
     pub fn segment<'b>(&self, bytes: &'b [u8]) -> Result<Segment<'b>, Unfit> {
         let (mut frames, mut durations) = (Vec::new(), Vec::new());

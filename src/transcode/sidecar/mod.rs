@@ -6,6 +6,7 @@
 //! - `child`, `reading`: one run of a program, within limits.
 //! - `probe`, `still`, `segment`: what a film is; a picture of it; segments, made and checked.
 //! - `remux`: segments of a film's own packets.
+//! - `upstream`: segments of rungs that an HLS origin lacks, made from its own.
 //! - `schedule`, `viewers`: what is made first, what is made ahead; pure.
 //! - `devices`, `failure`: what encodes, how much it takes, what its failures mean; pure.
 //! - `jobs`, `output`: what runs, who waits, what came out.
@@ -32,6 +33,7 @@ mod still;
 #[cfg(test)]
 mod tests;
 mod tools;
+mod upstream;
 mod viewers;
 
 use clap::Parser;
@@ -47,6 +49,7 @@ use tokio::net::UnixListener;
 use tokio::sync::Semaphore;
 use tools::{Toolbox, Tools};
 use tracing_subscriber::EnvFilter;
+use upstream::Renditions;
 
 /// Films probed at once, where fewer segments are made at once than that.
 const PROBES: usize = 2;
@@ -111,6 +114,7 @@ fn run(arguments: Arguments) -> Result<(), String> {
         let jobs = Arc::new(Jobs::new(Arc::clone(&tools), settings));
         let server = Server {
             jobs,
+            renditions: Renditions::new(Arc::clone(&tools), arguments.jobs.into(), arguments.queue.into()),
             tools,
             probes: Semaphore::new(PROBES.max(arguments.jobs.into())),
             probes_waiting_max: Semaphore::new(PROBES_WAITING_MAX),

@@ -1,6 +1,8 @@
 //! Requests of the edge → jobs → answers (see [`super::super::protocol`]).
 
-use super::super::protocol::{BUILD, COPY, FilmFile, HEALTH, Job, PICTURE, PROBE, SEGMENT, STATUS, Source, Wanted};
+use super::super::protocol::{
+    BUILD, COPY, FilmFile, HEALTH, Job, PICTURE, PROBE, RENDITION, RENDITION_BYTES_MAX, SEGMENT, STATUS, Source, Wanted,
+};
 use super::child::{Failure, Kill, KillOnDrop};
 use super::jobs::{Jobs, Waiter};
 use super::output::Output;
@@ -9,6 +11,7 @@ use super::remux;
 use super::segment::open;
 use super::still::still;
 use super::tools::{Toolbox, Tools};
+use super::upstream::{self, Busy, Renditions};
 use bytes::Bytes;
 use http::{HeaderValue, Method, Request, Response, StatusCode, header};
 use http_body_util::combinators::UnsyncBoxBody;
@@ -35,6 +38,8 @@ const HEADER_TIMEOUT: Duration = Duration::from_secs(30);
 const PROBE_TIME_MAX: Duration = Duration::from_secs(30);
 /// To read a film from end to end.
 const COPY_TIME_MAX: Duration = Duration::from_secs(900);
+/// For the bytes of a segment to come in.
+const BODY_TIME_MAX: Duration = Duration::from_secs(30);
 /// After a failed accept, often for want of file descriptors.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
 
@@ -43,6 +48,7 @@ type Body = UnsyncBoxBody<Bytes, io::Error>;
 #[derive(Debug)]
 pub struct Server {
     pub jobs: Arc<Jobs>,
+    pub renditions: Renditions,
     pub tools: Arc<Toolbox>,
     /// Probes at once, beside the jobs.
     pub probes: Semaphore,
@@ -108,6 +114,7 @@ async fn respond(server: &Server, request: Request<Incoming>) -> Response<Body> 
             Ok(whole) => copied(server, whole).await,
             Err(refusal) => Err(refusal),
         },
+        (Method::POST, RENDITION) => rendition(server, body).await,
         _ => Err((StatusCode::NOT_FOUND, "no such request".to_owned())),
     };
     outcome.unwrap_or_else(|(status, reason)| {
@@ -241,6 +248,17 @@ async fn segment(server: &Server, job: Job) -> Outcome {
         return Ok(Response::new(full(init)));
     }
     Ok(Response::new(fragments(waiter)))
+}
+
+async fn rendition(server: &Server, body: Incoming) -> Outcome {
+    let bad = |why: &str| (StatusCode::BAD_REQUEST, why.to_owned());
+    let body = timeout(BODY_TIME_MAX, Limited::new(body, RENDITION_BYTES_MAX).collect()).await;
+    let body = body.ok().and_then(Result::ok).ok_or_else(|| bad("the request is cut off, slow or long"))?;
+    let (wanted, bytes) = upstream::read(&body.to_bytes()).ok_or_else(|| bad("the request is not as agreed"))?;
+    let busy = |Busy| (StatusCode::SERVICE_UNAVAILABLE, "all slots and the queue are full".to_owned());
+    let made = server.renditions.make(wanted, bytes).await.map_err(busy)?;
+    let made = made.map_err(|failure| refusal(&failure, StatusCode::UNPROCESSABLE_ENTITY))?;
+    Ok(Response::new(full(made)))
 }
 
 /// The fragments as they are made; an error where the job fails, which cuts the body off.
