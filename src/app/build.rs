@@ -6,7 +6,7 @@ use crate::admin;
 use crate::cache::disk::{Disks, LogSettings};
 use crate::cache::{BanLog, Bans, MemoryStore, Slices, StoreSettings, collapse};
 use crate::config::{Config, Loaded, OriginKind};
-use crate::edge::{self, Edge, Generation, Refreshes, SlicedObjects};
+use crate::edge::{self, Edge, Generation, Refreshes, Renditions, SlicedObjects};
 use crate::http::loop_detection::LoopId;
 use crate::observe::{AccessLog, Lifecycle, Metrics};
 use crate::origin::{Embedded, Origins};
@@ -101,6 +101,7 @@ pub(super) async fn start(loaded: Loaded) -> Result<Running, Box<dyn Error>> {
         Edge {
             refreshes: Refreshes::default(),
             slices: SlicedObjects::new(Slices::new(store, metrics.clone())),
+            renditions: Renditions::new(transcoder.clone()),
             on_the_way: edge::on_the_way(),
             generation: generation.clone(),
             store,
@@ -156,7 +157,7 @@ pub(super) async fn start(loaded: Loaded) -> Result<Running, Box<dyn Error>> {
     })
 }
 
-/// The sidecar, where a library wants one. Without it films are served as they are: no reason not to start.
+/// The sidecar, where a library or an origin's ladder wants one. Without it films are served as they are: no reason not to start.
 pub(super) fn transcoder(
     config: &Config,
     folder: &Path,
@@ -164,13 +165,20 @@ pub(super) fn transcoder(
     ends: &watch::Receiver<bool>,
 ) -> Option<Arc<transcode::Client>> {
     let settings = config.transcode.as_ref()?;
-    config.origins.iter().find(|origin| matches!(origin.kind, OriginKind::Library(_)))?;
+    config.origins.iter().find(|origin| wants_transcoder(&origin.kind))?;
     if let Some(missing) = ["ffmpeg", "ffprobe"].into_iter().find(|name| transcode::find_program(name).is_none()) {
         tracing::warn!("{missing} is not in PATH: films are served as they are, without streams; install ffmpeg");
         return None;
     }
     let started = Supervisor::start(settings, folder, metrics.clone(), ends.clone());
     started.inspect_err(|error| tracing::error!("films are served without streams: {error}")).ok()
+}
+
+fn wants_transcoder(origin: &OriginKind) -> bool {
+    match origin {
+        OriginKind::Library(_) => true,
+        OriginKind::Http(settings) => settings.add_renditions.is_some(),
+    }
 }
 
 /// Purges survive where objects do: on the first disk.

@@ -1,4 +1,5 @@
-//! URLs of what is added. Of an origin's media playlist `/film/720p/index.m3u8?token=1`:
+//! URLs of what is added. Of an origin's media playlist `/film/720p/index.m3u8?token=1`, with `240p` for
+//! [`super::multivariant::Size::named`]:
 //!
 //! | URL | what |
 //! |---|---|

@@ -6,9 +6,10 @@
 
 use super::super::fraction::Fraction;
 use super::super::grid::Grid;
-use super::super::ladder::{Rung, ladder};
+use super::super::ladder::{Rung, SIDE_MAX, ladder};
 use super::{Unfit, address};
 use std::fmt::Write as _;
+use std::ops::RangeInclusive;
 
 /// Variants of a playlist; far more than any has.
 const VARIANTS_MAX: usize = 200;
@@ -16,6 +17,8 @@ const VARIANTS_MAX: usize = 200;
 const SOUND_BITS_PER_S: u64 = 192_000;
 /// Frames a second, where nobody says.
 const FRAME_RATE: f64 = 30.0;
+/// Of pictures.
+const SIDES: RangeInclusive<u32> = 16..=SIDE_MAX;
 /// Attributes that are the source's: its groups, and what its pictures are.
 const COPIED: [&str; 6] = ["AUDIO", "SUBTITLES", "CLOSED-CAPTIONS", "HDCP-LEVEL", "VIDEO-RANGE", "FRAME-RATE"];
 
@@ -103,7 +106,7 @@ fn variant<'a>(text: &'a str, uri: &'a str) -> Variant<'a> {
     let rate = get("FRAME-RATE").and_then(|rate| rate.parse().ok()).filter(|rate| (1.0..=240.0).contains(rate));
     let bits_per_s = get("BANDWIDTH").and_then(|bits| bits.parse().ok()).unwrap_or(0);
     let sdr = get("VIDEO-RANGE").is_none_or(|range| range == "SDR");
-    let in_bounds = |side: u32| (16..=super::super::ladder::SIDE_MAX).contains(&side);
+    let in_bounds = |side: u32| SIDES.contains(&side);
     let plain = get("PATHWAY-ID").is_none() && get("ALLOWED-CPC").is_none() && get("VIDEO").is_none();
     let mut variant =
         Variant { uri, bits_per_s, width, height, frame_rate: rate.unwrap_or(FRAME_RATE), attributes, is_fit: false };
@@ -137,16 +140,42 @@ pub fn source<'v, 'a>(variants: &'v [Variant<'a>]) -> Option<&'v Variant<'a>> {
     variants.iter().filter(|variant| variant.is_fit).rev().max_by_key(|variant| size(variant))
 }
 
-/// The rung of a name, for a source.
-pub fn rung(source: &Variant<'_>, name: &str) -> Option<Rung> {
-    rungs_of(source).into_iter().find(|rung| rung.name == name)
+/// What is said of a source in the URLs of its rungs: size, and frames in a thousand seconds.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Size {
+    pub width: u32,
+    pub height: u32,
+    pub millihertz: u32,
 }
 
-fn rungs_of(source: &Variant<'_>) -> Vec<Rung> {
-    let rate = Fraction::new((source.frame_rate * 1000.0).round() as i128, 1000);
-    let Some(frame_rate) = rate else { return Vec::new() };
-    let rungs = ladder(source.width, source.height, &Grid { frame_rate, frames: 1 });
-    rungs.into_iter().filter(|rung| rung.height < source.height && rung.width < source.width).collect()
+impl Size {
+    fn of(source: &Variant<'_>) -> Self {
+        Self { width: source.width, height: source.height, millihertz: (source.frame_rate * 1000.0).round() as u32 }
+    }
+
+    /// Those below it.
+    fn rungs(self) -> Vec<Rung> {
+        let Some(frame_rate) = Fraction::new(self.millihertz, 1000) else { return Vec::new() };
+        let rungs = ladder(self.width, self.height, &Grid { frame_rate, frames: 1 });
+        rungs.into_iter().filter(|rung| rung.height < self.height && rung.width < self.width).collect()
+    }
+
+    /// A rung of it, as URLs have it: `240p-1280x720-29970`.
+    pub fn named(self, rung: &Rung) -> String {
+        format!("{}-{}x{}-{}", rung.name, self.width, self.height, self.millihertz)
+    }
+}
+
+/// Reads what [`Size::named`] wrote, in this spelling alone.
+pub fn rung(name: &str) -> Option<(Rung, Size)> {
+    let mut parts = name.split('-');
+    let (rung, size, rate) = (parts.next()?, parts.next()?, parts.next()?);
+    let (width, height) = size.split_once('x')?;
+    let size = Size { width: width.parse().ok()?, height: height.parse().ok()?, millihertz: rate.parse().ok()? };
+    let bounded =
+        SIDES.contains(&size.width) && SIDES.contains(&size.height) && (1000..=240_000).contains(&size.millihertz);
+    let rung = size.rungs().into_iter().filter(|_| bounded).find(|known| known.name == rung)?;
+    (size.named(&rung) == name).then_some((rung, size))
 }
 
 /// Those of the wanted rungs that are below the source, in size and in bits, and not there.
@@ -158,7 +187,7 @@ pub fn missing(variants: &[Variant<'_>], source: &Variant<'_>, wanted: &Wanted) 
             heights.contains(&box_height(rung)) && variants.iter().all(|known| known.height.abs_diff(rung.height) > 2)
         }
     };
-    rungs_of(source).into_iter().filter(|rung| wanted(rung) && bits(rung, source) < source.bits_per_s).collect()
+    Size::of(source).rungs().into_iter().filter(|rung| wanted(rung) && bits(rung, source) < source.bits_per_s).collect()
 }
 
 /// Of its largest segment, with sound.
@@ -177,7 +206,7 @@ pub fn insert(text: &str, (variants, end): &(Vec<Variant<'_>>, usize), source: &
     let mut lines = String::from(if before.ends_with('\n') { "" } else { ending });
     for rung in rungs {
         for variant in variants.iter().filter(|variant| variant.uri == source.uri && variant.is_fit) {
-            let Some(uri) = address::insert(variant.uri, rung.name) else { continue };
+            let Some(uri) = address::insert(variant.uri, &Size::of(variant).named(rung)) else { continue };
             let sound_codecs: Vec<&str> = variant.codecs().filter(|codec| !is_video(codec)).collect();
             let codecs = [&[rung.codec().as_str()], &sound_codecs[..]].concat().join(",");
             let _ = write!(lines, "#EXT-X-STREAM-INF:BANDWIDTH={}", bits(rung, variant));
@@ -220,9 +249,9 @@ mod tests {
             text.lines().filter(own).collect::<Vec<_>>(),
             [
                 "#EXT-X-STREAM-INF:BANDWIDTH=702000,AVERAGE-BANDWIDTH=492000,CODECS=\"avc1.640015,mp4a.40.2\",RESOLUTION=426x240,AUDIO=\"a\",FRAME-RATE=29.970",
-                "720/_reelgate/240p/i.m3u8?t=1",
-                "#EXT-X-STREAM-INF:BANDWIDTH=2572000,AVERAGE-BANDWIDTH=1592000,CODECS=\"avc1.64001E,mp4a.40.2\",RESOLUTION=854x480,AUDIO=\"a\",FRAME-RATE=29.970",
-                "720/_reelgate/480p/i.m3u8?t=1",
+                "720/_reelgate/240p-1280x720-29970/i.m3u8?t=1",
+                "#EXT-X-STREAM-INF:BANDWIDTH=2572000,AVERAGE-BANDWIDTH=1592000,CODECS=\"avc1.64001F,mp4a.40.2\",RESOLUTION=854x480,AUDIO=\"a\",FRAME-RATE=29.970",
+                "720/_reelgate/480p-1280x720-29970/i.m3u8?t=1",
             ]
         );
         assert_eq!(text.split_inclusive('\n').filter(|line| !own(line)).collect::<String>(), MASTER);
@@ -232,7 +261,7 @@ mod tests {
     #[test]
     fn nothing_is_offered_twice_or_above_the_source() {
         assert_eq!(with(MASTER, &Wanted::Heights(vec![360, 720, 1080])), MASTER);
-        assert!(with(MASTER, &Wanted::Heights(vec![240])).contains("_reelgate/240p/"));
+        assert!(with(MASTER, &Wanted::Heights(vec![240])).contains("_reelgate/240p-"));
         let poor = MASTER.replace("BANDWIDTH=3000000", "BANDWIDTH=700000");
         assert_eq!(with(&poor, &Wanted::Auto), poor, "more bits than the source");
     }
@@ -241,8 +270,27 @@ mod tests {
     fn each_group_of_sound_has_the_rung() {
         let surround = "#EXT-X-STREAM-INF:BANDWIDTH=3400000,CODECS=\"avc1.64001F,ec-3\",RESOLUTION=1280x720,AUDIO=\"b\"\n720/i.m3u8?t=1\n";
         let text = with(&format!("{MASTER}{surround}"), &Wanted::Heights(vec![240]));
-        assert_eq!(text.matches("720/_reelgate/240p/i.m3u8?t=1").count(), 2);
+        assert_eq!(text.matches("720/_reelgate/240p-1280x720-29970/i.m3u8?t=1").count(), 2);
         assert!(text.contains("CODECS=\"avc1.640015,ec-3\",RESOLUTION=426x240,AUDIO=\"b\""));
+    }
+
+    #[test]
+    fn a_rung_is_read_in_one_spelling() {
+        let (found, size) = rung("240p-1280x720-29970").unwrap();
+        assert_eq!((found.height, size.height, size.named(&found).as_str()), (240, 720, "240p-1280x720-29970"));
+        for other in [
+            "240p",
+            "240p-1280x720-029970",
+            "240p-+1280x720-29970",
+            "1080p-1280x720-29970",
+            "720p-1280x720-29970",
+            "240p-1280x720-29970-1",
+            "240p-99999x99999-29970",
+            "240p-1280x720-0",
+            "240p-0x0-25000",
+        ] {
+            assert_eq!(rung(other), None, "{other}");
+        }
     }
 
     #[test]

@@ -2,7 +2,8 @@
 //!
 //! Frames are taken as they come, one for one: no grid, no `fps`. What was given holds the segment before it too, where it needs one,
 //! and far from it in time ([`BEFORE_S`], [`SEGMENT_S`]), so that `trim` drops exactly that. No B-frames: then decode times of the
-//! origin's frames suit the encoded ones, whatever order the origin's were in.
+//! origin's frames suit the encoded ones, whatever order the origin's were in. Never larger than the origin's pictures are, whatever a URL
+//! says of them.
 
 use super::super::super::protocol::{Piece, Rendition};
 use super::{DEMUXERS, INPUT, input_as, words};
@@ -29,7 +30,7 @@ pub fn rendition(wanted: &Rendition, timescale: u32) -> Vec<String> {
     arguments.extend(words(&["-threads", "2", "-copyts", "-i", INPUT, "-map", "0:v:0", "-an", "-sn", "-dn"]));
     let (matrix, primaries, transfer) = colours(wanted.source_height);
     let filter = format!(
-        "trim=start={BETWEEN_S},scale={}:{}:flags=bicubic:out_range=tv,setsar=1,format=yuv420p,\
+        "trim=start={BETWEEN_S},scale=min({}\\,iw):min({}\\,ih):flags=bicubic:out_range=tv,setsar=1,format=yuv420p,\
          setparams=field_mode=prog:range=tv:colorspace={matrix}:color_primaries={primaries}:color_trc={transfer}",
         wanted.width, wanted.height,
     );
@@ -84,7 +85,7 @@ mod tests {
             format!(
                 "-nostdin -hide_banner -v error -protocol_whitelist file -format_whitelist {fences} \
                  -threads 2 -copyts -i file:/proc/self/fd/0 -map 0:v:0 -an -sn -dn -map_metadata -1 -map_chapters -1 \
-                 -vf trim=start=75,scale=426:240:flags=bicubic:out_range=tv,setsar=1,format=yuv420p,\
+                 -vf trim=start=75,scale=min(426\\,iw):min(240\\,ih):flags=bicubic:out_range=tv,setsar=1,format=yuv420p,\
                  setparams=field_mode=prog:range=tv:colorspace=bt709:color_primaries=bt709:color_trc=bt709 \
                  -fps_mode passthrough -enc_time_base 1:{scale} {frames}-c:v libx264 -preset veryfast -profile:v high -bf 0 \
                  -sc_threshold 0 -threads 2 -x264-params sliced-threads=1 -level 2.1 -g 100000 -keyint_min 100000 -b:v 300000 \
