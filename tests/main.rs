@@ -31,6 +31,7 @@ mod poisoning;
 mod proxying;
 mod purge;
 mod reload;
+mod renditions;
 mod replay;
 mod rfc9111;
 mod sidecar;

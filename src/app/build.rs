@@ -6,7 +6,7 @@ use crate::admin;
 use crate::cache::disk::{Disks, LogSettings};
 use crate::cache::{BanLog, Bans, MemoryStore, Slices, StoreSettings, collapse};
 use crate::config::{Config, Loaded, OriginKind};
-use crate::edge::{self, Edge, Generation, Refreshes, SlicedObjects};
+use crate::edge::{self, Edge, Generation, Refreshes, Renditions, SlicedObjects};
 use crate::http::loop_detection::LoopId;
 use crate::observe::{AccessLog, Lifecycle, Metrics};
 use crate::origin::{Embedded, Origins};
@@ -105,6 +105,7 @@ pub(super) async fn start(loaded: Loaded) -> Result<Running, Box<dyn Error>> {
         Edge {
             refreshes: Refreshes::default(),
             slices: SlicedObjects::new(Slices::new(store, metrics.clone())),
+            renditions: Renditions::new(transcoder.clone()),
             on_the_way: edge::on_the_way(),
             generation: generation.clone(),
             store,
@@ -160,7 +161,7 @@ pub(super) async fn start(loaded: Loaded) -> Result<Running, Box<dyn Error>> {
     })
 }
 
-/// What makes streams, where a library wants it. Without it films are served as they are: no reason not to start.
+/// What makes streams, where a library or an origin's ladder wants it. Without it films are served as they are: no reason not to start.
 pub(super) fn transcoder(
     config: &Config,
     folder: &Path,
@@ -168,9 +169,16 @@ pub(super) fn transcoder(
     ends: &watch::Receiver<bool>,
 ) -> Option<Arc<transcode::Client>> {
     let settings = config.transcode.as_ref()?;
-    config.origins.iter().find(|origin| matches!(origin.kind, OriginKind::Library(_)))?;
+    config.origins.iter().find(|origin| wants_transcoder(&origin.kind))?;
     let started = transcode::start(settings, folder, metrics, ends);
     started.inspect_err(|error| tracing::warn!("films are served as they are, without streams: {error}")).ok()
+}
+
+fn wants_transcoder(origin: &OriginKind) -> bool {
+    match origin {
+        OriginKind::Library(_) => true,
+        OriginKind::Http(settings) => settings.add_renditions.is_some(),
+    }
 }
 
 /// Purges survive where objects do: on the first disk.

@@ -2,7 +2,7 @@
 
 use super::Edge;
 use super::context::{Context, InFlightGauge, UNIX_CLIENT};
-use super::{follow, refresh, slices};
+use super::{follow, refresh, renditions, slices};
 use crate::http::fields::HeaderView;
 use crate::http::headers::{self, BadRequest};
 use crate::http::{cors, forwarded, key, rules, traceparent};
@@ -37,6 +37,7 @@ impl Edge {
         ctx.refresh = refresh::of(session);
         ctx.part = slices::of(session);
         ctx.follow = follow::of(session);
+        ctx.source = renditions::of(session);
         if !ctx.is_ours() {
             ctx.in_flight = Some(InFlightGauge::enter(&self.metrics));
         }
@@ -73,6 +74,8 @@ impl Edge {
             (ctx.client, ctx.connection) = (part.client.clone(), part.connection.clone());
         } else if let Some(follow) = &ctx.follow {
             (ctx.client, ctx.connection) = (follow.client.clone(), follow.connection.clone());
+        } else if let Some(source) = &ctx.source {
+            (ctx.client, ctx.connection) = (source.client.clone(), source.connection.clone());
         } else {
             let connection = ctx.connection.as_deref();
             let peer = connection.and_then(|connection| connection.client).map_or(UNIX_CLIENT, |client| client.ip());
@@ -96,6 +99,10 @@ impl Edge {
         let (site, limiter) = generation.site(index);
         (ctx.site_index, ctx.site) = (Some(index), Some(site.clone()));
         if ctx.is_ours() {
+            if let Some(source) = ctx.source.take() {
+                source.stays(ctx)?;
+                ctx.source = Some(source);
+            }
             // The client it is for has been let in.
             self.rewrite(session, ctx)?;
             return Ok(false);

@@ -4,6 +4,7 @@ use super::follow::Follow;
 use super::generation::Generation;
 use super::keep::Validation;
 use super::refresh::Refresh;
+use super::renditions::Source;
 use super::slices::{Order, Part, SliceNotes};
 use crate::cache::FillTime;
 use crate::cache::disk::Ticket;
@@ -13,6 +14,7 @@ use crate::http::cache_status::Fwd;
 use crate::http::forwarded::Client;
 use crate::http::traceparent::Trace;
 use crate::media::class::Class;
+use crate::media::upstream::address::Asked;
 use crate::observe::Metrics;
 use crate::origin::{Failure, Pick, Pool, Tried};
 use crate::transport::Connection;
@@ -64,6 +66,10 @@ pub struct Context {
     pub part: Option<Part>,
     /// This request answers for a client's.
     pub follow: Option<Follow>,
+    /// This request is the cache's own, for what something is made of.
+    pub source: Option<Source>,
+    /// It is for something that is made here.
+    pub rendition: Option<Asked>,
     /// The `cache` label of an answer that another request gave.
     pub answered_as: Option<&'static str>,
     pub slices: SliceNotes,
@@ -178,12 +184,14 @@ impl Context {
             refresh: None,
             part: None,
             follow: None,
+            source: None,
+            rendition: None,
             answered_as: None,
             slices: SliceNotes::default(),
         }
     }
     /// A request of our own: the client it is for has been admitted, and is logged by its own request.
     pub fn is_ours(&self) -> bool {
-        self.refresh.is_some() || self.part.is_some() || self.follow.is_some()
+        self.refresh.is_some() || self.part.is_some() || self.follow.is_some() || self.source.is_some()
     }
 }

@@ -22,6 +22,9 @@ const RETRY_AFTER_NO_SERVER: Duration = Duration::from_secs(5);
 impl Edge {
     pub(super) async fn choose_server(&self, session: &mut Session, ctx: &mut Context) -> Result<Box<HttpPeer>> {
         let Some(site) = ctx.site.clone() else { return Err(refusal(ctx, 421, "No site.")) };
+        if ctx.rendition.is_some() {
+            return self.rendition_server(session, ctx);
+        }
         let pool = match &ctx.origin.pool {
             Some(pool) => pool.clone(),
             None => {

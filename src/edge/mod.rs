@@ -19,6 +19,7 @@ mod log;
 mod lookup;
 mod purge;
 mod refresh;
+mod renditions;
 mod respond;
 mod resume;
 mod slices;
@@ -26,6 +27,7 @@ mod slices;
 pub use coders::on_the_way;
 pub use generation::Generation;
 pub use refresh::Refreshes;
+pub use renditions::Renditions;
 pub use slices::SlicedObjects;
 
 use crate::cache::MemoryStore;
@@ -60,6 +62,7 @@ pub struct Edge {
     pub access_log: Arc<ArcSwapOption<AccessLog>>,
     pub refreshes: Refreshes,
     pub slices: SlicedObjects,
+    pub renditions: Renditions,
     /// Room for answers that are coded on their way.
     pub on_the_way: Arc<Semaphore>,
     /// Who we are in `CDN-Loop`.
@@ -102,6 +105,9 @@ impl ProxyHttp for Edge {
     async fn request_filter(&self, session: &mut Session, ctx: &mut Box<Context>) -> Result<bool> {
         let answered = self.admit(session, ctx).await?;
         if answered {
+            return Ok(true);
+        }
+        if self.open_renditions(session, ctx).await? {
             return Ok(true);
         }
         self.settle_range_coding(session, ctx)?;
@@ -192,7 +198,7 @@ impl ProxyHttp for Edge {
     }
 
     fn allow_spawning_subrequest(&self, _session: &Session, ctx: &Box<Context>) -> bool {
-        ctx.refresh.is_none() && ctx.part.is_none()
+        ctx.part.is_none()
     }
 
     async fn upstream_peer(&self, session: &mut Session, ctx: &mut Box<Context>) -> Result<Box<HttpPeer>> {
@@ -241,7 +247,9 @@ impl ProxyHttp for Edge {
         end_of_stream: bool,
         ctx: &mut Box<Context>,
     ) -> Result<Option<Duration>> {
-        ctx.origin.body_bytes += body.as_ref().map_or(0, |bytes| bytes.len() as u64);
+        if ctx.rendition.is_none() {
+            ctx.origin.body_bytes += body.as_ref().map_or(0, |bytes| bytes.len() as u64);
+        }
         if !end_of_stream {
             self.abandon(session, ctx)?;
         }

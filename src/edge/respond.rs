@@ -91,6 +91,10 @@ impl Edge {
             part.answered(ctx);
             return Ok(());
         }
+        if let Some(source) = &ctx.source {
+            source.answered(self, session, ctx);
+            return Ok(());
+        }
         ctx.first_byte = Some(ctx.started.elapsed());
         self.note_missing(session, response, ctx);
         self.encode(session, response, ctx)?;

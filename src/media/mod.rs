@@ -7,6 +7,7 @@
 //! - [`webvtt`], [`language`]: subtitles read and written; language tags.
 //! - [`fragment`], [`aac`]: fMP4 split and checked; AAC put into it.
 //! - [`remux`]: packets put on the grid as they are.
+//! - [`upstream`]: rungs that an HLS origin lacks, made from its best one.
 //! - [`content_type`]: the media type of a file, by its name.
 //! - [`pictures`], [`trickplay`]: sizes and formats of pictures; lists of small ones; [`avif`]: a picture put into its container.
 //! - [`hls`]: what is read of an HLS playlist.
@@ -32,4 +33,5 @@ pub mod playlist;
 pub mod remux;
 pub mod renditions;
 pub mod trickplay;
+pub mod upstream;
 pub mod webvtt;

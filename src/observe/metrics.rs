@@ -99,6 +99,7 @@ pub struct Metrics {
     pub transcode_answers: IntCounterVec,
     pub transcoder_events: IntCounterVec,
     pub transcoder_jobs: IntGaugeVec,
+    pub renditions: IntCounterVec,
     pub transcoder_ahead_bytes: IntGauge,
     pub transcoder_server_up: IntGaugeVec,
     pub transcoder_server_answers: IntCounterVec,
@@ -372,6 +373,12 @@ impl Metrics {
             ),
             transcoder_events: counters(&r, "transcoder_events_total", "What the transcoder did.", &["event"]),
             transcoder_jobs: gauges(&r, "transcoder_jobs", "Runs of an encoder, waiting and running.", &["state"]),
+            renditions: counters(
+                &r,
+                "renditions_total",
+                "What was made to add rungs to the ladders of HLS origins, by kind and outcome.",
+                &["kind", "outcome"],
+            ),
             transcoder_ahead_bytes: gauge(
                 &r,
                 "transcoder_ahead_bytes",

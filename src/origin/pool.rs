@@ -98,6 +98,7 @@ impl Pool {
             },
             dns_interval: Duration::from_secs(60),
             keepalive_idle: Duration::from_secs(60),
+            add_renditions: None,
         };
         // The socket's path is of no use to anybody, and another one after each start.
         Self::build(name, &settings, |_| "embedded".to_owned(), metrics)

@@ -9,7 +9,7 @@
 
 use super::protocol::{
     BUILD, COPY, Copied, Film, FilmFile, Format, HEALTH, Job, PICTURE, PICTURE_BYTES_MAX, PICTURES, PROBE, PictureJob,
-    SEGMENT, Source, VERSION_FIELD, version,
+    RENDITION, RENDITION_MADE_BYTES_MAX, Rendition, SEGMENT, Source, VERSION_FIELD, version,
 };
 use super::tls::{self, Renewed};
 use crate::config::{ServerAddress, TranscodeServers};
@@ -44,6 +44,8 @@ const LOCAL: &str = "local";
 const HEAD_TIME_MAX: Duration = Duration::from_secs(45);
 /// The same where a film is read from end to end.
 const COPY_TIME_MAX: Duration = Duration::from_secs(920);
+/// The same for a segment made from an origin's, which waits for a slot and is made whole first.
+const RENDITION_TIME_MAX: Duration = Duration::from_secs(75);
 /// Between two pieces of a body.
 const PIECE_TIME_MAX: Duration = Duration::from_secs(30);
 const HEALTH_TIME_MAX: Duration = Duration::from_secs(2);
@@ -210,6 +212,18 @@ impl Client {
         serde_json::from_slice(&answer.small().await?).map_err(away)
     }
 
+    /// A segment, or its head, made by a build from an origin's: `bytes` are what `wanted` counts. [`Error::Unfit`]: never from these
+    /// bytes.
+    pub async fn rendition(&self, wanted: &Rendition, build: &str, bytes: &[Bytes]) -> Result<Bytes, Error> {
+        let mut body = serde_json::to_vec(wanted).map_err(away)?;
+        body.push(b'\n');
+        bytes.iter().for_each(|bytes| body.extend_from_slice(bytes));
+        // Each may go to any of them.
+        let key = fastrand::u64(..).to_be_bytes();
+        let (_, answer) = self.ask_from(RENDITION_TIME_MAX, &key, Some(build), RENDITION, body.into()).await?;
+        answer.whole(RENDITION_MADE_BYTES_MAX).await
+    }
+
     pub async fn probe(&self, source: &Source) -> Result<Film, Error> {
         serde_json::from_slice(&self.ask(source, None, PROBE, source).await?.small().await?).map_err(away)
     }
@@ -227,7 +241,9 @@ impl Client {
 
     /// The fragments of a segment, as they are made. The body fails where they are not all there.
     pub async fn segment(&self, job: &Job) -> Result<Body, Error> {
-        let (server, answer) = self.ask_from(HEAD_TIME_MAX, &job.source, Some(&job.film.build), SEGMENT, job).await?;
+        let body = serde_json::to_vec(job).map_err(away)?;
+        let (key, build) = (key_of(&job.source), Some(job.film.build.as_str()));
+        let (server, answer) = self.ask_from(HEAD_TIME_MAX, &key, build, SEGMENT, body.into()).await?;
         let state = (answer.response.into_body(), answer.held, Arc::clone(&self.servers[server].look_now));
         let pieces = futures_util::stream::try_unfold(state, |(mut body, held, look_now)| async move {
             let frame = match timeout(PIECE_TIME_MAX, body.frame()).await {
@@ -271,21 +287,21 @@ impl Client {
         path: &str,
         what: &impl Serialize,
     ) -> Result<Answer, Error> {
-        Ok(self.ask_from(most, source, build, path, what).await?.1)
+        let body = serde_json::to_vec(what).map_err(away)?;
+        Ok(self.ask_from(most, &key_of(source), build, path, body.into()).await?.1)
     }
 
     /// Asks those who may answer, one after the other, until one does.
     async fn ask_from(
         &self,
         most: Duration,
-        source: &Source,
+        key: &[u8],
         build: Option<&str>,
         path: &str,
-        what: &impl Serialize,
+        body: Bytes,
     ) -> Result<(usize, Answer), Error> {
-        let body = Bytes::from(serde_json::to_vec(what).map_err(away)?);
         let mut last = None;
-        for index in self.candidates(&key_of(source), build)? {
+        for index in self.candidates(key, build)? {
             let server = &self.servers[index];
             let asked = server.ask(most, path, body.clone()).await;
             let outcome = asked.as_ref().map_or_else(Refused::label, |_| "made");

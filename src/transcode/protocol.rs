@@ -9,6 +9,7 @@
 //! | `GET /pictures` | 200, a list of the [`Format`]s it makes, the best first |
 //! | `POST /segment`, a [`Job`] | 200, fMP4 bytes as they are made, or WebVTT |
 //! | `POST /copy`, a [`FilmFile`] | 200, a [`Copied`]: its packets can be used as they are; read whole, so minutes later |
+//! | `POST /rendition`, a [`Rendition`] as one line, and after it bytes | 200, the bytes of a segment or a head, all of them checked |
 //! | `GET /status` | 200, a [`Status`] |
 //!
 //! Over TCP a film that lies beneath none of the sidecar's folders, or is not there or another version there, is refused with 421: another
@@ -23,6 +24,7 @@ use crate::media::fraction::Fraction;
 use crate::media::grid::Grid;
 pub use crate::media::ladder::Copied;
 pub use crate::media::pictures::Format;
+use crate::media::upstream::Container;
 use crate::source::Stamp;
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
@@ -36,6 +38,7 @@ pub const PICTURES: &str = "/pictures";
 pub const SEGMENT: &str = "/segment";
 pub const COPY: &str = "/copy";
 pub const STATUS: &str = "/status";
+pub const RENDITION: &str = "/rendition";
 
 /// A field of requests: [`version`] of the one who asks. A sidecar of another version refuses with 426.
 pub const VERSION_FIELD: &str = "reelgate-version";
@@ -203,6 +206,38 @@ pub enum TextFormat {
 pub struct FilmFile {
     pub source: Source,
     pub film: Film,
+}
+
+/// Bytes of a `POST /rendition`: a head and two segments of half a minute.
+pub const RENDITION_BYTES_MAX: usize = 128 << 20;
+/// And of its answer.
+pub const RENDITION_MADE_BYTES_MAX: usize = 64 << 20;
+
+/// A segment to be made from an origin's, whose bytes follow: the head of fMP4, the segment before where it cannot be decoded without,
+/// and the segment.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Rendition {
+    pub container: Container,
+    pub piece: Piece,
+    pub width: u32,
+    pub height: u32,
+    /// Of the origin's pictures.
+    pub source_height: u32,
+    pub bits_per_s: u32,
+    pub bits_per_s_max: u32,
+    pub buffer_bits: u32,
+    /// Of H.264: ten times its number.
+    pub level: u8,
+    pub head_bytes: usize,
+    pub before_bytes: usize,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Piece {
+    /// Of fMP4: that of all segments with this head.
+    Head,
+    Segment,
 }
 
 /// One piece of a title.

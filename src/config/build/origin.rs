@@ -4,11 +4,12 @@ use super::super::built::*;
 use super::super::formats;
 use super::super::raw::*;
 use super::Builder;
+use crate::media::upstream::multivariant::Wanted;
 use std::path::PathBuf;
 use std::sync::Arc;
 
 /// Keys that only an origin of servers has.
-const HTTP_KEYS: [&str; 11] = [
+const HTTP_KEYS: [&str; 12] = [
     "servers",
     "host",
     "balance",
@@ -20,6 +21,7 @@ const HTTP_KEYS: [&str; 11] = [
     "breaker",
     "dns_interval",
     "keepalive_idle",
+    "add_renditions",
 ];
 /// Keys that only a library has.
 const LIBRARY_KEYS: [&str; 3] = ["folders", "rescan_interval", "index"];
@@ -49,10 +51,6 @@ impl Builder<'_> {
         let at = |key: &str| format!("origins.{name}.{key}");
         if !self.places.has(&at("kind")) {
             return None;
-        }
-        if raw.add_renditions.is_some() {
-            let message = "`add_renditions` is not built yet: only the origin's own renditions are offered";
-            self.warning(&at("add_renditions"), message, None);
         }
         for key in keys_of_other_kinds(raw.kind) {
             if self.places.has(&at(key)) {
@@ -167,7 +165,18 @@ impl Builder<'_> {
             },
             dns_interval: raw.dns_interval.0,
             keepalive_idle: raw.keepalive_idle.0,
+            add_renditions: raw.add_renditions.as_ref().and_then(added),
         }
+    }
+}
+
+/// None: none are.
+fn added(raw: &RawAddRenditions) -> Option<Wanted> {
+    match raw {
+        RawAddRenditions::Switch(false) => None,
+        RawAddRenditions::Switch(true) | RawAddRenditions::Word(RawRenditionsWord::Auto) => Some(Wanted::Auto),
+        RawAddRenditions::Rungs(rungs) if rungs.is_empty() => None,
+        RawAddRenditions::Rungs(rungs) => Some(Wanted::Heights(rungs.iter().map(|rung| rung.height()).collect())),
     }
 }
 

@@ -1,5 +1,6 @@
 //! `origins`: where answers come from.
 
+use crate::media::upstream::multivariant::Wanted;
 use std::path::PathBuf;
 use std::time::Duration;
 
@@ -44,6 +45,8 @@ pub struct HttpOrigin {
     pub dns_interval: Duration,
     /// Idle connections to a server are closed after this.
     pub keepalive_idle: Duration,
+    /// Rungs that are added to its HLS ladders.
+    pub add_renditions: Option<Wanted>,
 }
 
 #[derive(Debug, Clone, PartialEq, Eq)]

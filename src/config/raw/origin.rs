@@ -51,9 +51,10 @@ pub struct RawOrigin {
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schemars(extend("format" = "non-empty"))]
     pub index: Option<String>,
-    /// Offer renditions the origin lacks. Accepted with a warning: not built yet.
+    /// Rungs that its HLS ladders lack are added to them, made from the best one: `auto` (or `true`): all below it; or which, as
+    /// `[240p, 480p]`. For `kind: http`.
     #[serde(skip_serializing_if = "Option::is_none")]
-    pub add_renditions: Option<serde_json::Value>,
+    pub add_renditions: Option<RawAddRenditions>,
 }
 
 impl Default for RawOrigin {
@@ -75,6 +76,49 @@ impl Default for RawOrigin {
             rescan_interval: TimeSpan::secs(300),
             index: None,
             add_renditions: None,
+        }
+    }
+}
+
+#[derive(Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(untagged)]
+pub enum RawAddRenditions {
+    Switch(bool),
+    Word(RawRenditionsWord),
+    Rungs(Vec<RawRung>),
+}
+
+#[derive(Clone, Copy, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "lowercase")]
+pub enum RawRenditionsWord {
+    Auto,
+}
+
+#[derive(Clone, Copy, PartialEq, Serialize, Deserialize, JsonSchema)]
+pub enum RawRung {
+    #[serde(rename = "240p")]
+    P240,
+    #[serde(rename = "360p")]
+    P360,
+    #[serde(rename = "480p")]
+    P480,
+    #[serde(rename = "720p")]
+    P720,
+    #[serde(rename = "1080p")]
+    P1080,
+    #[serde(rename = "1440p")]
+    P1440,
+}
+
+impl RawRung {
+    pub fn height(self) -> u32 {
+        match self {
+            Self::P240 => 240,
+            Self::P360 => 360,
+            Self::P480 => 480,
+            Self::P720 => 720,
+            Self::P1080 => 1080,
+            Self::P1440 => 1440,
         }
     }
 }

@@ -104,6 +104,7 @@ fn settings(servers: Vec<Server>) -> HttpOrigin {
         },
         dns_interval: Duration::from_secs(30),
         keepalive_idle: Duration::from_secs(10),
+        add_renditions: None,
     }
 }
 

@@ -12,6 +12,7 @@ use std::ops::Range;
 
 mod audio;
 mod text;
+pub mod upstream;
 
 pub use audio::{WARM_UP_FRAMES, audio, silence};
 pub use text::{text, text_file};

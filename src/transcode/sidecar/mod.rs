@@ -7,6 +7,7 @@
 //! - `probe`, `segment`: what a film is; segments, made and checked.
 //! - `pictures`: posters, thumbnails and sheets of tiles, in a queue of their own.
 //! - `remux`: segments of a film's own packets.
+//! - `upstream`: segments of rungs that an HLS origin lacks, made from its own.
 //! - `schedule`, `viewers`: what is made first, what is made ahead; pure.
 //! - `encoders`, `devices`, `failure`: what encodes, how much it takes, what its failures mean; pure.
 //! - `jobs`, `output`: what runs, who waits, what came out.
@@ -37,6 +38,7 @@ mod server;
 #[cfg(test)]
 mod tests;
 mod tools;
+mod upstream;
 mod viewers;
 
 use super::tls::{self, Renewed};
@@ -56,6 +58,7 @@ use std::time::Duration;
 use tokio::sync::Semaphore;
 use tools::{Toolbox, Tools};
 use tracing_subscriber::EnvFilter;
+use upstream::Renditions;
 
 /// Films probed at once, where fewer segments are made at once than that.
 const PROBES: usize = 2;
@@ -151,6 +154,7 @@ fn run(arguments: Arguments) -> Result<(), String> {
         let server = Server {
             jobs,
             pictures: Pictures::new(Arc::clone(&tools), arguments.jobs.into()),
+            renditions: Renditions::new(Arc::clone(&tools), arguments.jobs.into(), arguments.queue.into()),
             tools,
             probes: Semaphore::new(PROBES.max(arguments.jobs.into())),
             probes_waiting_max: Semaphore::new(PROBES_WAITING_MAX),

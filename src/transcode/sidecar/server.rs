@@ -1,8 +1,8 @@
 //! Requests of the edge → jobs → answers (see [`super::super::protocol`]).
 
 use super::super::protocol::{
-    BUILD, COPY, FilmFile, HEALTH, Job, PICTURE, PICTURES, PROBE, PictureJob, SEGMENT, STATUS, Source, VERSION_FIELD,
-    Wanted, version,
+    BUILD, COPY, FilmFile, HEALTH, Job, PICTURE, PICTURES, PROBE, PictureJob, RENDITION, RENDITION_BYTES_MAX, SEGMENT,
+    STATUS, Source, VERSION_FIELD, Wanted, version,
 };
 use super::child::{Failure, Kill, KillOnDrop};
 use super::folders::{AboutFilm, Folders, NotHere};
@@ -13,6 +13,7 @@ use super::probe::probe;
 use super::remux;
 use super::segment::open;
 use super::tools::{Toolbox, Tools};
+use super::upstream::{self, Busy, Renditions};
 use bytes::Bytes;
 use http::{HeaderValue, Method, Request, Response, StatusCode, header};
 use http_body_util::combinators::UnsyncBoxBody;
@@ -44,6 +45,8 @@ const HEADER_TIMEOUT: Duration = Duration::from_secs(30);
 const PROBE_TIME_MAX: Duration = Duration::from_secs(30);
 /// To read a film from end to end.
 const COPY_TIME_MAX: Duration = Duration::from_secs(900);
+/// For the bytes of a segment to come in.
+const BODY_TIME_MAX: Duration = Duration::from_secs(30);
 
 type Body = UnsyncBoxBody<Bytes, io::Error>;
 
@@ -52,6 +55,7 @@ pub struct Server {
     pub jobs: Arc<Jobs>,
     /// Beside the jobs.
     pub pictures: Arc<Pictures>,
+    pub renditions: Renditions,
     pub tools: Arc<Toolbox>,
     /// Probes at once, beside the jobs.
     pub probes: Semaphore,
@@ -111,6 +115,7 @@ async fn respond(server: &Server, request: Request<Incoming>) -> Response<Body> 
             Ok(whole) => copied(server, whole).await,
             Err(refusal) => Err(refusal),
         },
+        (Method::POST, RENDITION) => rendition(server, body).await,
         _ => Err((StatusCode::NOT_FOUND, "no such request".to_owned())),
     };
     outcome.unwrap_or_else(|(status, reason)| {
@@ -263,6 +268,17 @@ async fn segment(server: &Server, job: Job) -> Outcome {
         return Ok(Response::new(full(init)));
     }
     Ok(Response::new(fragments(waiter)))
+}
+
+async fn rendition(server: &Server, body: Incoming) -> Outcome {
+    let bad = |why: &str| (StatusCode::BAD_REQUEST, why.to_owned());
+    let body = timeout(BODY_TIME_MAX, Limited::new(body, RENDITION_BYTES_MAX).collect()).await;
+    let body = body.ok().and_then(Result::ok).ok_or_else(|| bad("the request is cut off, slow or long"))?;
+    let (wanted, bytes) = upstream::read(&body.to_bytes()).ok_or_else(|| bad("the request is not as agreed"))?;
+    let busy = |Busy| (StatusCode::SERVICE_UNAVAILABLE, "all slots and the queue are full".to_owned());
+    let made = server.renditions.make(wanted, bytes).await.map_err(busy)?;
+    let made = made.map_err(|failure| refusal(&failure, StatusCode::UNPROCESSABLE_ENTITY))?;
+    Ok(Response::new(full(made)))
 }
 
 /// The fragments as they are made; an error where the job fails, which cuts the body off.

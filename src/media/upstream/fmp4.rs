@@ -1,0 +1,394 @@
+//! A segment of fragmented MP4 (ISO/IEC 14496-12) with one track of video: its frames are found, and others written at their times; and
+//! the head of such segments, with another description of the picture.
+//!
+//! The edit list of the origin's head stays, and so do decode times: a player that goes from one rung to the other sees one timeline.
+//! Left alone, as [`Unfit`]: encryption, several tracks, boxes over 4 GiB.
+
+use super::super::fragment::{child, number};
+use super::{Frame, Unfit};
+
+/// Boxes of a segment that say something about it, and are copied; an index (`sidx`) would be wrong.
+const COPIED: [&[u8; 4]; 3] = [b"styp", b"emsg", b"prft"];
+const FRAMES_MAX: usize = 1 << 13;
+/// Ticks a second: more would not leave room for minutes in 32 bits.
+const TIMESCALE_MAX: u32 = 20_000_000;
+
+/// The head of segments.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Head<'a> {
+    bytes: &'a [u8],
+    pub timescale: u32,
+    track: u32,
+    /// Duration and flags of samples that say nothing of their own.
+    defaults: (u32, u32),
+}
+
+/// A segment, and the frames in it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Segment<'a> {
+    bytes: &'a [u8],
+    /// In decoding order; ticks of the title.
+    pub frames: Vec<Frame>,
+    durations: Vec<u32>,
+}
+
+/// Reads `ftyp` and `moov`.
+pub fn head(bytes: &[u8]) -> Result<Head<'_>, Unfit> {
+    let unreadable = || Unfit::Unreadable;
+    let movie = child(bytes, b"moov").ok_or_else(unreadable)?;
+    if boxes(movie).filter(|found| found.is_ok_and(|(kind, _)| kind == b"trak")).count() != 1 {
+        return Err(Unfit::Streams);
+    }
+    let track = child(movie, b"trak").ok_or_else(unreadable)?;
+    let media = child(track, b"mdia").ok_or_else(unreadable)?;
+    let handler = child(media, b"hdlr").and_then(|handler| handler.get(8..12)).ok_or_else(unreadable)?;
+    if handler != b"vide" {
+        return Err(Unfit::Streams);
+    }
+    let wide = |payload: &[u8]| payload.first().map(|version| if *version == 1 { 8 } else { 0 });
+    let header = child(media, b"mdhd").ok_or_else(unreadable)?;
+    let timescale = wide(header).and_then(|wide| number(header, 12 + wide, 4)).ok_or_else(unreadable)?;
+    let timescale =
+        u32::try_from(timescale).ok().filter(|scale| (1..=TIMESCALE_MAX).contains(scale)).ok_or_else(unreadable)?;
+    let header = child(track, b"tkhd").ok_or_else(unreadable)?;
+    let id = wide(header).and_then(|wide| number(header, 12 + wide, 4)).ok_or_else(unreadable)?;
+    let entries =
+        [b"minf", b"stbl", b"stsd"].iter().try_fold(media, |inner, kind| child(inner, kind)).ok_or_else(unreadable)?;
+    match entries.get(12..16) {
+        Some(b"avc1" | b"avc3" | b"hvc1" | b"hev1") => {}
+        Some(b"encv") => return Err(Unfit::Encrypted),
+        _ => return Err(Unfit::Streams),
+    }
+    let extends = child(movie, b"mvex").and_then(|extends| child(extends, b"trex")).ok_or_else(unreadable)?;
+    let default = |at| number(extends, at, 4).and_then(|value| u32::try_from(value).ok()).ok_or_else(unreadable);
+    Ok(Head {
+        bytes,
+        timescale,
+        track: u32::try_from(id).map_err(|_| unreadable())?,
+        defaults: (default(12)?, default(20)?),
+    })
+}
+
+/// Kinds and bounds of the boxes in a row.
+fn boxes(bytes: &[u8]) -> impl Iterator<Item = Result<(&[u8], &[u8]), Unfit>> {
+    let mut rest = bytes;
+    std::iter::from_fn(move || {
+        if rest.is_empty() {
+            return None;
+        }
+        let size = number(rest, 0, 4).and_then(|size| usize::try_from(size).ok()).filter(|size| *size >= 8);
+        let Some(whole) = size.and_then(|size| rest.get(..size)) else {
+            rest = &[];
+            return Some(Err(Unfit::Unreadable));
+        };
+        rest = &rest[whole.len()..];
+        Some(Ok((&whole[4..8], whole)))
+    })
+}
+
+impl Head<'_> {
+    pub fn bytes(&self) -> &[u8] {
+        self.bytes
+    }
+
+    /// Reads a segment of this head.
+    pub fn segment<'b>(&self, bytes: &'b [u8]) -> Result<Segment<'b>, Unfit> {
+        let (mut frames, mut durations) = (Vec::new(), Vec::new());
+        for found in boxes(bytes) {
+            let (kind, whole) = found?;
+            if kind == b"moof" {
+                self.fragment(&whole[8..], &mut frames, &mut durations)?;
+            }
+        }
+        let ordered = frames.windows(2).all(|pair: &[Frame]| pair[0].decode < pair[1].decode);
+        if frames.is_empty() || !ordered {
+            return Err(Unfit::Unreadable);
+        }
+        Ok(Segment { bytes, frames, durations })
+    }
+
+    fn fragment(&self, moof: &[u8], frames: &mut Vec<Frame>, durations: &mut Vec<u32>) -> Result<(), Unfit> {
+        let unreadable = || Unfit::Unreadable;
+        if boxes(moof).filter(|found| found.is_ok_and(|(kind, _)| kind == b"traf")).count() != 1 {
+            return Err(Unfit::Streams);
+        }
+        let track = child(moof, b"traf").ok_or_else(unreadable)?;
+        if [b"senc", b"saiz"].iter().any(|kind| child(track, kind).is_some()) {
+            return Err(Unfit::Encrypted);
+        }
+        let header = child(track, b"tfhd").ok_or_else(unreadable)?;
+        let flags = number(header, 1, 3).ok_or_else(unreadable)?;
+        if number(header, 4, 4) != Some(u64::from(self.track)) {
+            return Err(Unfit::Streams);
+        }
+        let mut at = 8 + if flags & 1 != 0 { 8 } else { 0 } + if flags & 2 != 0 { 4 } else { 0 };
+        let mut field = |flag: u64| {
+            let value = (flags & flag != 0).then(|| number(header, at, 4)).flatten();
+            at += if flags & flag != 0 { 4 } else { 0 };
+            value
+        };
+        let ticks = field(8).unwrap_or(u64::from(self.defaults.0));
+        let _size = field(0x10);
+        let default_flags = field(0x20).unwrap_or(u64::from(self.defaults.1));
+        let time = child(track, b"tfdt").ok_or_else(unreadable)?;
+        let decode = number(time, 4, if time.first() == Some(&1) { 8 } else { 4 }).ok_or_else(unreadable)?;
+        let mut decode = i64::try_from(decode).map_err(|_| unreadable())?;
+        for found in boxes(track) {
+            let (kind, whole) = found?;
+            if kind != b"trun" {
+                continue;
+            }
+            let run = &whole[8..];
+            let flags = number(run, 1, 3).ok_or_else(unreadable)?;
+            let count = number(run, 4, 4).and_then(|count| usize::try_from(count).ok()).ok_or_else(unreadable)?;
+            if frames.len() + count.min(FRAMES_MAX + 1) > FRAMES_MAX {
+                return Err(Unfit::TooLong);
+            }
+            let mut at = 8 + if flags & 1 != 0 { 4 } else { 0 };
+            let mut next = |flag: u64| {
+                let value = if flags & flag != 0 { number(run, at, 4).map(Some) } else { Some(None) };
+                at += if flags & flag != 0 { 4 } else { 0 };
+                value.ok_or(Unfit::Unreadable)
+            };
+            let mut first_flags = next(4)?;
+            for _ in 0..count {
+                let ticks = next(0x100)?.unwrap_or(ticks);
+                let _size = next(0x200)?;
+                let own = next(0x400)?;
+                let offset = next(0x800)?.unwrap_or(0);
+                let flags = first_flags.take().or(own).unwrap_or(default_flags);
+                let offset = i64::from((offset as u32).cast_signed());
+                let shown = decode.checked_add(offset).ok_or_else(unreadable)?;
+                frames.push(Frame { decode, shown, is_key: flags & 0x1_0000 == 0 });
+                durations.push(u32::try_from(ticks).map_err(|_| unreadable())?);
+                decode = decode.checked_add(i64::try_from(ticks).map_err(|_| unreadable())?).ok_or_else(unreadable)?;
+            }
+        }
+        Ok(())
+    }
+
+    /// The head with the picture of another: its sample descriptions, and its size.
+    pub fn with(&self, other: &[u8], (width, height): (u32, u32)) -> Option<Vec<u8>> {
+        let inner = [b"moov", b"trak", b"mdia", b"minf", b"stbl", b"stsd"]
+            .iter()
+            .try_fold(other, |inner, kind| child(inner, kind))?;
+        let described =
+            replaced(self.bytes, &[b"moov", b"trak", b"mdia", b"minf", b"stbl", b"stsd"], &|_| Some(inner.to_vec()))?;
+        replaced(&described, &[b"moov", b"trak", b"tkhd"], &|payload| {
+            let mut payload = payload.to_vec();
+            let at = payload.len().checked_sub(8)?;
+            payload[at..at + 4].copy_from_slice(&(width << 16).to_be_bytes());
+            payload[at + 4..].copy_from_slice(&(height << 16).to_be_bytes());
+            Some(payload)
+        })
+    }
+}
+
+/// Boxes with the payload of the one at a path exchanged, and the sizes of those around it.
+fn replaced(bytes: &[u8], path: &[&[u8; 4]], exchange: &dyn Fn(&[u8]) -> Option<Vec<u8>>) -> Option<Vec<u8>> {
+    let (first, rest) = path.split_first()?;
+    let mut written = Vec::with_capacity(bytes.len());
+    let mut done = false;
+    for found in boxes(bytes) {
+        let (kind, whole) = found.ok()?;
+        if kind == *first && !done {
+            done = true;
+            let payload = if rest.is_empty() { exchange(&whole[8..])? } else { replaced(&whole[8..], rest, exchange)? };
+            written.extend_from_slice(&boxed(first, &payload));
+        } else {
+            written.extend_from_slice(whole);
+        }
+    }
+    done.then_some(written)
+}
+
+fn boxed(kind: &[u8; 4], payload: &[u8]) -> Vec<u8> {
+    let size = u32::try_from(payload.len() + 8).unwrap_or(u32::MAX);
+    [&size.to_be_bytes(), &kind[..], payload].concat()
+}
+
+impl Segment<'_> {
+    /// The segment with its first frame decoded at `start_s`.
+    pub fn video_from(&self, head: &Head<'_>, start_s: u32) -> Option<Vec<u8>> {
+        let base = self.frames.first()?.decode;
+        let mut written = Vec::with_capacity(self.bytes.len());
+        for found in boxes(self.bytes) {
+            let (kind, whole) = found.ok()?;
+            if kind != b"moof" {
+                written.extend_from_slice(whole);
+                continue;
+            }
+            let moved = replaced(whole, &[b"moof", b"traf", b"tfdt"], &|payload| {
+                let mut payload = payload.to_vec();
+                let wide = *payload.first()? == 1;
+                let time = i64::try_from(number(&payload, 4, if wide { 8 } else { 4 })?).ok()?;
+                let time = time.checked_sub(base)?.checked_add(i64::from(start_s) * i64::from(head.timescale))?;
+                match wide {
+                    true => payload.get_mut(4..12)?.copy_from_slice(&time.to_be_bytes()),
+                    false => payload.get_mut(4..8)?.copy_from_slice(&u32::try_from(time).ok()?.to_be_bytes()),
+                }
+                Some(payload)
+            })?;
+            written.extend_from_slice(&moved);
+        }
+        Some(written)
+    }
+
+    /// A segment with other frames, in the order shown, each with the times of the one in its place; the first is a keyframe. `frames`:
+    /// as they lie in MP4. None: not as many.
+    pub fn with(&self, head: &Head<'_>, frames: &[Vec<u8>]) -> Option<Vec<u8>> {
+        let shown = super::shown(&self.frames).filter(|shown| shown.len() == frames.len())?;
+        let word = |number: usize| u32::try_from(number).ok().map(u32::to_be_bytes);
+        let mut run = Vec::new();
+        for (index, frame) in frames.iter().enumerate() {
+            // §8.8.3.1: depends on none, or on others and is no sync sample.
+            let flags: u32 = if index == 0 { 0x0200_0000 } else { 0x0101_0000 };
+            let offset = i32::try_from(shown.get(index)? - self.frames.get(index)?.decode).ok()?;
+            run.extend_from_slice(&self.durations.get(index)?.to_be_bytes());
+            run.extend_from_slice(&word(frame.len())?);
+            run.extend_from_slice(&flags.to_be_bytes());
+            run.extend_from_slice(&offset.to_be_bytes());
+        }
+        let first = u64::try_from(self.frames.first()?.decode).ok()?;
+        let moof = |data_offset: usize| {
+            let run = [&0x0100_0f01_u32.to_be_bytes()[..], &word(frames.len())?, &word(data_offset)?, &run].concat();
+            let header = [0x0002_0000_u32, head.track].map(u32::to_be_bytes).concat();
+            let time = [&0x0100_0000_u32.to_be_bytes()[..], &first.to_be_bytes()].concat();
+            let track = [boxed(b"tfhd", &header), boxed(b"tfdt", &time), boxed(b"trun", &run)].concat();
+            Some(boxed(b"moof", &[boxed(b"mfhd", &[0, 0, 0, 0, 0, 0, 0, 1]), boxed(b"traf", &track)].concat()))
+        };
+        let length = moof(0)?.len();
+        let mut written = Vec::new();
+        for (_, whole) in
+            boxes(self.bytes).map_while(Result::ok).filter(|(kind, _)| COPIED.iter().any(|copied| kind == *copied))
+        {
+            written.extend_from_slice(whole);
+        }
+        written.extend_from_slice(&moof(length + 8)?);
+        written.extend_from_slice(&word(frames.iter().map(Vec::len).sum::<usize>() + 8)?);
+        written.extend_from_slice(b"mdat");
+        frames.iter().for_each(|frame| written.extend_from_slice(frame));
+        Some(written)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    fn nested(path: &[&[u8; 4]], payload: &[u8]) -> Vec<u8> {
+        path.iter().rev().fold(payload.to_vec(), |inner, kind| boxed(kind, &inner))
+    }
+
+    fn init(entry: &[u8; 4], description: u8) -> Vec<u8> {
+        let entries = [&[0, 0, 0, 0, 0, 0, 0, 1][..], &boxed(entry, &[description; 90])].concat();
+        let header = [&[0; 12][..], &30_000_u32.to_be_bytes(), &[0; 8]].concat();
+        let media = [
+            boxed(b"mdhd", &header),
+            boxed(b"hdlr", b"\0\0\0\0\0\0\0\0vide\0\0"),
+            nested(&[b"minf", b"stbl", b"stsd"], &entries),
+        ]
+        .concat();
+        let track = [
+            boxed(b"tkhd", &[&[0; 12][..], &7_u32.to_be_bytes(), &[9; 68]].concat()),
+            boxed(b"edts", b"kept"),
+            boxed(b"mdia", &media),
+        ]
+        .concat();
+        let extends = nested(&[b"mvex", b"trex"], &[0, 7, 1, 1001, 0, 0x1_0000].map(u32::to_be_bytes).concat());
+        [boxed(b"ftyp", b"iso5"), boxed(b"moov", &[boxed(b"trak", &track), extends].concat())].concat()
+    }
+
+    /// Two fragments, B-frames in the first.
+    fn segment(decode: u32) -> Vec<u8> {
+        let fragment = |decode: u32, first: u32, offsets: &[i32]| {
+            let run: Vec<u8> = offsets.iter().flat_map(|offset| offset.to_be_bytes()).collect();
+            let run = [
+                &0x0100_0805_u32.to_be_bytes()[..],
+                &(offsets.len() as u32).to_be_bytes(),
+                &[0; 4],
+                &first.to_be_bytes(),
+                &run,
+            ]
+            .concat();
+            let track = [
+                boxed(b"tfhd", &[0x2_0000_u32, 7].map(u32::to_be_bytes).concat()),
+                boxed(b"tfdt", &[0_u32, decode].map(u32::to_be_bytes).concat()),
+                boxed(b"trun", &run),
+            ]
+            .concat();
+            [boxed(b"moof", &[boxed(b"mfhd", &[0; 8]), boxed(b"traf", &track)].concat()), boxed(b"mdat", b"data")]
+                .concat()
+        };
+        [
+            boxed(b"styp", b"msdh"),
+            fragment(decode, 0x0200_0000, &[1001, 2002, 0]),
+            fragment(decode + 3003, 0x1_0000, &[1001]),
+        ]
+        .concat()
+    }
+
+    #[test]
+    fn frames_are_found_and_others_take_their_places() {
+        let (init, bytes) = (init(b"avc1", 1), segment(90_090));
+        let head = head(&init).unwrap();
+        assert_eq!((head.timescale, head.track), (30_000, 7));
+        let source = head.segment(&bytes).unwrap();
+        let shown: Vec<_> = source.frames.iter().map(|frame| (frame.decode, frame.shown, frame.is_key)).collect();
+        assert_eq!(
+            shown,
+            [(90_090, 91_091, true), (91_091, 93_093, false), (92_092, 92_092, false), (93_093, 94_094, false)]
+        );
+        let made = source.with(&head, &[vec![1; 5], vec![2; 6], vec![3], vec![4]]).unwrap();
+        let found = head.segment(&made).unwrap();
+        let times: Vec<_> = found.frames.iter().map(|frame| (frame.decode, frame.shown, frame.is_key)).collect();
+        assert_eq!(
+            times,
+            [(90_090, 91_091, true), (91_091, 92_092, false), (92_092, 93_093, false), (93_093, 94_094, false)]
+        );
+        assert!(made.starts_with(&boxed(b"styp", b"msdh")) && made.ends_with(&[1, 1, 1, 1, 1, 2, 2, 2, 2, 2, 2, 3, 4]));
+        assert_eq!(source.with(&head, &[vec![1]]), None);
+        let moved = source.video_from(&head, 100).unwrap();
+        assert_eq!(head.segment(&moved).unwrap().frames[3].shown, 3_000_000 + 4004);
+    }
+
+    #[test]
+    fn a_head_is_that_of_the_origin_with_another_picture() {
+        let (source, encoded) = (init(b"hvc1", 1), init(b"avc1", 2));
+        let made = head(&source).unwrap().with(&encoded, (426, 240)).unwrap();
+        assert_eq!(head(&made).unwrap().timescale, 30_000);
+        let entry = made.windows(4).position(|window| window == b"avc1").unwrap();
+        assert_eq!(made[entry + 4..entry + 94], [2; 90]);
+        let size = [(426_u32 << 16).to_be_bytes(), (240_u32 << 16).to_be_bytes()].concat();
+        assert!(made.windows(8).any(|window| window == size) && made.windows(8).any(|window| window == b"edtskept"));
+    }
+
+    #[test]
+    fn what_is_not_supported_is_said() {
+        assert_eq!(head(&init(b"encv", 1)).err(), Some(Unfit::Encrypted));
+        assert_eq!(head(&init(b"av01", 1)).err(), Some(Unfit::Streams));
+        assert_eq!(head(b"").err(), Some(Unfit::Unreadable));
+        let init = init(b"avc1", 1);
+        assert_eq!(head(&init).unwrap().segment(b"").err(), Some(Unfit::Unreadable));
+    }
+
+    proptest! {
+        #[test]
+        fn damaged_segments_are_read_without_panic(changes in proptest::collection::vec((any::<prop::sample::Index>(), any::<u8>()), 1..9), of_head in any::<bool>()) {
+            let (mut init, mut bytes) = (init(b"avc1", 1), segment(90_090));
+            for (at, byte) in changes {
+                let damaged = if of_head { &mut init } else { &mut bytes };
+                let at = at.index(damaged.len());
+                damaged[at] = byte;
+            }
+            if let Ok(head) = head(&init) {
+                let _ = head.with(&init, (16, 16));
+                if let Ok(segment) = head.segment(&bytes) {
+                    let _ = segment.video_from(&head, 100);
+                    let _ = segment.with(&head, &vec![vec![1]; segment.frames.len()]);
+                }
+            }
+        }
+    }
+}
