@@ -4,8 +4,8 @@
 //! Invariant: dropping an answer closes its connection, by which the sidecar knows that nobody waits any more.
 
 use super::protocol::{
-    BUILD, COPY, Copied, Film, FilmFile, HEALTH, Job, PICTURE, PICTURE_BYTES_MAX, PROBE, SEGMENT, STATUS, Source,
-    Status,
+    BUILD, COPY, Copied, Film, FilmFile, HEALTH, Job, MADE_BY, PICTURE, PICTURE_BYTES_MAX, PROBE, SEGMENT, STATUS,
+    Source, Status,
 };
 use bytes::Bytes;
 use http::{Method, Request, Response, StatusCode, header};
@@ -33,6 +33,9 @@ const HEALTH_TIME_MAX: Duration = Duration::from_secs(2);
 const STATUS_BYTES_MAX: usize = 1 << 20;
 /// What a film is, a head of segments, a reason: all small.
 const SMALL_BYTES_MAX: usize = 64 * 1024;
+
+/// Of an encoder.
+const NAME_BYTES_MAX: usize = 40;
 
 pub type Body = UnsyncBoxBody<Bytes, io::Error>;
 
@@ -125,20 +128,32 @@ impl Client {
 
     /// The head of a rung's segments.
     pub async fn init(&self, job: &Job) -> Result<Bytes, Error> {
+        Ok(self.init_made_by(job).await?.0)
+    }
+
+    /// Like [`Self::init`], and which encoder made it; None: it is not encoded.
+    pub async fn init_made_by(&self, job: &Job) -> Result<(Bytes, Option<String>), Error> {
         let (response, _connection) = self.ask(SEGMENT, job).await?;
-        small(response.into_body()).await
+        let made_by = made_by(&response);
+        Ok((small(response.into_body()).await?, made_by))
     }
 
     /// The fragments of a segment, as they are made. The body fails where they are not all there.
     pub async fn segment(&self, job: &Job) -> Result<Body, Error> {
+        Ok(self.segment_made_by(job).await?.0)
+    }
+
+    /// Like [`Self::segment`], and which encoder makes it; None: it is not encoded.
+    pub async fn segment_made_by(&self, job: &Job) -> Result<(Body, Option<String>), Error> {
         let (response, connection) = self.ask(SEGMENT, job).await?;
+        let made_by = made_by(&response);
         let pieces = futures_util::stream::try_unfold((response.into_body(), connection), |(mut body, held)| async {
             let frame = timeout(PIECE_TIME_MAX, body.frame()).await.map_err(|_| io::ErrorKind::TimedOut)?;
             let Some(frame) = frame.transpose().map_err(io::Error::other)? else { return Ok(None) };
             let data = frame.into_data().unwrap_or_default();
             Ok(Some((Frame::data(data), (body, held))))
         });
-        Ok(StreamBody::new(pieces).boxed_unsync())
+        Ok((StreamBody::new(pieces).boxed_unsync(), made_by))
     }
 
     async fn ask(&self, path: &str, what: &impl Serialize) -> Result<(Response<Incoming>, Connection), Error> {
@@ -179,6 +194,13 @@ impl Client {
         let response = sender.send_request(request.body(Full::new(body)).map_err(away)?).await.map_err(away)?;
         Ok((response, connection))
     }
+}
+
+/// A name, or nothing: it becomes part of an entity-tag.
+fn made_by<T>(response: &Response<T>) -> Option<String> {
+    let name = response.headers().get(MADE_BY)?.to_str().ok()?;
+    let plain = name.len() <= NAME_BYTES_MAX && name.bytes().all(|byte| byte.is_ascii_alphanumeric() || byte == b'_');
+    plain.then(|| name.to_owned())
 }
 
 async fn small(body: Incoming) -> Result<Bytes, Error> {

@@ -10,6 +10,8 @@
 //! | `POST /copy`, a [`FilmFile`] | 200, a [`Copied`]: its packets can be used as they are; read whole, so minutes later |
 //! | `GET /status` | 200, a [`Status`] |
 //!
+//! What is encoded has a header [`MADE_BY`] with the encoder's name: another one than the film's where that failed.
+//!
 //! Everything else is an error: 503 with `Retry-After` (busy), 409 (the file, or what makes films, is another version), 422 (it cannot be streamed,
 //! and never will be), 500 (it failed this time), each with its reason as text. A body that is cut off is a failure too.
 //!
@@ -32,6 +34,9 @@ pub const PICTURE: &str = "/picture";
 pub const SEGMENT: &str = "/segment";
 pub const COPY: &str = "/copy";
 pub const STATUS: &str = "/status";
+
+/// Which encoder made a segment, or a head.
+pub const MADE_BY: &str = "reelgate-encoder";
 
 /// Changes with everything that changes the bytes of segments: part of their version.
 pub const RECIPE: u32 = 4;
@@ -231,11 +236,31 @@ pub struct Status {
     pub ahead_bytes: u64,
     /// Waiting, running, and ended a moment ago; in the order they were begun.
     pub jobs: Vec<JobStatus>,
+    /// What encodes on which device, as it was found last.
+    pub encoders: Vec<EncoderStatus>,
+}
+
+/// An encoder on a device. No paths.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct EncoderStatus {
+    /// `cpu`, `nvidia0`, `renderD128`; `-` where there is none of its kind.
+    pub device: String,
+    /// As ffmpeg calls it.
+    pub encoder: String,
+    pub codec: Codec,
+    /// `works`, or the class of what it failed of: `not_compiled_in`, `no_driver`, `no_video_library`, `driver_too_old`, `no_device`,
+    /// `no_encoder`, `unsupported`, `session_limit`, `out_of_memory`, `failed`.
+    pub state: String,
+    /// For people; may be empty.
+    pub detail: String,
+    /// Segments at once.
+    pub slots: u64,
 }
 
 /// What is counted: runs begun; segments made that were asked for, or ahead of that; segments made ahead and asked for then; runs
-/// tried again; segments that could not be made; runs ended for more urgent ones; requests refused.
-pub const EVENTS: [&str; 8] = ["run", "segment", "segment_ahead", "ahead_used", "retry", "failure", "stop", "refusal"];
+/// tried again; segments that could not be made; runs ended for more urgent ones; requests refused; runs of software in a device's stead.
+pub const EVENTS: [&str; 9] =
+    ["run", "segment", "segment_ahead", "ahead_used", "retry", "failure", "stop", "refusal", "software_fallback"];
 
 /// One run of an encoder, which makes one segment or several in a row. No paths.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -259,7 +284,7 @@ pub struct JobStatus {
     pub fps: f64,
     /// Seconds of media made a second.
     pub speed: f64,
-    /// What encodes: `cpu`.
+    /// What encodes: `cpu`, `nvidia0`, `renderD128`; of what waits, where it would go now.
     pub device: String,
 }
 

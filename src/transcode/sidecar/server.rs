@@ -1,6 +1,8 @@
 //! Requests of the edge → jobs → answers (see [`super::super::protocol`]).
 
-use super::super::protocol::{BUILD, COPY, FilmFile, HEALTH, Job, PICTURE, PROBE, SEGMENT, STATUS, Source, Wanted};
+use super::super::protocol::{
+    BUILD, COPY, FilmFile, HEALTH, Job, MADE_BY, PICTURE, PROBE, SEGMENT, STATUS, Source, Wanted,
+};
 use super::child::{Failure, Kill, KillOnDrop};
 use super::jobs::{Jobs, Waiter};
 use super::output::Output;
@@ -8,6 +10,7 @@ use super::probe::probe;
 use super::remux;
 use super::segment::open;
 use super::still::still;
+use super::survey::Survey;
 use super::tools::{Toolbox, Tools};
 use bytes::Bytes;
 use http::{HeaderValue, Method, Request, Response, StatusCode, header};
@@ -44,6 +47,7 @@ type Body = UnsyncBoxBody<Bytes, io::Error>;
 pub struct Server {
     pub jobs: Arc<Jobs>,
     pub tools: Arc<Toolbox>,
+    pub survey: Arc<Survey>,
     /// Probes at once, beside the jobs.
     pub probes: Semaphore,
     pub probes_waiting_max: Semaphore,
@@ -87,7 +91,10 @@ async fn respond(server: &Server, request: Request<Incoming>) -> Response<Body> 
     let (head, body) = request.into_parts();
     let outcome = match (head.method, head.uri.path()) {
         (Method::GET, HEALTH) => return answer(StatusCode::NO_CONTENT, ""),
-        (Method::GET, BUILD) => now(server).await.map(|tools| answer(StatusCode::OK, &tools.build)),
+        (Method::GET, BUILD) => match now(server).await {
+            Ok(tools) => Ok(answer(StatusCode::OK, &server.survey.build(&tools).await)),
+            Err(refusal) => Err(refusal),
+        },
         (Method::POST, PICTURE) => match read::<FilmFile>(body).await {
             Ok(asked) => pictured(server, asked).await,
             Err(refusal) => Err(refusal),
@@ -129,7 +136,9 @@ async fn read<T: DeserializeOwned>(body: Incoming) -> Result<T, (StatusCode, Str
 }
 
 async fn probed(server: &Server, source: Source) -> Outcome {
-    let film = looked_into(server, source, |tools, open, kill| probe(tools, open, kill)).await?;
+    let mut film = looked_into(server, source, |tools, open, kill| probe(tools, open, kill)).await?;
+    let chosen = server.survey.choose(now(server).await?.as_ref(), &mut film).await;
+    chosen.map_err(|failure| refusal(&failure, StatusCode::INTERNAL_SERVER_ERROR))?;
     Ok(answer(StatusCode::OK, &serde_json::to_string(&film).unwrap_or_default()))
 }
 
@@ -229,18 +238,27 @@ async fn segment(server: &Server, job: Job) -> Outcome {
         output.end.is_some() || if only_init { output.init.is_some() } else { !output.fragments.is_empty() }
     };
     let gone = |_| (StatusCode::INTERNAL_SERVER_ERROR, "the job is gone".to_owned());
-    let (init, end) = {
+    let (init, end, made_by) = {
         let output = waiter.output.wait_for(began).await.map_err(gone)?;
-        (output.init.clone(), output.end.clone())
+        (output.init.clone(), output.end.clone(), output.made_by)
     };
     if let Some(Err(failure)) = end {
         return Err(this_time(failure));
     }
     if only_init {
         let init = init.ok_or((StatusCode::INTERNAL_SERVER_ERROR, "the run had no head".to_owned()))?;
-        return Ok(Response::new(full(init)));
+        return Ok(made(full(init), made_by));
     }
-    Ok(Response::new(fragments(waiter)))
+    Ok(made(fragments(waiter), made_by))
+}
+
+/// An answer that says which encoder made it, where one did.
+fn made(body: Body, encoder: Option<&'static str>) -> Response<Body> {
+    let mut response = Response::new(body);
+    if let Some(encoder) = encoder {
+        response.headers_mut().insert(MADE_BY, HeaderValue::from_static(encoder));
+    }
+    response
 }
 
 /// The fragments as they are made; an error where the job fails, which cuts the body off.

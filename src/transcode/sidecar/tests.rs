@@ -1,6 +1,7 @@
 //! The real ffmpeg, one run at a time: whichever segment a run makes, its head is the same.
 
 use super::super::protocol::{Film, Job, Source, Wanted};
+use super::arguments::Means;
 use super::child::{Failure, Kill};
 use super::output::{Output, Sink};
 use super::probe::probe;
@@ -33,7 +34,7 @@ fn another_build_or_encoder_makes_nothing_of_a_film() {
         let output = watch::Sender::new(Output::default());
         let wanted = Wanted::Video { rung: "240p".to_owned(), segment: 0 };
         let job = Job { title: "film".to_owned(), source: source.clone(), film: film.clone(), wanted };
-        make(&tools, &job, &kill, &[Sink::new(&output)])
+        make(&tools, &job, None, &kill, &[Sink::new(&output)])
     };
     let before = Source { stamp: Stamp { bytes: 1, ..stamp }, ..source.clone() };
     assert_eq!(made(&film, &source), Ok(()));
@@ -67,7 +68,7 @@ fn every_run_of_a_rung_writes_the_same_head() {
         let output = watch::Sender::new(Output::default());
         let wanted = Wanted::Video { rung: rung.to_owned(), segment };
         let job = Job { title: "film".to_owned(), source: source.clone(), film: film.clone(), wanted };
-        make(&tools, &job, &kill, &[Sink::new(&output)]).unwrap();
+        make(&tools, &job, None, &kill, &[Sink::new(&output)]).unwrap();
         let output = output.borrow();
         assert!(!output.fragments.is_empty());
         output.init.clone().unwrap()
@@ -96,7 +97,8 @@ fn software_of_every_codec_makes_the_same_bytes_alone_as_in_a_batch() {
         let made = |first: u64, segments: usize| {
             let outputs: Vec<_> = (0..segments).map(|_| watch::Sender::new(Output::default())).collect();
             let sinks: Vec<_> = outputs.iter().map(Sink::new).collect();
-            encode(&tools, &film, &rung, first, open(&source).unwrap().unwrap(), &kill, &sinks).unwrap();
+            let file = open(&source).unwrap().unwrap();
+            encode(&tools, &film, (&rung, first), &Means::software(codec), file, &kill, &sinks).unwrap();
             let each = outputs.iter().map(|output| {
                 let output = output.borrow();
                 (output.init.clone().unwrap(), output.fragments.concat())
