@@ -34,6 +34,11 @@ impl Drop for Sidecar {
 }
 
 fn sidecar(ffmpeg: &str, arguments: &[&str]) -> Sidecar {
+    // Its children are counted: nothing else is to be tried.
+    sidecar_that_looks(ffmpeg, &[&["--look-every", "0"], arguments].concat())
+}
+
+fn sidecar_that_looks(ffmpeg: &str, arguments: &[&str]) -> Sidecar {
     let folder = tempfile::tempdir().expect("a folder");
     std::fs::write(folder.path().join("Film.mp4"), "a film").expect("a film");
     script(folder.path(), "ffmpeg", &format!("#!/bin/sh\n[ \"$1\" = -version ] && exec echo a test\n{ffmpeg}\n"));

@@ -5,6 +5,7 @@
 
 use super::codec::Codec;
 use super::grid::Grid;
+use super::level::{Coded, level};
 use serde::{Deserialize, Serialize};
 
 /// Longer or wider pictures are refused: they would take gigabytes to decode.
@@ -18,7 +19,7 @@ pub struct Rung {
     pub width: u32,
     pub height: u32,
     pub bits_per_s: u32,
-    /// Of H.264 (Annex A): ten times its number.
+    /// Of its codec: ten times its number.
     pub level: u8,
     /// Its packets are the film's own.
     pub copied: Option<Copied>,
@@ -48,20 +49,6 @@ const BOXES: [(&str, u32, u32, u32); 7] = [
     ("2160p", 3840, 2160, 16_000_000),
 ];
 
-/// ITU-T H.264 table A-1: level, macroblocks a second and in a frame, kilobits a second of the High profile.
-const LEVELS: [(u8, u64, u64, u64); 10] = [
-    (21, 19_800, 792, 5_000),
-    (30, 40_500, 1_620, 12_500),
-    (31, 108_000, 3_600, 17_500),
-    (32, 216_000, 5_120, 25_000),
-    (40, 245_760, 8_192, 25_000),
-    (41, 245_760, 8_192, 62_500),
-    (42, 522_240, 8_704, 62_500),
-    (50, 589_824, 22_080, 168_750),
-    (51, 983_040, 36_864, 300_000),
-    (52, 2_073_600, 36_864, 300_000),
-];
-
 /// From the lowest; `width` and `height` as shown: turned, and with square pixels.
 pub fn ladder(width: u32, height: u32, grid: &Grid) -> Vec<Rung> {
     let rungs = BOXES.iter().enumerate().filter_map(|(index, (name, box_width, box_height, bits_per_s))| {
@@ -76,7 +63,7 @@ pub fn ladder(width: u32, height: u32, grid: &Grid) -> Vec<Rung> {
         let (width, height) = (even(f64::from(width) * scale), even(f64::from(height) * scale));
         let fast = grid.frame_rate.as_f64() > 31.0;
         let bits_per_s = if fast { bits_per_s / 2 * 3 } else { *bits_per_s };
-        let level = level(width, height, grid.frame_rate.as_f64(), bits_per_s);
+        let level = level(Codec::H264, width, height, grid.frame_rate.as_f64(), u64::from(bits_per_s) * 6 / 5);
         let name = (*name).to_owned();
         Some(Rung { name, codec: Codec::H264, width, height, bits_per_s, level, copied: None })
     });
@@ -123,24 +110,24 @@ impl Rung {
         }
     }
 
-    /// RFC 6381 (ISO/IEC 14496-15 annex E): profile, constraints, level. What is encoded has the High profile without constraints.
+    /// RFC 6381: of what is encoded as its codec and level say, of the film's own packets as they are.
     pub fn codec(&self) -> String {
-        let [profile, constraints, level] = self.copied.map_or([100, 0, self.level], |copied| copied.avc);
-        format!("avc1.{profile:02X}{constraints:02X}{level:02X}")
+        match self.copied {
+            Some(Copied { avc: [profile, constraints, level], .. }) => {
+                format!("avc1.{profile:02X}{constraints:02X}{level:02X}")
+            }
+            None => self.promised().codecs(),
+        }
+    }
+
+    /// What players are told of it before it is encoded.
+    pub fn promised(&self) -> Coded {
+        Coded::promised(self.codec, self.level)
     }
 }
 
 fn even(side: f64) -> u32 {
     ((side / 2.0).round() as u32 * 2).max(2)
-}
-
-fn level(width: u32, height: u32, frame_rate: f64, bits_per_s: u32) -> u8 {
-    let blocks = u64::from(width.div_ceil(16)) * u64::from(height.div_ceil(16));
-    let blocks_per_s = (blocks as f64 * frame_rate).ceil() as u64;
-    let fits = |(_, per_s, per_frame, kbits): &&(u8, u64, u64, u64)| {
-        blocks_per_s <= *per_s && blocks <= *per_frame && u64::from(bits_per_s) * 6 / 5 <= *kbits * 1000
-    };
-    LEVELS.iter().find(fits).map_or(52, |(level, ..)| *level)
 }
 
 #[cfg(test)]

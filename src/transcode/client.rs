@@ -8,8 +8,8 @@
 //! it comes from one sidecar alone; one that is alone on this host is always asked, whatever is known of it.
 
 use super::protocol::{
-    BUILD, COPY, Copied, Film, FilmFile, Format, HEALTH, Job, PICTURE, PICTURE_BYTES_MAX, PICTURES, PROBE, PictureJob,
-    RENDITION, RENDITION_MADE_BYTES_MAX, Rendition, SEGMENT, Source, VERSION_FIELD, version,
+    BUILD, COPY, Copied, Film, FilmFile, Format, HEALTH, Job, MADE_BY, PICTURE, PICTURE_BYTES_MAX, PICTURES, PROBE,
+    PictureJob, RENDITION, RENDITION_MADE_BYTES_MAX, Rendition, SEGMENT, Source, VERSION_FIELD, version,
 };
 use super::tls::{self, Renewed};
 use crate::config::{ServerAddress, TranscodeServers};
@@ -53,6 +53,9 @@ const HEALTH_TIME_MAX: Duration = Duration::from_secs(2);
 const STATUS_BYTES_MAX: usize = 1 << 20;
 /// What a film is, a head of segments, a reason: all small.
 const SMALL_BYTES_MAX: usize = 64 * 1024;
+
+/// Of an encoder.
+const NAME_BYTES_MAX: usize = 40;
 
 pub type Body = UnsyncBoxBody<Bytes, io::Error>;
 
@@ -236,14 +239,27 @@ impl Client {
 
     /// The head of a rung's segments.
     pub async fn init(&self, job: &Job) -> Result<Bytes, Error> {
-        self.ask(&job.source, Some(&job.film.build), SEGMENT, job).await?.small().await
+        Ok(self.init_made_by(job).await?.0)
+    }
+
+    /// Like [`Self::init`], and which encoder made it; None: it is not encoded.
+    pub async fn init_made_by(&self, job: &Job) -> Result<(Bytes, Option<String>), Error> {
+        let answer = self.ask(&job.source, Some(&job.film.build), SEGMENT, job).await?;
+        let made_by = made_by(&answer.response);
+        Ok((answer.small().await?, made_by))
     }
 
     /// The fragments of a segment, as they are made. The body fails where they are not all there.
     pub async fn segment(&self, job: &Job) -> Result<Body, Error> {
+        Ok(self.segment_made_by(job).await?.0)
+    }
+
+    /// Like [`Self::segment`], and which encoder makes it; None: it is not encoded.
+    pub async fn segment_made_by(&self, job: &Job) -> Result<(Body, Option<String>), Error> {
         let body = serde_json::to_vec(job).map_err(away)?;
         let (key, build) = (key_of(&job.source), Some(job.film.build.as_str()));
         let (server, answer) = self.ask_from(HEAD_TIME_MAX, &key, build, SEGMENT, body.into()).await?;
+        let made_by = made_by(&answer.response);
         let state = (answer.response.into_body(), answer.held, Arc::clone(&self.servers[server].look_now));
         let pieces = futures_util::stream::try_unfold(state, |(mut body, held, look_now)| async move {
             let frame = match timeout(PIECE_TIME_MAX, body.frame()).await {
@@ -266,7 +282,7 @@ impl Client {
                 }
             }
         });
-        Ok(StreamBody::new(pieces).boxed_unsync())
+        Ok((StreamBody::new(pieces).boxed_unsync(), made_by))
     }
 
     async fn ask(
@@ -401,6 +417,13 @@ impl Server {
         let (response, held) = self.way.send(request).await?;
         Ok(Answer { response, held })
     }
+}
+
+/// A name, or nothing: it becomes part of an entity-tag.
+fn made_by<T>(response: &Response<T>) -> Option<String> {
+    let name = response.headers().get(MADE_BY)?.to_str().ok()?;
+    let plain = name.len() <= NAME_BYTES_MAX && name.bytes().all(|byte| byte.is_ascii_alphanumeric() || byte == b'_');
+    plain.then(|| name.to_owned())
 }
 
 impl Answer {

@@ -12,6 +12,8 @@
 //! | `POST /rendition`, a [`Rendition`] as one line, and after it bytes | 200, the bytes of a segment or a head, all of them checked |
 //! | `GET /status` | 200, a [`Status`] |
 //!
+//! What is encoded has a header [`MADE_BY`] with the encoder's name: another one than the film's where that failed.
+//!
 //! Over TCP a film that lies beneath none of the sidecar's folders, or is not there or another version there, is refused with 421: another
 //! sidecar may have it. Everything else is an error: 503 with `Retry-After` (busy), 409 (the file, or what makes films, is another version), 422 (it cannot be streamed,
 //! and never will be), 500 (it failed this time), each with its reason as text. A body that is cut off is a failure too.
@@ -48,8 +50,11 @@ pub fn version() -> String {
     format!("{}/{RECIPE}", env!("CARGO_PKG_VERSION"))
 }
 
+/// Which encoder made a segment, or a head.
+pub const MADE_BY: &str = "reelgate-encoder";
+
 /// Changes with everything that changes the bytes of segments: part of their version.
-pub const RECIPE: u32 = 3;
+pub const RECIPE: u32 = 4;
 
 /// Tracks of a film, at most; what is beyond is left out.
 pub const AUDIO_MAX: usize = 16;
@@ -305,11 +310,31 @@ pub struct Status {
     pub ahead_bytes: u64,
     /// Waiting, running, and ended a moment ago; in the order they were begun.
     pub jobs: Vec<JobStatus>,
+    /// What encodes on which device, as it was found last.
+    pub encoders: Vec<EncoderStatus>,
+}
+
+/// An encoder on a device. No paths.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct EncoderStatus {
+    /// `cpu`, `nvidia0`, `renderD128`; `-` where there is none of its kind.
+    pub device: String,
+    /// As ffmpeg calls it.
+    pub encoder: String,
+    pub codec: Codec,
+    /// `works`, or the class of what it failed of: `not_compiled_in`, `no_driver`, `no_video_library`, `driver_too_old`, `no_device`,
+    /// `no_encoder`, `unsupported`, `session_limit`, `out_of_memory`, `failed`.
+    pub state: String,
+    /// For people; may be empty.
+    pub detail: String,
+    /// Segments at once.
+    pub slots: u64,
 }
 
 /// What is counted: runs begun; segments made that were asked for, or ahead of that; segments made ahead and asked for then; runs
-/// tried again; segments that could not be made; runs ended for more urgent ones; requests refused.
-pub const EVENTS: [&str; 8] = ["run", "segment", "segment_ahead", "ahead_used", "retry", "failure", "stop", "refusal"];
+/// tried again; segments that could not be made; runs ended for more urgent ones; requests refused; runs of software in a device's stead.
+pub const EVENTS: [&str; 9] =
+    ["run", "segment", "segment_ahead", "ahead_used", "retry", "failure", "stop", "refusal", "software_fallback"];
 
 /// What is counted of pictures: made; runs begun for them; that could not be made; refused.
 pub const PICTURE_EVENTS: [&str; 4] = ["picture", "picture_run", "picture_failure", "picture_refusal"];
@@ -336,7 +361,7 @@ pub struct JobStatus {
     pub fps: f64,
     /// Seconds of media made a second.
     pub speed: f64,
-    /// What encodes: `cpu`.
+    /// What encodes: `cpu`, `nvidia0`, `renderD128`; of what waits, where it would go now.
     pub device: String,
 }
 

@@ -13,6 +13,9 @@
 //! The version stands for the file, the recipe and the encoder, so that a segment's bytes are the same whenever it is made, its
 //! entity-tag may be strong before it exists, and segments of two versions of a film never meet in one player.
 //!
+//! Where a device failed and software stood in, the entity-tag names software too: bytes of two encoders are two representations, and a
+//! range is never continued with the other one's. Segments have their parameter sets within, so players take them in any order.
+//!
 //! Invariants: nothing is kept here; a segment that could not be made whole aborts its connection; without the sidecar the answer
 //! is 503 for what the edge has not got.
 
@@ -134,7 +137,7 @@ impl Streams {
             }
             _ => source,
         };
-        let etag = format!("\"{version}-{rendition}-{file}\"");
+        let mut etag = format!("\"{version}-{rendition}-{file}\"");
         let mut response =
             match evaluate(&request.method, &request.headers, Validators { etag: Some(&etag), last_modified: None }) {
                 Outcome::Failed => {
@@ -146,7 +149,14 @@ impl Streams {
                     response
                 }
                 Outcome::Proceed if request.method == Method::HEAD => Response::new(full(Bytes::new())),
-                Outcome::Proceed => self.piece(&title.id, wanted, source, film).await?,
+                Outcome::Proceed => {
+                    let (response, made_by) = self.piece(&title.id, wanted, source, Arc::clone(&film)).await?;
+                    // Films name one encoder for each codec.
+                    if let Some(another) = made_by.filter(|name| !film.encoders.values().any(|chosen| chosen == name)) {
+                        etag = format!("\"{version}-{rendition}-{file}-{another}\"");
+                    }
+                    response
+                }
             };
         let fields = response.headers_mut();
         fields.insert(header::CONTENT_TYPE, HeaderValue::from_static(content_type));
@@ -156,13 +166,21 @@ impl Streams {
         Ok(response)
     }
 
-    async fn piece(&self, title: &str, wanted: Asked, source: Source, film: Arc<Film>) -> Result<Answer, Error> {
+    /// A piece, and which encoder made it.
+    async fn piece(
+        &self,
+        title: &str,
+        wanted: Asked,
+        source: Source,
+        film: Arc<Film>,
+    ) -> Result<(Answer, Option<String>), Error> {
         let _viewer = self.films.viewer();
         let job = |wanted| Job { title: title.to_owned(), source, film: film.as_ref().clone(), wanted };
-        Ok(Response::new(match wanted {
-            Asked::AudioInit(layout) => full(aac::init(layout)),
+        let (body, made_by) = match wanted {
+            Asked::AudioInit(layout) => (full(aac::init(layout)), None),
             Asked::Of(wanted @ Wanted::Init { .. }) => {
-                full(self.counted("init", self.client.init(&job(wanted)).await)?)
+                let (init, made_by) = self.counted("init", self.client.init_made_by(&job(wanted)).await)?;
+                (full(init), made_by)
             }
             Asked::Of(wanted) => {
                 let kind = match wanted {
@@ -170,9 +188,10 @@ impl Streams {
                     Wanted::Text { .. } | Wanted::TextFile { .. } => "text",
                     _ => "video",
                 };
-                self.counted(kind, self.client.segment(&job(wanted)).await)?
+                self.counted(kind, self.client.segment_made_by(&job(wanted)).await)?
             }
-        }))
+        };
+        Ok((Response::new(body), made_by))
     }
 
     fn counted<T>(&self, kind: &str, result: Result<T, Error>) -> Result<T, Error> {

@@ -3,7 +3,7 @@
 //! Invariants: a look takes a bounded time; one that is away is looked at with growing pauses, never less often than that; what is
 //! counted here of one sidecar is never counted twice, however often it starts anew.
 
-use super::super::protocol::{EVENTS, JobStatus, PICTURE_EVENTS, STATUS, Status};
+use super::super::protocol::{EVENTS, EncoderStatus, JobStatus, PICTURE_EVENTS, STATUS, Status};
 use super::{Client, Error, HEALTH_TIME_MAX, STATUS_BYTES_MAX, Server, away};
 use crate::config::{ServerAddress, TranscodeServers};
 use futures_util::future::join_all;
@@ -41,6 +41,7 @@ pub struct Report {
     pub counts: BTreeMap<String, u64>,
     pub ahead_bytes: u64,
     pub jobs: Vec<ServerJob>,
+    pub encoders: Vec<ServerEncoder>,
     /// The preferred first.
     pub servers: Vec<ServerStatus>,
 }
@@ -51,6 +52,14 @@ pub struct ServerJob {
     pub server: Arc<str>,
     #[serde(flatten)]
     pub job: JobStatus,
+}
+
+/// An encoder on a device, and whose it is.
+#[derive(Debug, Clone, Serialize)]
+pub struct ServerEncoder {
+    pub server: Arc<str>,
+    #[serde(flatten)]
+    pub encoder: EncoderStatus,
 }
 
 #[derive(Debug, Clone, Serialize)]
@@ -67,7 +76,8 @@ impl Client {
     pub async fn status(&self) -> Result<Status, Error> {
         let report = self.report().await.ok_or_else(|| Error::Away("no transcoder answers".to_owned()))?;
         let jobs = report.jobs.into_iter().map(|job| job.job).collect();
-        Ok(Status { counts: report.counts, ahead_bytes: report.ahead_bytes, jobs })
+        let encoders = report.encoders.into_iter().map(|encoder| encoder.encoder).collect();
+        Ok(Status { counts: report.counts, ahead_bytes: report.ahead_bytes, jobs, encoders })
     }
 
     /// What each of them is at; None: none answers.
@@ -87,6 +97,8 @@ impl Client {
             let Some(status) = status else { continue };
             status.counts.into_iter().for_each(|(event, count)| *report.counts.entry(event).or_default() += count);
             report.ahead_bytes = report.ahead_bytes.saturating_add(status.ahead_bytes);
+            let of_server = |encoder| ServerEncoder { server: Arc::clone(&server.name), encoder };
+            report.encoders.extend(status.encoders.into_iter().map(of_server));
             report.jobs.extend(status.jobs.into_iter().map(|job| ServerJob { server: Arc::clone(&server.name), job }));
         }
         Some(report)

@@ -1,12 +1,14 @@
 //! The command lines of ffmpeg and ffprobe: pure, and held by golden tests, for each word of them was paid for.
 //!
 //! The film is always standard input, opened by us beneath its folder: no path is on a command line or in a message. Only the
-//! `file` protocol and a few demuxers are allowed, so that a playlist with a film's name opens nothing else. The encoder's
-//! two threads share each frame: with a frame each, libx264 makes other bytes each time; entity-tags promise the same.
+//! `file` protocol and a few demuxers are allowed, so that a playlist with a film's name opens nothing else. What an encoder is told
+//! is its own (`encoders`).
 
 use super::super::protocol::Film;
-use super::encoders::Encoder;
+use super::encoders::{Encoder, Family, software};
+use super::nodes::Node;
 use super::picture;
+use crate::media::codec::Codec;
 use crate::media::ladder::{Rung, SIDE_MAX};
 use std::ops::Range;
 
@@ -66,14 +68,73 @@ pub fn packets(stream: u32, from_s: f64) -> Vec<String> {
     arguments
 }
 
+/// What encodes, and where.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Means {
+    pub encoder: &'static Encoder,
+    /// None: software.
+    pub node: Option<Node>,
+    /// Of NVENC: with little of the device's memory.
+    pub few_surfaces: bool,
+}
+
+impl Means {
+    pub fn software(codec: Codec) -> Self {
+        Self { encoder: software(codec), node: None, few_surfaces: false }
+    }
+}
+
+/// Surfaces of an encoder with little memory.
+const FEW_SURFACES: &str = "8";
+/// Decoded pictures that filters hold back, beside those the decoder itself needs.
+const EXTRA_FRAMES: &str = "8";
+
+/// What comes before the film: which device, and what it decodes.
+fn device(means: &Means, on_device: bool) -> Vec<String> {
+    let Some(node) = &means.node else { return Vec::new() };
+    let (path, number) = (node.path.to_string_lossy(), node.number.to_string());
+    match (means.encoder.family, on_device) {
+        (Family::Software, _) | (Family::Amf, _) => Vec::new(),
+        (Family::Nvenc, true) => words(&[
+            "-hwaccel",
+            "cuda",
+            "-hwaccel_device",
+            &number,
+            "-hwaccel_output_format",
+            "cuda",
+            "-extra_hw_frames",
+            EXTRA_FRAMES,
+        ]),
+        // Decoded there where it can be, else by the processor; filtered in memory.
+        (Family::Nvenc, false) => words(&["-hwaccel", "cuda", "-hwaccel_device", &number]),
+        (Family::Vaapi, true) => words(&[
+            "-hwaccel",
+            "vaapi",
+            "-hwaccel_device",
+            &path,
+            "-hwaccel_output_format",
+            "vaapi",
+            "-extra_hw_frames",
+            EXTRA_FRAMES,
+        ]),
+        (Family::Vaapi, false) => words(&["-vaapi_device", &path]),
+        (Family::Qsv, _) => words(&["-qsv_device", &path]),
+    }
+}
+
 /// One segment of video: fragmented MP4 on standard output.
-pub fn video(film: &Film, rung: &Rung, frames: &Range<u64>, encoder: &Encoder) -> Vec<String> {
+pub fn video(film: &Film, rung: &Rung, frames: &Range<u64>, means: &Means) -> Vec<String> {
     let start = film.grid.time_of(frames.start);
     let count = (frames.end - frames.start).to_string();
-    let filter = picture::filter(film, rung, frames);
+    let on_device = means.node.is_some() && picture::stays_on_device(film, frames, means.encoder.family);
+    let filter = match on_device {
+        true => picture::filter_on_device(film, rung, frames, means.encoder.family),
+        false => picture::filter(film, rung, frames) + picture::upload(means.encoder.family),
+    };
     let mut arguments = words(&["-nostdin", "-hide_banner", "-v", "error"]);
     arguments.extend(input());
     arguments.extend(words(&["-threads", "2"]));
+    arguments.extend(device(means, on_device));
     // What lies before is for the filter to drop: the seek itself would also drop the first frame.
     arguments.extend(words(&["-noaccurate_seek"]));
     // Frames are made of fields with the help of those before.
@@ -83,14 +144,13 @@ pub fn video(film: &Film, rung: &Rung, frames: &Range<u64>, encoder: &Encoder) -
     arguments.extend(words(picture::input_options(&film.picture)));
     arguments.extend(words(&["-copyts", "-i", INPUT, "-map", &stream, "-an", "-sn", "-dn"]));
     arguments.extend(words(&["-map_metadata", "-1", "-map_chapters", "-1", "-vf", &filter, "-frames:v", &count]));
-    arguments.extend(words(&["-c:v", encoder.name]));
-    arguments.extend(words(encoder.options));
-    let gop = film.grid.segment_frames().to_string();
-    let level = format!("{}.{}", rung.level / 10, rung.level % 10);
-    arguments.extend(words(&["-level", &level, "-g", &gop, "-keyint_min", &gop]));
-    arguments.extend(words(&["-force_key_frames", &format!("expr:eq(mod(n,{gop}),0)")]));
-    arguments.extend(words(&["-b:v", &rung.bits_per_s.to_string(), "-maxrate", &rung.bits_per_s_max().to_string()]));
-    arguments.extend(words(&["-bufsize", &rung.buffer_bits().to_string(), "-bsf:v", "dump_extra=freq=keyframe"]));
+    arguments.extend(means.encoder.arguments(rung, film.grid.segment_frames()));
+    if let (Family::Nvenc, Some(node)) = (means.encoder.family, &means.node) {
+        arguments.extend(words(&["-gpu", &node.number.to_string()]));
+        if means.few_surfaces {
+            arguments.extend(words(&["-surfaces", FEW_SURFACES]));
+        }
+    }
     arguments.extend(words(&["-avoid_negative_ts", "disabled", "-use_editlist", "0"]));
     arguments.extend(words(&["-video_track_timescale", &film.grid.timescale().to_string(), "-movflags"]));
     arguments
@@ -131,12 +191,13 @@ pub fn words(words: &[&str]) -> Vec<String> {
 
 #[cfg(test)]
 pub mod tests {
-    use super::super::encoders::ENCODERS;
+    use super::super::encoders::named;
+    use super::super::nodes::Kind;
     use super::*;
-    use crate::media::codec::Codec;
     use crate::media::fraction::Fraction;
     use crate::media::grid::Grid;
     use crate::media::ladder::ladder;
+    use crate::transcode::protocol::Picture;
 
     pub fn film() -> Film {
         Film {
@@ -162,7 +223,9 @@ pub mod tests {
     fn video_golden() {
         let film = film();
         let rung = ladder(640, 360, &film.grid).pop().unwrap();
-        let line = |segment| video(&film, &rung, &film.grid.frames_of(segment).unwrap(), &ENCODERS[0]).join(" ");
+        let line = |segment| {
+            video(&film, &rung, &film.grid.frames_of(segment).unwrap(), &Means::software(Codec::H264)).join(" ")
+        };
         let expected = |seek: &str, start: &str, count: u32| {
             format!(
                 "-nostdin -hide_banner -v error {FENCES} -threads 2 -noaccurate_seek {seek}-reinit_filter 0 -copyts -i file:/proc/self/fd/0 -map 0:1 -an -sn -dn \
@@ -178,6 +241,56 @@ pub mod tests {
         };
         assert_eq!(line(0), expected("", "0.000000000", 120));
         assert_eq!(line(8), expected("-ss 32.065347 ", "32.032000000", 40));
+    }
+
+    #[test]
+    fn hardware_golden() {
+        let plain = Film { picture: Picture { plain: true, ..picture::tests::PLAIN }, ..film() };
+        let node = |kind, path: &str| Node { kind, name: String::new(), path: path.into(), number: 1, slots: 4 };
+        let (nvidia, render) = (node(Kind::Nvidia, "/dev/nvidia3"), node(Kind::Render, "/dev/dri/renderD129"));
+        let parts = |film: &Film, segment, name: &str, few_surfaces| {
+            let encoder = named(name).unwrap();
+            let node = Some(if nvidia.runs(encoder) { nvidia.clone() } else { render.clone() });
+            let rung = ladder(640, 360, &film.grid).pop().unwrap();
+            let frames = film.grid.frames_of(segment).unwrap();
+            let line = video(film, &rung, &frames, &Means { encoder, node, few_surfaces });
+            let at = |word: &str| line.iter().position(|there| there == word).unwrap();
+            let device = line[at("-threads") + 2..at("-noaccurate_seek")].join(" ");
+            let end = line[at("-bsf:v") + 2..at("-avoid_negative_ts")].join(" ");
+            (device, line[at("-vf") + 1].clone(), end)
+        };
+        let grid = "setpts=PTS-(23/1000)/TB,fps=30000/1001:round=near:start_time=0.000000000,trim=end_frame=120";
+        let colours = "setparams=field_mode=prog:range=tv:colorspace=bt709:color_primaries=bt709:color_trc=bt709";
+        let in_memory = |start: &str, count: u32, more: &str| {
+            format!(
+                "setpts=PTS-(23/1000)/TB,fps=30000/1001:round=near:start_time={start},tpad=stop=-1:stop_mode=clone,\
+                 trim=end_frame={count},scale=640:360:flags=bicubic:out_range=tv,setsar=1,format=yuv420p,{colours}{more}"
+            )
+        };
+        let memory = |more: &str| in_memory("0.000000000", 120, more);
+        let cuda = "-hwaccel cuda -hwaccel_device 1";
+        let on_cuda = format!("{cuda} -hwaccel_output_format cuda -extra_hw_frames 8");
+        let scaled = format!("{grid},scale_cuda=640:360:interp_algo=bicubic:format=yuv420p,setsar=1,{colours}");
+        for name in ["h264_nvenc", "hevc_nvenc", "av1_nvenc"] {
+            assert_eq!(parts(&plain, 0, name, false), (on_cuda.clone(), scaled.clone(), "-gpu 1".to_owned()), "{name}");
+        }
+        assert_eq!(parts(&plain, 0, "h264_nvenc", true).2, "-gpu 1 -surfaces 8");
+        // HDR, fields, turned pictures, and the last segment, which may need a frame repeated: filtered in memory.
+        assert_eq!(parts(&film(), 0, "h264_nvenc", false), (cuda.to_owned(), memory(""), "-gpu 1".to_owned()));
+        assert_eq!(parts(&plain, 8, "h264_nvenc", false).1, in_memory("32.032000000", 40, ""));
+        let vaapi =
+            "-hwaccel vaapi -hwaccel_device /dev/dri/renderD129 -hwaccel_output_format vaapi -extra_hw_frames 8";
+        let scaled = format!("{grid},scale_vaapi=w=640:h=360:format=nv12:mode=hq,setsar=1,{colours}");
+        for name in ["h264_vaapi", "hevc_vaapi", "av1_vaapi"] {
+            assert_eq!(parts(&plain, 0, name, false), (vaapi.to_owned(), scaled.clone(), String::new()), "{name}");
+            let uploaded =
+                ("-vaapi_device /dev/dri/renderD129".to_owned(), memory(",format=nv12,hwupload"), String::new());
+            assert_eq!(parts(&film(), 0, name, false), uploaded, "{name}");
+        }
+        for (name, device) in [("h264_qsv", "-qsv_device /dev/dri/renderD129"), ("hevc_amf", "")] {
+            let expected = (device.to_owned(), memory(",format=nv12"), String::new());
+            assert_eq!(parts(&plain, 0, name, false), expected, "{name}");
+        }
     }
 
     #[test]

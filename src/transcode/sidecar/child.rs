@@ -1,7 +1,7 @@
 //! One run of ffmpeg or ffprobe: its limits, its output, its end. Blocking: run it on a thread that may wait.
 //!
 //! Invariants: a child has a process group of its own, is dead and reaped when [`run`] returns, and dies with us; it can write no file; its
-//! environment holds none of ours but the paths of programs and libraries; what it says is bounded.
+//! environment holds none of ours but where programs, libraries and drivers are; what it says is bounded.
 
 use super::super::find_program;
 pub use super::failure::Failure;
@@ -20,7 +20,8 @@ use std::path::{Path, PathBuf};
 use std::process::{Child, Command, ExitStatus, Stdio};
 use std::sync::{Arc, LazyLock};
 
-/// Address space: 2160p takes about half.
+/// Address space: 2160p takes about half. Not for devices: CUDA reserves more than any machine has, so what bounds those is the
+/// control group's `memory.max`.
 const ADDRESS_BYTES_MAX: u64 = 4 << 30;
 /// Processor seconds of a run for each of its outputs: each is encoded by itself.
 const CPU_S_MAX: u64 = 120;
@@ -126,19 +127,33 @@ pub fn run_within(
     mut take: impl FnMut(&[u8]) -> Result<(), String>,
 ) -> Result<(), Failure> {
     let line = |_: &[RawFd]| arguments.to_vec();
-    run_all((1, cpu_s_max, 0), program, line, film, kill, &mut |_, bytes| take(bytes))
+    let bounds = Bounds { outputs: 1, cpu_s: cpu_s_max, address: true, nice: 0 };
+    run_all(bounds, program, line, film, kill, &mut |_, bytes| take(bytes))
+}
+
+/// What a run may have.
+#[derive(Debug, Clone, Copy)]
+struct Bounds {
+    outputs: usize,
+    cpu_s: u64,
+    /// Whether its address space is bounded.
+    address: bool,
+    /// How much it gives way to others.
+    nice: i32,
 }
 
 /// Like [`run`], for a program with several outputs: the first is standard output, and `arguments` is told the descriptors of all.
+/// `on_device`: it maps a device's memory, which no bound of addresses allows.
 pub fn run_split(
     program: &Path,
-    outputs: usize,
+    (outputs, on_device): (usize, bool),
     arguments: impl FnOnce(&[RawFd]) -> Vec<String>,
     film: File,
     kill: &Kill,
     mut take: impl FnMut(usize, &[u8]) -> Result<(), String>,
 ) -> Result<(), Failure> {
-    run_all((outputs, CPU_S_MAX.saturating_mul(outputs as u64), 0), program, arguments, film, kill, &mut take)
+    let bounds = Bounds { outputs, cpu_s: CPU_S_MAX.saturating_mul(outputs as u64), address: !on_device, nice: 0 };
+    run_all(bounds, program, arguments, film, kill, &mut take)
 }
 
 /// Like [`run_split`], for pictures: it gives way to others.
@@ -150,12 +165,13 @@ pub fn run_pictures(
     kill: &Kill,
     mut take: impl FnMut(usize, &[u8]) -> Result<(), String>,
 ) -> Result<(), Failure> {
-    let cpu_s_max = PICTURE_CPU_S_MAX.saturating_mul(outputs as u64);
-    run_all((outputs, cpu_s_max, PICTURE_NICE), program, arguments, film, kill, &mut take)
+    let cpu_s = PICTURE_CPU_S_MAX.saturating_mul(outputs as u64);
+    let bounds = Bounds { outputs, cpu_s, address: true, nice: PICTURE_NICE };
+    run_all(bounds, program, arguments, film, kill, &mut take)
 }
 
 fn run_all(
-    (outputs, cpu_s_max, nice): (usize, u64, i32),
+    bounds: Bounds,
     program: &Path,
     arguments: impl FnOnce(&[RawFd]) -> Vec<String>,
     film: File,
@@ -164,13 +180,19 @@ fn run_all(
 ) -> Result<(), Failure> {
     let failed = |what: &str, error: std::io::Error| Failure::Machine(format!("{what}: {error}"));
     let no_pipes = |error| failed("there are no pipes", error);
-    let (readers, writers) = pipes(outputs.saturating_sub(1)).map_err(no_pipes)?;
+    let (readers, writers) = pipes(bounds.outputs.saturating_sub(1)).map_err(no_pipes)?;
     let descriptors: Vec<RawFd> = std::iter::once(1).chain(writers.iter().map(AsRawFd::as_raw_fd)).collect();
     let mut command = command(program);
     command
         .args(arguments(&descriptors))
         .env_clear()
-        .envs(["PATH", "LD_LIBRARY_PATH"].iter().filter_map(|name| Some((name, std::env::var_os(name)?))))
+        .envs(
+            ["PATH", "LD_LIBRARY_PATH", "LIBVA_DRIVER_NAME", "LIBVA_DRIVERS_PATH"]
+                .iter()
+                .filter_map(|name| Some((name, std::env::var_os(name)?))),
+        )
+        // CUDA counts devices as the kernel does, and SVT-AV1 says nothing where nothing is wrong.
+        .envs([("CUDA_DEVICE_ORDER", "PCI_BUS_ID"), ("SVT_LOG", "1")])
         .current_dir("/")
         .stdin(film)
         .stdout(Stdio::piped())
@@ -178,10 +200,10 @@ fn run_all(
         .process_group(0);
     let mut child = spawn(&mut command, writers).map_err(|error| failed("the program cannot be started", error))?;
     kill.watch(&child);
-    limit(&child, cpu_s_max);
-    if let (1.., Some(group)) = (nice, i32::try_from(child.id()).ok().and_then(Pid::from_raw)) {
+    limit(&child, bounds);
+    if let (1.., Some(group)) = (bounds.nice, i32::try_from(child.id()).ok().and_then(Pid::from_raw)) {
         // A child that is gone needs none.
-        let _ = setpriority_pgrp(Some(group), nice);
+        let _ = setpriority_pgrp(Some(group), bounds.nice);
     }
     let mut reading = Reading::new(child.id(), child.stdout.take(), readers, child.stderr.take());
     let taken = reading.read(take);
@@ -197,7 +219,7 @@ fn run_all(
     let status = status?;
     match (status.success(), classify(&said)) {
         (true, _) => Ok(()),
-        (false, Some(class)) => Err(Failure::Device(class, reason(&said))),
+        (false, Some((class, line))) => Err(Failure::Device(class, reason(line))),
         (false, None) => Err(ended_from_outside(status).unwrap_or_else(|| Failure::Failed(reason(&said)))),
     }
 }
@@ -249,16 +271,19 @@ fn spawn(command: &mut Command, writers: Vec<PipeWriter>) -> std::io::Result<Chi
 }
 
 /// Set from outside, right after the start: without unsafe code nothing of ours runs in the child before.
-fn limit(child: &Child, cpu_s_max: u64) {
+fn limit(child: &Child, bounds: Bounds) {
     let Some(pid) = i32::try_from(child.id()).ok().and_then(Pid::from_raw) else { return };
     for (resource, most, more) in [
-        (Resource::As, ADDRESS_BYTES_MAX, 0),
+        (Resource::As, if bounds.address { ADDRESS_BYTES_MAX } else { u64::MAX }, 0),
         // By its first limit a child is told, so that it can be known why it ended; by the second it is killed.
-        (Resource::Cpu, cpu_s_max, CPU_S_TO_END),
+        (Resource::Cpu, bounds.cpu_s, CPU_S_TO_END),
         (Resource::Fsize, 0, 0),
         (Resource::Core, 0, 0),
         (Resource::Nofile, DESCRIPTORS_MAX, 0),
     ] {
+        if most == u64::MAX {
+            continue;
+        }
         // A child that is gone needs none.
         let _ = prlimit(Some(pid), resource, Rlimit { current: Some(most), maximum: Some(most + more) });
     }
@@ -306,7 +331,7 @@ mod tests {
         };
         let mut output = [0; 3];
         let null = File::open("/dev/null").unwrap();
-        let ended = run_split(Path::new("/bin/sh"), 3, several, null, &Kill::default(), |which, bytes| {
+        let ended = run_split(Path::new("/bin/sh"), (3, false), several, null, &Kill::default(), |which, bytes| {
             output[which] += bytes.len();
             Ok(())
         });

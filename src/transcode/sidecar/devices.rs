@@ -1,12 +1,15 @@
 //! What encodes: how much it takes at once, and whether it is worth asking. Pure.
 //!
+//! - [`Devices`]: software first, then what there is beside it; of devices that can do the same, the one with the least to do.
 //! - *Slots* are learned: a device that says that it is full has one less than were running, and gets one back now and then.
 //! - A *breaker* opens when runs for several titles fail in a row for the device's or the machine's sake: requests are refused at
 //!   once, until after a pause one run is let through to try. What fails for a film's sake is not told here.
 //!
 //! Invariants: never no slot at all; one title opens nothing; a breaker that is open lets one run through after each pause.
 
-use std::collections::HashSet;
+use super::encoders::Encoder;
+use super::nodes::Node;
+use std::collections::{HashMap, HashSet};
 use std::time::{Duration, Instant};
 
 /// Titles that failed one after another, before the device is to blame.
@@ -16,10 +19,20 @@ const PAUSE_MAX: Duration = Duration::from_secs(60);
 /// After this long without being full, a device is tried with one more.
 const RELIEF: Duration = Duration::from_secs(300);
 
+/// A title that failed on a device is made by software for so long.
+const AVOIDED: Duration = Duration::from_secs(300);
+const AVOIDED_MAX: usize = 256;
+
 /// One device; software is one too.
 #[derive(Debug)]
 pub struct Device {
-    pub name: &'static str,
+    pub name: String,
+    /// None: software.
+    pub node: Option<Node>,
+    /// What was found to work on it; of software nobody asks.
+    works: HashSet<&'static str>,
+    /// Titles that failed here, and until when they are not tried again.
+    avoided: HashMap<String, Instant>,
     slots_max: usize,
     slots: usize,
     /// When it was full the last time, or got a slot back.
@@ -42,8 +55,45 @@ enum Breaker {
 }
 
 impl Device {
-    pub fn new(name: &'static str, slots: usize) -> Self {
-        Self { name, slots_max: slots, slots, full: None, failed: HashSet::new(), breaker: Breaker::Closed }
+    fn new(name: &str, node: Option<Node>, slots: usize) -> Self {
+        Self {
+            name: name.to_owned(),
+            node,
+            works: HashSet::new(),
+            avoided: HashMap::new(),
+            slots_max: slots,
+            slots,
+            full: None,
+            failed: HashSet::new(),
+            breaker: Breaker::Closed,
+        }
+    }
+
+    pub fn is_software(&self) -> bool {
+        self.node.is_none()
+    }
+
+    /// Whether [`Self::admits`] would let somebody through.
+    fn would_admit(&self, now: Instant) -> bool {
+        match self.breaker {
+            Breaker::Closed => true,
+            Breaker::Open { until, .. } => now >= until,
+            Breaker::Trying { .. } => false,
+        }
+    }
+
+    /// A title failed here, and is left to software for a while.
+    pub fn avoid(&mut self, title: &str, now: Instant) {
+        if self.avoided.len() >= AVOIDED_MAX {
+            self.avoided.retain(|_, until| *until > now);
+        }
+        if self.avoided.len() < AVOIDED_MAX {
+            self.avoided.insert(title.to_owned(), now + AVOIDED);
+        }
+    }
+
+    fn avoids(&self, title: &str, now: Instant) -> bool {
+        self.avoided.get(title).is_some_and(|until| *until > now)
     }
 
     /// How many may run at once.
@@ -101,13 +151,95 @@ impl Device {
     }
 }
 
+/// All there are.
+#[derive(Debug)]
+pub struct Devices(Vec<Device>);
+
+impl Devices {
+    /// Where software is.
+    pub const SOFTWARE: usize = 0;
+
+    pub fn new(software_slots: usize, nodes: Vec<Node>) -> Self {
+        let nodes = nodes.into_iter().map(|node| Device::new(&node.name.clone(), Some(node.clone()), node.slots));
+        Self(std::iter::once(Device::new("cpu", None, software_slots)).chain(nodes).collect())
+    }
+
+    pub fn count(&self) -> usize {
+        self.0.len()
+    }
+
+    pub fn at(&mut self, which: usize) -> &mut Device {
+        &mut self.0[which]
+    }
+
+    pub fn name_of(&self, which: usize) -> &str {
+        &self.0[which].name
+    }
+
+    /// So many may run at once in all.
+    pub fn slots(&mut self, now: Instant) -> usize {
+        self.0.iter_mut().map(|device| device.slots(now)).sum()
+    }
+
+    /// By name, as a survey found it.
+    pub fn found(&mut self, name: &str, encoder: &'static str, works: bool) {
+        for device in self.0.iter_mut().filter(|device| device.name == name) {
+            if works {
+                device.works.insert(encoder)
+            } else {
+                device.works.remove(encoder)
+            };
+        }
+    }
+
+    pub fn slots_of(&self, name: &str) -> usize {
+        self.0.iter().find(|device| device.name == name).map_or(0, |device| device.slots)
+    }
+
+    /// Where a title is to be encoded: on the least loaded device on which that encoder works, else in software. `taken`: what runs
+    /// on each.
+    pub fn best(&self, encoder: &Encoder, title: &str, taken: impl Fn(usize) -> usize, now: Instant) -> usize {
+        let fit = |(_, device): &(usize, &Device)| {
+            device.works.contains(encoder.name) && device.would_admit(now) && !device.avoids(title, now)
+        };
+        let load = |(which, device): &(usize, &Device)| (taken(*which) * 1000 / device.slots.max(1), *which);
+        self.0.iter().enumerate().filter(fit).min_by_key(load).map_or(Self::SOFTWARE, |(which, _)| which)
+    }
+}
+
 #[cfg(test)]
 mod tests {
+    use super::super::encoders::named;
+    use super::super::nodes::Kind;
     use super::*;
 
     #[test]
+    fn the_least_loaded_device_that_can_takes_it_and_software_what_none_can() {
+        let node = |name: &str| Node { kind: Kind::Nvidia, name: name.into(), path: "/".into(), number: 0, slots: 4 };
+        let mut devices = Devices::new(2, vec![node("nvidia0"), node("nvidia1")]);
+        let (now, nvenc) = (Instant::now(), named("h264_nvenc").unwrap());
+        let best = |devices: &Devices, taken: [usize; 3]| devices.best(nvenc, "film", |which| taken[which], now);
+        assert_eq!(best(&devices, [0, 0, 0]), Devices::SOFTWARE, "nobody has looked");
+        devices.found("nvidia0", "h264_nvenc", true);
+        devices.found("nvidia1", "h264_nvenc", true);
+        devices.found("nvidia1", "av1_nvenc", true);
+        assert_eq!([best(&devices, [9, 0, 0]), best(&devices, [0, 3, 2]), best(&devices, [0, 3, 3])], [1, 2, 1]);
+        devices.at(1).avoid("film", now);
+        assert_eq!(best(&devices, [0, 0, 4]), 2, "this title failed on the first");
+        assert_eq!(devices.best(nvenc, "film", |_| 0, now + AVOIDED), 1, "a while ago");
+        for title in ["a", "b", "c", "d"] {
+            devices.at(2).failed(title, now);
+        }
+        assert_eq!(best(&devices, [0, 0, 0]), Devices::SOFTWARE, "the other one fails for everybody");
+        assert_eq!(devices.best(named("av1_nvenc").unwrap(), "film", |_| 0, now + PAUSE_MAX), 2);
+        devices.found("nvidia1", "av1_nvenc", false);
+        assert_eq!(devices.best(named("av1_nvenc").unwrap(), "film", |_| 0, now + PAUSE_MAX), Devices::SOFTWARE);
+        assert_eq!((devices.slots(now), devices.slots_of("nvidia1"), devices.name_of(2)), (10, 4, "nvidia1"));
+    }
+
+    #[test]
     fn a_full_device_gets_its_slots_back_one_by_one() {
-        let mut device = Device::new("gpu", 8);
+        let mut device = Device::new("gpu", None, 8);
         let now = Instant::now();
         device.was_full(4, now);
         assert_eq!(device.slots(now), 3);
@@ -125,7 +257,7 @@ mod tests {
 
     #[test]
     fn one_broken_film_opens_nothing_and_several_do_until_one_run_succeeds() {
-        let mut device = Device::new("cpu", 2);
+        let mut device = Device::new("cpu", None, 2);
         let now = Instant::now();
         for _ in 0..100 {
             assert!(!device.failed("broken", now));

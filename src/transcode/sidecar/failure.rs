@@ -61,6 +61,21 @@ pub enum Class {
 }
 
 impl Class {
+    /// As in tables and metrics.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::NotCompiledIn => "not_compiled_in",
+            Self::NoDriver => "no_driver",
+            Self::NoVideoLibrary => "no_video_library",
+            Self::DriverTooOld => "driver_too_old",
+            Self::NoDevice => "no_device",
+            Self::NoEncoder => "no_encoder",
+            Self::Unsupported => "unsupported",
+            Self::SessionLimit => "session_limit",
+            Self::OutOfMemory => "out_of_memory",
+        }
+    }
+
     /// It may be better in a moment, with less at once.
     pub fn is_busy(self) -> bool {
         matches!(self, Self::SessionLimit | Self::OutOfMemory)
@@ -70,13 +85,14 @@ impl Class {
 /// The first that is found counts: a more telling sentence stands before one that follows from it. `Cannot allocate memory` and
 /// `Resource temporarily unavailable` are not among them: said by software, they are one film that wants more than a run may have,
 /// and devices say theirs in words of their own.
-const SENTENCES: [(&str, Class); 19] = [
+const SENTENCES: [(&str, Class); 26] = [
     ("Unknown encoder '", Class::NotCompiledIn),
     ("Cannot load libcuda.so.1", Class::NoDriver),
     ("Cannot load libnvidia-encode.so.1", Class::NoVideoLibrary),
     ("Driver does not support the required nvenc API version", Class::DriverTooOld),
     ("The minimum required Nvidia driver for nvenc is", Class::NoVideoLibrary),
     ("CUDA_ERROR_NO_DEVICE", Class::NoDevice),
+    ("CUDA_ERROR_INVALID_DEVICE", Class::NoDevice),
     ("OpenEncodeSessionEx failed: incompatible client key (21)", Class::SessionLimit),
     ("OpenEncodeSessionEx failed: out of memory (10)", Class::SessionLimit),
     ("CreateBitstreamBuffer failed: out of memory (10)", Class::OutOfMemory),
@@ -86,15 +102,31 @@ const SENTENCES: [(&str, Class); 19] = [
     ("Codec not supported", Class::Unsupported),
     ("10 bit encode not supported", Class::Unsupported),
     ("B frames as references are not supported", Class::Unsupported),
+    ("No usable encoding profile found", Class::Unsupported),
+    ("No usable encoding entrypoint found", Class::Unsupported),
     ("Error initializing an internal MFX session", Class::NoDevice),
+    ("Error creating a MFX session", Class::NoDevice),
     ("No VA display found for device", Class::NoDevice),
     ("Failed to initialise VAAPI connection", Class::NoDevice),
+    ("DLL libamfrt64.so", Class::NoDriver),
+    ("AMF failed to initialise", Class::NoDevice),
     ("Device creation failed", Class::NoDevice),
+    ("No device available for decoder", Class::NoDevice),
 ];
 
-/// None: nothing known; most likely the film.
-pub fn classify(said: &str) -> Option<Class> {
-    SENTENCES.iter().find(|(sentence, _)| said.contains(sentence)).map(|(_, class)| *class)
+/// The class, and the line that tells it. None: nothing known; most likely the film.
+pub fn classify(said: &str) -> Option<(Class, &str)> {
+    // `Width 8192 exceeds 4096`: the size is the encoder's to refuse, and its words have numbers in them.
+    let exceeds =
+        |line: &&str| ["Width ", "Height "].iter().any(|side| line.contains(side)) && line.contains(" exceeds ");
+    let line_with = |sentence: &str| said.lines().find(|line| line.contains(sentence));
+    let told = SENTENCES.iter().find_map(|(sentence, class)| Some((*class, line_with(sentence)?)));
+    let too_large = || said.lines().find(exceeds).map(|line| (Class::Unsupported, line));
+    match told {
+        // What it could do is said before that it cannot.
+        Some((Class::Unsupported, _)) => too_large().or(told),
+        told => told.or_else(too_large),
+    }
 }
 
 #[cfg(test)]
@@ -149,8 +181,24 @@ mod tests {
             ("[h264_nvenc @ 0x5] CreateBitstreamBuffer failed: out of memory (10): (no details)", Class::OutOfMemory),
             ("[h264_qsv @ 0x5] Error initializing an internal MFX session: unsupported (-3)", Class::NoDevice),
             ("[AVHWDeviceContext @ 0x5] No VA display found for device /dev/dri/renderD128.", Class::NoDevice),
+            ("[hevc_nvenc @ 0x5] Codec not supported\n[hevc_nvenc @ 0x5] No capable devices found", Class::Unsupported),
+            (
+                "[hevc_nvenc @ 0x5] 10 bit encode not supported\n[hevc_nvenc @ 0x5] No capable devices found",
+                Class::Unsupported,
+            ),
+            ("[h264_nvenc @ 0x5] B frames as references are not supported", Class::Unsupported),
+            (
+                "[h264_nvenc @ 0x5] Width 7680 exceeds 4096\n[h264_nvenc @ 0x5] No capable devices found",
+                Class::Unsupported,
+            ),
+            (
+                "[h264_vaapi @ 0x5] No usable encoding entrypoint found for profile VAProfileH264High (7).",
+                Class::Unsupported,
+            ),
+            ("[AVHWDeviceContext @ 0x5] Error creating a MFX session: -9.", Class::NoDevice),
+            ("[h264_amf @ 0x5] DLL libamfrt64.so.1 failed to open", Class::NoDriver),
         ] {
-            assert_eq!(classify(said), Some(class), "{said}");
+            assert_eq!(classify(said).map(|(class, _)| class), Some(class), "{said}");
         }
         for said in [
             "",
@@ -161,6 +209,8 @@ mod tests {
         ] {
             assert_eq!(classify(said), None, "{said}");
         }
+        let said = "[h264_nvenc @ 0x55d0] Cannot load libcuda.so.1\nError initializing output stream 0:0";
+        assert_eq!(classify(said).unwrap().1, "[h264_nvenc @ 0x55d0] Cannot load libcuda.so.1", "not the last line");
         assert!(Class::SessionLimit.is_busy() && !Class::NoDriver.is_busy());
     }
 }

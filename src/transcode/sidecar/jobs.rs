@@ -13,10 +13,12 @@ mod runs;
 mod status;
 
 use super::super::protocol::{Job, JobStatus, Source, Wanted};
-use super::devices::Device;
+use super::devices::Devices;
+use super::nodes::Node;
 use super::output::Output;
 use super::schedule::Priority;
-use super::segment::bytes_expected;
+use super::segment::{bytes_expected, encoder_of};
+use super::survey::{Finding, Survey};
 use super::tools::Toolbox;
 use super::viewers::{Plan, Viewers, plan};
 use parking_lot::Mutex;
@@ -34,8 +36,8 @@ use status::{Count, Counts};
 const LINGER: Duration = Duration::from_secs(3);
 /// Of finished jobs kept for their linger, when another one begins.
 const FINISHED_BYTES_MAX: u64 = 32 << 20;
-/// All encoding is software's.
-const SOFTWARE: &str = "cpu";
+/// Segments of a batch on a device: each takes a session of the few there are.
+const DEVICE_BATCH_MAX: u64 = 2;
 /// How long what was made ahead waits to be asked for.
 const AHEAD_KEPT: Duration = Duration::from_secs(120);
 
@@ -52,6 +54,7 @@ pub struct Settings {
 #[derive(Debug)]
 pub struct Jobs {
     tools: Arc<Toolbox>,
+    survey: Arc<Survey>,
     settings: Settings,
     state: Mutex<State>,
     counts: Counts,
@@ -63,7 +66,9 @@ struct State {
     waiting: Vec<Run>,
     running: Vec<Running>,
     viewers: Viewers<Rendition>,
-    device: Device,
+    devices: Devices,
+    /// As they were found last.
+    encoders: Vec<Finding>,
     /// Runs that ended a moment ago, the latest last.
     ended: VecDeque<(Instant, JobStatus)>,
     next_id: u64,
@@ -107,6 +112,11 @@ impl Segment {
         *self.waiters.borrow() > 0
     }
 
+    /// Nobody has any of its bytes.
+    fn is_ungiven(&self) -> bool {
+        self.output.borrow().fragments.is_empty()
+    }
+
     fn has_ended(&self) -> bool {
         self.output.borrow().end.is_some()
     }
@@ -137,17 +147,18 @@ impl Drop for Waiter {
 pub struct Busy;
 
 impl Jobs {
-    pub fn new(tools: Arc<Toolbox>, settings: Settings) -> Self {
+    pub fn new(tools: Arc<Toolbox>, survey: Arc<Survey>, nodes: Vec<Node>, settings: Settings) -> Self {
         let state = State {
             segments: HashMap::new(),
             waiting: Vec::new(),
             running: Vec::new(),
             viewers: Viewers::new(),
-            device: Device::new(SOFTWARE, settings.slots),
+            devices: Devices::new(settings.slots, nodes),
+            encoders: Vec::new(),
             ended: VecDeque::new(),
             next_id: 1,
         };
-        Self { tools, settings, state: Mutex::new(state), counts: Counts::default() }
+        Self { tools, survey, settings, state: Mutex::new(state), counts: Counts::default() }
     }
 
     /// Joins the job that is there, or begins it.
@@ -162,7 +173,8 @@ impl Jobs {
             None => true,
             Some(entry) => state.waiting.iter().any(|run| run.ahead && run.has(&entry.segment)),
         };
-        if is_new && (wanted_runs >= self.settings.slots + self.settings.queue || !state.device.admits(now)) {
+        let is_full = wanted_runs >= state.devices.slots(now) + self.settings.queue;
+        if is_new && (is_full || !state.admits(&job, now)) {
             self.counts.add(Count::Refusal);
             return Err(Busy);
         }
@@ -208,6 +220,9 @@ impl Jobs {
         let Some(each) = bytes_expected(&after.film, &after.wanted.rendition()) else { return };
         let room = self.settings.ahead_bytes_max.saturating_sub(state.ahead_bytes(each));
         range.end = range.end.min(range.start + room / each.max(1));
+        if state.is_for_a_device(after, Instant::now()) {
+            range.end = range.end.min(range.start + DEVICE_BATCH_MAX);
+        }
         // One waiting batch is enough: what runs is behind already.
         if range.is_empty() || state.waiting.iter().filter(|run| run.ahead).count() >= self.settings.slots {
             return;
@@ -249,7 +264,7 @@ impl Jobs {
         if let Some(run) = waiting.map(|at| state.waiting.swap_remove(at)) {
             run.segments.iter().for_each(|segment| state.forget(segment));
             // It may have been the one let through to try.
-            state.device.gave_up(Instant::now());
+            state.devices.at(Devices::SOFTWARE).gave_up(Instant::now());
         } else if segment.has_ended() {
             state.forget(segment);
         } else if let Some(running) = state.running.iter_mut().find(|running| running.run.has(segment))
@@ -259,6 +274,16 @@ impl Jobs {
             running.stop();
         }
         self.dispatch(state);
+    }
+
+    /// What encodes, and where, was looked at anew.
+    pub fn surveyed(self: &Arc<Self>, found: &[Finding]) {
+        let mut state = self.state.lock();
+        for finding in found {
+            state.devices.found(&finding.device, finding.encoder.name, finding.works);
+        }
+        state.encoders = found.to_vec();
+        self.dispatch(&mut state);
     }
 
     /// What was made ahead and nobody has asked for since.
@@ -273,6 +298,16 @@ impl Jobs {
 }
 
 impl State {
+    /// Whether what it would be encoded by takes more.
+    fn admits(&mut self, job: &Job, now: Instant) -> bool {
+        self.is_for_a_device(job, now) || self.devices.at(Devices::SOFTWARE).admits(now)
+    }
+
+    fn is_for_a_device(&self, job: &Job, now: Instant) -> bool {
+        let device = |encoder| self.devices.best(encoder, &job.title, |_| 0, now);
+        encoder_of(job).is_some_and(|encoder| device(encoder) != Devices::SOFTWARE)
+    }
+
     fn forget(&mut self, segment: &Arc<Segment>) {
         if self.segments.get(&segment.job).is_some_and(|entry| Arc::ptr_eq(&entry.segment, segment)) {
             self.segments.remove(&segment.job);

@@ -10,6 +10,7 @@
 //! - `upstream`: segments of rungs that an HLS origin lacks, made from its own.
 //! - `schedule`, `viewers`: what is made first, what is made ahead; pure.
 //! - `encoders`, `devices`, `failure`: what encodes, how much it takes, what its failures mean; pure.
+//! - `nodes`, `survey`: the devices there are, and which encoders work on them.
 //! - `jobs`, `output`: what runs, who waits, what came out.
 //! - `listen`, `server`: connections; requests → jobs.
 //! - `folders`: which films an edge on another host may name.
@@ -26,6 +27,7 @@ mod failure;
 mod folders;
 mod jobs;
 mod listen;
+mod nodes;
 mod output;
 mod picture;
 mod pictures;
@@ -35,6 +37,7 @@ mod remux;
 mod schedule;
 mod segment;
 mod server;
+mod survey;
 #[cfg(test)]
 mod tests;
 mod tools;
@@ -44,17 +47,19 @@ mod viewers;
 use super::tls::{self, Renewed};
 use crate::config::TlsFiles;
 use clap::Parser;
+use encoders::Family;
 use folders::{Folders, Mapping};
 use jobs::{Jobs, Settings};
 use listen::Listening;
 use pictures::Pictures;
 use server::Server;
-use std::io::{IsTerminal, Read};
+use std::io::{IsTerminal, Read, Write};
 use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::process::ExitCode;
 use std::sync::Arc;
 use std::time::Duration;
+use survey::Survey;
 use tokio::sync::Semaphore;
 use tools::{Toolbox, Tools};
 use tracing_subscriber::EnvFilter;
@@ -84,7 +89,7 @@ const END_TIME_MAX: Duration = Duration::from_millis(500);
 The edge names it under transcode.servers. How to make the certificates: deploy/README.md.
 Exit codes: 0 told to end, 1 cannot run, 2 bad usage. Logs go to standard error (REELGATE_LOG=debug)."
 )]
-#[command(group(clap::ArgGroup::new("where").required(true).args(["socket", "listen"])))]
+#[command(group(clap::ArgGroup::new("where").required(true).args(["socket", "listen", "probe"])))]
 struct Arguments {
     /// The unix socket to listen on; its folder should keep others out
     #[arg(long, value_name = "PATH")]
@@ -104,6 +109,21 @@ struct Arguments {
     /// A folder that edges may name, and nothing outside it: the same path here as there, or EDGE=HERE; may be repeated
     #[arg(long = "folder", value_name = "FOLDER", requires = "listen", value_parser = Mapping::parse)]
     folders: Vec<Mapping>,
+    /// Try every encoder on every device, print what was found as JSON, and end
+    #[arg(long)]
+    probe: bool,
+    /// What may encode, the preferred first: nvenc, qsv, amf, vaapi, software
+    #[arg(long, value_name = "FAMILY", value_delimiter = ',', value_parser = family)]
+    encoders: Vec<Family>,
+    /// Segments made at once on each device beside the processor; default: what such a device is known to take
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u16).range(1..))]
+    device_jobs: Option<u16>,
+    /// Seconds between looks at what encodes; 0: never, and only the processor encodes
+    #[arg(long, value_name = "SECONDS", default_value_t = 600)]
+    look_every: u64,
+    /// Where the kernel shows its devices
+    #[arg(long, value_name = "PATH", default_value = "/dev")]
+    devices: PathBuf,
     /// Segments made at once
     #[arg(long, value_name = "N", default_value_t = 1, value_parser = clap::value_parser!(u16).range(1..))]
     jobs: u16,
@@ -116,6 +136,10 @@ struct Arguments {
     /// End when standard input ends
     #[arg(long)]
     until_stdin_ends: bool,
+}
+
+fn family(name: &str) -> Result<Family, String> {
+    Family::named(name).ok_or_else(|| format!("one of {}", Family::ALL.map(Family::name).join(", ")))
 }
 
 /// The program: exit code 0 when told to end, 1 where it cannot run, 2 for bad usage.
@@ -141,30 +165,50 @@ pub fn main() -> ExitCode {
 
 fn run(arguments: Arguments) -> Result<(), String> {
     let tools = Arc::new(Toolbox::new(Tools::find()?));
+    let nodes = nodes::find(&arguments.devices, arguments.device_jobs.map(usize::from));
+    let order = if arguments.encoders.is_empty() { Family::ALL.to_vec() } else { arguments.encoders.clone() };
+    let survey = Arc::new(Survey::new(Arc::clone(&tools), nodes.clone(), order));
     let runtime = tokio::runtime::Builder::new_multi_thread()
         .worker_threads(1)
         .enable_all()
         .build()
         .map_err(|error| format!("cannot start: {error}"))?;
+    if arguments.probe {
+        let found = runtime.block_on(survey.look(true, true));
+        let slots = |device: &str| {
+            let of_node = |node: &nodes::Node| (node.name == device).then_some(node.slots);
+            if device == "cpu" { arguments.jobs.into() } else { nodes.iter().find_map(of_node).unwrap_or(0) }
+        };
+        let found: Vec<_> = found.iter().map(|found| found.status(slots(&found.device))).collect();
+        let text = serde_json::to_string_pretty(&found).map_err(|error| error.to_string())?;
+        return std::io::stdout().write_all(format!("{text}\n").as_bytes()).map_err(|error| error.to_string());
+    }
     runtime.block_on(async {
         let (listening, folders) = listen(&arguments).await?;
         let settings =
             Settings { slots: arguments.jobs.into(), queue: arguments.queue.into(), ahead_bytes_max: arguments.ahead };
-        let jobs = Arc::new(Jobs::new(Arc::clone(&tools), settings));
+        let jobs = Arc::new(Jobs::new(Arc::clone(&tools), Arc::clone(&survey), nodes, settings));
         let server = Server {
-            jobs,
+            jobs: Arc::clone(&jobs),
             pictures: Pictures::new(Arc::clone(&tools), arguments.jobs.into()),
             renditions: Renditions::new(Arc::clone(&tools), arguments.jobs.into(), arguments.queue.into()),
             tools,
+            survey: Arc::clone(&survey),
             probes: Semaphore::new(PROBES.max(arguments.jobs.into())),
             probes_waiting_max: Semaphore::new(PROBES_WAITING_MAX),
             copies: Semaphore::new(1),
             folders,
         };
+        let every = Duration::from_secs(arguments.look_every);
+        let looking = async {
+            survey.keep_looking(jobs, every).await;
+            std::future::pending::<()>().await;
+        };
         let listen = arguments.listen.map(tracing::field::display);
         tracing::info!(listen, jobs = arguments.jobs, queue = arguments.queue, "transcoder: ready");
         tokio::select! {
             () = listening.serve(Arc::new(server)) => {}
+            () = looking => {}
             () = told_to_end(arguments.until_stdin_ends) => {}
         }
         Ok::<_, String>(())

@@ -10,6 +10,8 @@ use tokio::sync::watch;
 
 #[derive(Debug, Default)]
 pub struct Output {
+    /// The encoder; None: it is no encoder's, or nobody has begun.
+    pub made_by: Option<&'static str>,
     pub init: Option<Bytes>,
     pub fragments: Vec<Bytes>,
     pub end: Option<Result<(), Failure>>,
@@ -32,6 +34,21 @@ pub struct Sink {
 impl Sink {
     pub fn new(output: &watch::Sender<Output>) -> Self {
         Self { output: output.clone(), count: AtomicUsize::new(0) }
+    }
+
+    /// Says who makes it, before anything comes. Another encoder's bytes are never continued: what nobody has got is forgotten, and
+    /// where somebody has, this fails.
+    pub fn begin(&self, encoder: &'static str) {
+        self.output.send_if_modified(|output| {
+            if output.end.is_some() || output.made_by == Some(encoder) {
+                return false;
+            }
+            if output.made_by.is_some() && !output.fragments.is_empty() {
+                return differs(true, &mut output.end);
+            }
+            (output.made_by, output.init) = (Some(encoder), None);
+            false
+        });
     }
 
     pub fn init(&self, bytes: Vec<u8>) {
@@ -94,6 +111,26 @@ mod tests {
         assert_eq!(output.borrow().fragments, ["a", "b", "c"]);
         assert_eq!(output.borrow().end, Some(Ok(())));
         assert_eq!(output.borrow().bytes(), 3);
+    }
+
+    #[test]
+    fn bytes_of_two_encoders_never_mix() {
+        let output = watch::Sender::new(Output::default());
+        let began = |encoder| {
+            let sink = Sink::new(&output);
+            sink.begin(encoder);
+            sink
+        };
+        began("h264_nvenc").init(b"its".to_vec());
+        let sink = began("libx264");
+        sink.init(b"another".to_vec());
+        sink.fragment(b"a".to_vec());
+        assert_eq!((output.borrow().made_by, output.borrow().end.is_none()), (Some("libx264"), true));
+        assert_eq!(output.borrow().init.as_deref(), Some(&b"another"[..]));
+        began("libx264").fragment(b"a".to_vec());
+        assert!(output.borrow().end.is_none(), "the same one again");
+        began("h264_nvenc");
+        assert!(output.borrow().end.as_ref().is_some_and(Result::is_err), "too late");
     }
 
     #[test]

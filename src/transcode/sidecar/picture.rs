@@ -12,6 +12,7 @@
 
 use super::super::protocol::{Colours, Film, Picture};
 use super::child::{Failure, Kill, run};
+use super::encoders::Family;
 use super::tools::Tools;
 use crate::media::ladder::Rung;
 use std::fs::File;
@@ -55,18 +56,13 @@ pub fn plain(film: &Film, width: u32, height: u32) -> String {
         )
     };
     let mapping = "tonemap=tonemap=hable:desat=0:peak=10,";
-    let (primaries, transfer) = match film.picture.colours {
-        Colours::Bt601Pal => ("bt470bg", "smpte170m"),
-        Colours::Bt601Ntsc => ("smpte170m", "smpte170m"),
-        Colours::Bt709 | Colours::Rgb | Colours::Bt2020 | Colours::Pq | Colours::Hlg => ("bt709", "bt709"),
-    };
-    let matrix = plain_matrix(film.picture.colours);
     filters.extend(match film.picture.colours {
+        Colours::Bt709 | Colours::Rgb | Colours::Bt601Pal | Colours::Bt601Ntsc => None,
         Colours::Bt2020 => Some(wide("bt709", "")),
         Colours::Pq => Some(wide("smpte2084", mapping)),
         Colours::Hlg => Some(wide("arib-std-b67", mapping)),
-        Colours::Bt709 | Colours::Rgb | Colours::Bt601Pal | Colours::Bt601Ntsc => None,
     });
+    let (matrix, primaries, transfer) = written(film.picture.colours);
     filters.push(format!(
         "setsar=1,format=yuv420p,\
          setparams=field_mode=prog:range=tv:colorspace={matrix}:color_primaries={primaries}:color_trc={transfer}"
@@ -74,12 +70,45 @@ pub fn plain(film: &Film, width: u32, height: u32) -> String {
     filters.join(",")
 }
 
-/// The matrix of what [`plain`] makes, by ffmpeg's name.
-pub fn plain_matrix(colours: Colours) -> &'static str {
+/// Whether pictures stay where they were decoded until they are encoded: where nothing but their size is to be changed. The last
+/// segment may need its last frame repeated, which only pictures in memory can have done.
+pub fn stays_on_device(film: &Film, frames: &Range<u64>, family: Family) -> bool {
+    film.picture.plain && frames.end < film.grid.frames && family.keeps_frames()
+}
+
+/// Like [`filter`], of pictures that stay on their device: the same frames, scaled there.
+pub fn filter_on_device(film: &Film, rung: &Rung, frames: &Range<u64>, family: Family) -> String {
+    let (width, height) = (rung.width, rung.height);
+    let scale = match family {
+        Family::Vaapi => format!("scale_vaapi=w={width}:h={height}:format=nv12:mode=hq"),
+        _ => format!("scale_cuda={width}:{height}:interp_algo=bicubic:format=yuv420p"),
+    };
+    let (matrix, primaries, transfer) = written(film.picture.colours);
+    format!(
+        "setpts=PTS-({})/TB,fps={}:round=near:start_time={:.9},trim=end_frame={},{scale},setsar=1,\
+         setparams=field_mode=prog:range=tv:colorspace={matrix}:color_primaries={primaries}:color_trc={transfer}",
+        film.start,
+        film.grid.frame_rate,
+        film.grid.time_of(frames.start).as_f64(),
+        frames.end - frames.start,
+    )
+}
+
+/// What follows [`filter`] for those who do not take pictures as they lie in memory.
+pub fn upload(family: Family) -> &'static str {
+    match family {
+        Family::Software | Family::Nvenc => "",
+        Family::Qsv | Family::Amf => ",format=nv12",
+        Family::Vaapi => ",format=nv12,hwupload",
+    }
+}
+
+/// What is written down of a rung's colours: matrix, primaries, transfer.
+pub fn written(colours: Colours) -> (&'static str, &'static str, &'static str) {
     match colours {
-        Colours::Bt601Pal => "bt470bg",
-        Colours::Bt601Ntsc => "smpte170m",
-        Colours::Bt709 | Colours::Rgb | Colours::Bt2020 | Colours::Pq | Colours::Hlg => "bt709",
+        Colours::Bt601Pal => ("bt470bg", "bt470bg", "smpte170m"),
+        Colours::Bt601Ntsc => ("smpte170m", "smpte170m", "smpte170m"),
+        Colours::Bt709 | Colours::Rgb | Colours::Bt2020 | Colours::Pq | Colours::Hlg => ("bt709", "bt709", "bt709"),
     }
 }
 

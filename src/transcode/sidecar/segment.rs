@@ -1,15 +1,16 @@
 //! One segment, made and checked: nothing leaves that is not exactly on the title's grid. Blocking.
 
 use super::super::protocol::{Film, Job, Source, Wanted};
-use super::arguments;
+use super::arguments::{self, Means};
 use super::batch;
 use super::child::{Failure, Kill, run_split};
-use super::encoders::{self, Encoder};
+use super::encoders::{self, Encoder, Family};
 use super::output::Sink;
 use super::remux;
 use super::tools::Tools;
-use crate::media::fragment::{Check, Piece, Splitter, Wrong, avc_profile};
+use crate::media::fragment::{Check, Piece, Splitter, Wrong, coded};
 use crate::media::ladder::{Rung, SOURCE, ladder};
+use crate::media::level::Coded;
 use crate::source::{Folder, Stamp};
 use std::fs::File;
 use std::io;
@@ -28,8 +29,8 @@ pub fn open(source: &Source) -> io::Result<Option<File>> {
 }
 
 /// Makes a segment and, of video, as many of the next ones as there are sinks for. What is whole, and on the grid, is published at
-/// once, whatever becomes of the rest.
-pub fn make(tools: &Tools, job: &Job, kill: &Kill, sinks: &[Sink]) -> Result<(), Failure> {
+/// once, whatever becomes of the rest. `means`: what encodes video; None: software.
+pub fn make(tools: &Tools, job: &Job, means: Option<&Means>, kill: &Kill, sinks: &[Sink]) -> Result<(), Failure> {
     let failed = |why: &str| Failure::Failed(why.to_owned());
     tools.expect_makes(&job.film)?;
     let mismatch = |why: &str| Failure::Mismatch(why.to_owned());
@@ -37,8 +38,8 @@ pub fn make(tools: &Tools, job: &Job, kill: &Kill, sinks: &[Sink]) -> Result<(),
     let film = film.ok_or_else(|| mismatch("the film has changed"))?;
     let first = || sinks.first().ok_or_else(|| failed("nobody takes it"));
     match &job.wanted {
-        Wanted::Init { rung } => video(tools, &job.film, rung, 0, film, kill, sinks),
-        Wanted::Video { rung, segment } => video(tools, &job.film, rung, *segment, film, kill, sinks),
+        Wanted::Init { rung } => video(tools, &job.film, (rung, 0), means, film, kill, sinks),
+        Wanted::Video { rung, segment } => video(tools, &job.film, (rung, *segment), means, film, kill, sinks),
         Wanted::Audio { stream, layout, segment } => {
             audio::make(tools, &job.film, (*stream, *layout), *segment, film, kill, first()?)
         }
@@ -47,50 +48,80 @@ pub fn make(tools: &Tools, job: &Job, kill: &Kill, sinks: &[Sink]) -> Result<(),
     }
 }
 
+/// A rung of a film, by its name.
+fn rung_of(film: &Film, name: &str) -> Option<Rung> {
+    ladder(film.width, film.height, &film.grid).into_iter().find(|rung| rung.name == name)
+}
+
+/// What a film was to be encoded by; None: nothing is encoded, or by nothing that is known here.
+pub fn encoder_of(job: &Job) -> Option<&'static Encoder> {
+    let (Wanted::Init { rung } | Wanted::Video { rung, .. }) = &job.wanted else { return None };
+    let rung = rung_of(&job.film, rung)?;
+    job.film.encoders.get(&rung.codec).and_then(|name| encoders::named(name))
+}
+
 fn video(
     tools: &Tools,
     film: &Film,
-    rung: &str,
-    segment: u64,
+    (name, segment): (&str, u64),
+    means: Option<&Means>,
+    file: File,
+    kill: &Kill,
+    sinks: &[Sink],
+) -> Result<(), Failure> {
+    let again = || file.try_clone().map_err(|error| Failure::Machine(format!("the film: {error}")));
+    if name == SOURCE {
+        return (segment..)
+            .zip(sinks)
+            .try_for_each(|(segment, sink)| remux::segment(tools, film, segment, again()?, kill, sink));
+    }
+    let missing = || Failure::Mismatch("the title has no such segment".to_owned());
+    let rung = rung_of(film, name).ok_or_else(missing)?;
+    let chosen = film.encoders.get(&rung.codec).and_then(|name| encoders::named(name));
+    chosen.ok_or_else(|| Failure::Mismatch("this encoder is not here".to_owned()))?;
+    let software = Means::software(rung.codec);
+    let means = means.filter(|means| means.encoder.codec == rung.codec).unwrap_or(&software);
+    encode(tools, film, (&rung, segment), means, file, kill, sinks)
+}
+
+/// Segments of a rung, from one on: as many as there are sinks.
+pub fn encode(
+    tools: &Tools,
+    film: &Film,
+    (rung, segment): (&Rung, u64),
+    means: &Means,
     file: File,
     kill: &Kill,
     sinks: &[Sink],
 ) -> Result<(), Failure> {
     let missing = || Failure::Mismatch("the title has no such segment".to_owned());
     let again = || file.try_clone().map_err(|error| Failure::Machine(format!("the film: {error}")));
-    if rung == SOURCE {
-        return (segment..)
-            .zip(sinks)
-            .try_for_each(|(segment, sink)| remux::segment(tools, film, segment, again()?, kill, sink));
-    }
-    let rung: Rung =
-        ladder(film.width, film.height, &film.grid).into_iter().find(|r| r.name == rung).ok_or_else(missing)?;
-    let encoder = film.encoders.get(&rung.codec).and_then(|name| encoders::named(name));
-    let encoder: &Encoder = encoder.ok_or_else(|| Failure::Mismatch("this encoder is not here".to_owned()))?;
-    let each = (segment..).zip(sinks).map(|(segment, sink)| Shaping::new(film, &rung, segment, sink));
+    let each = (segment..).zip(sinks).map(|(segment, sink)| Shaping::new(film, rung, segment, sink));
     let mut each = each.collect::<Option<Vec<_>>>().ok_or_else(missing)?;
     let (Some(first), Some(last)) = (each.first(), each.last()) else { return Err(missing()) };
-    let line = arguments::video(film, &rung, &(first.frames.start..last.frames.end), encoder);
+    let line = arguments::video(film, rung, &(first.frames.start..last.frames.end), means);
+    sinks.iter().for_each(|sink| sink.begin(means.encoder.name));
 
     let ranges: Vec<_> = each.iter().map(|shaping| shaping.frames.clone()).collect();
     let parts = |descriptors: &[i32]| ranges.iter().cloned().zip(descriptors.iter().copied()).collect::<Vec<_>>();
     if each.len() > 1 && batch::split(&line, &parts(&vec![1; each.len()])).is_none() {
         // Not to be had from one run: one after the other.
         return (segment..).zip(sinks).try_for_each(|(segment, sink)| {
-            video(tools, film, &rung.name, segment, again()?, kill, std::slice::from_ref(sink))
+            encode(tools, film, (rung, segment), means, again()?, kill, std::slice::from_ref(sink))
         });
     }
     let lines = |descriptors: &[i32]| match descriptors.len() {
         1 => line.clone(),
         _ => batch::split(&line, &parts(descriptors)).unwrap_or_default(),
     };
-    run_split(&tools.ffmpeg, ranges.len(), lines, file, kill, |which, bytes| each[which].push(bytes))?;
+    let on_device = means.encoder.family != Family::Software;
+    run_split(&tools.ffmpeg, (ranges.len(), on_device), lines, file, kill, |which, bytes| each[which].push(bytes))?;
     each.into_iter().try_for_each(|shaping| shaping.finish().map_err(Failure::Failed))
 }
 
 /// About how many bytes a segment will have; of video.
 pub fn bytes_expected(film: &Film, rendition: &str) -> Option<u64> {
-    let rung = ladder(film.width, film.height, &film.grid).into_iter().find(|rung| rung.name == rendition)?;
+    let rung = rung_of(film, rendition)?;
     let seconds = film.grid.time_of(film.grid.segment_frames()).as_f64();
     Some((f64::from(rung.peak_bits_per_s()) / 8.0 * seconds) as u64)
 }
@@ -98,7 +129,7 @@ pub fn bytes_expected(film: &Film, rendition: &str) -> Option<u64> {
 /// One segment of video on its way from the encoder to those who wait.
 struct Shaping<'a> {
     frames: Range<u64>,
-    level: u8,
+    promised: Coded,
     splitter: Splitter,
     check: Check,
     sink: &'a Sink,
@@ -111,7 +142,7 @@ impl<'a> Shaping<'a> {
         let seconds = film.grid.time_of(frames.end - frames.start).as_f64();
         let bytes_max = (f64::from(rung.peak_bits_per_s()) / 8.0 * seconds * 2.0) as usize + SPARE_BYTES;
         let check = Check::new(&frames, film.grid.frame_ticks());
-        Some(Self { frames, level: rung.level, splitter: Splitter::new(bytes_max), check, sink })
+        Some(Self { frames, promised: rung.promised(), splitter: Splitter::new(bytes_max), check, sink })
     }
 
     fn push(&mut self, bytes: &[u8]) -> Result<(), String> {
@@ -119,7 +150,7 @@ impl<'a> Shaping<'a> {
             match piece {
                 Piece::Init(init) => {
                     // The playlist has said so before anything was encoded.
-                    if avc_profile(&init) != Some([100, 0, self.level]) {
+                    if !coded(&init).is_some_and(|coded| coded.keeps(&self.promised)) {
                         return Err(Wrong::Profile.to_string());
                     }
                     self.sink.init(init);

@@ -1,8 +1,8 @@
 //! Requests of the edge → jobs → answers (see [`super::super::protocol`]).
 
 use super::super::protocol::{
-    BUILD, COPY, FilmFile, HEALTH, Job, PICTURE, PICTURES, PROBE, PictureJob, RENDITION, RENDITION_BYTES_MAX, SEGMENT,
-    STATUS, Source, VERSION_FIELD, Wanted, version,
+    BUILD, COPY, FilmFile, HEALTH, Job, MADE_BY, PICTURE, PICTURES, PROBE, PictureJob, RENDITION, RENDITION_BYTES_MAX,
+    SEGMENT, STATUS, Source, VERSION_FIELD, Wanted, version,
 };
 use super::child::{Failure, Kill, KillOnDrop};
 use super::folders::{AboutFilm, Folders, NotHere};
@@ -12,6 +12,7 @@ use super::pictures::{Pictures, encoders};
 use super::probe::probe;
 use super::remux;
 use super::segment::open;
+use super::survey::Survey;
 use super::tools::{Toolbox, Tools};
 use super::upstream::{self, Busy, Renditions};
 use bytes::Bytes;
@@ -57,6 +58,7 @@ pub struct Server {
     pub pictures: Arc<Pictures>,
     pub renditions: Renditions,
     pub tools: Arc<Toolbox>,
+    pub survey: Arc<Survey>,
     /// Probes at once, beside the jobs.
     pub probes: Semaphore,
     pub probes_waiting_max: Semaphore,
@@ -91,7 +93,10 @@ async fn respond(server: &Server, request: Request<Incoming>) -> Response<Body> 
     }
     let outcome = match (head.method, head.uri.path()) {
         (Method::GET, HEALTH) => return answer(StatusCode::NO_CONTENT, ""),
-        (Method::GET, BUILD) => now(server).await.map(|tools| introduction(&tools.build)),
+        (Method::GET, BUILD) => match now(server).await {
+            Ok(tools) => Ok(introduction(&server.survey.build(&tools).await)),
+            Err(refusal) => Err(refusal),
+        },
         (Method::POST, PICTURE) => match read::<PictureJob>(server, body).await {
             Ok(asked) => pictured(server, asked).await,
             Err(refusal) => Err(refusal),
@@ -150,7 +155,9 @@ async fn read<T: DeserializeOwned + AboutFilm>(server: &Server, body: Incoming) 
 }
 
 async fn probed(server: &Server, source: Source) -> Outcome {
-    let film = looked_into(server, source, |tools, open, kill| probe(tools, open, kill)).await?;
+    let mut film = looked_into(server, source, |tools, open, kill| probe(tools, open, kill)).await?;
+    let chosen = server.survey.choose(now(server).await?.as_ref(), &mut film).await;
+    chosen.map_err(|failure| refusal(&failure, StatusCode::INTERNAL_SERVER_ERROR))?;
     Ok(answer(StatusCode::OK, &serde_json::to_string(&film).unwrap_or_default()))
 }
 
@@ -256,18 +263,27 @@ async fn segment(server: &Server, job: Job) -> Outcome {
         output.end.is_some() || if only_init { output.init.is_some() } else { !output.fragments.is_empty() }
     };
     let gone = |_| (StatusCode::INTERNAL_SERVER_ERROR, "the job is gone".to_owned());
-    let (init, end) = {
+    let (init, end, made_by) = {
         let output = waiter.output.wait_for(began).await.map_err(gone)?;
-        (output.init.clone(), output.end.clone())
+        (output.init.clone(), output.end.clone(), output.made_by)
     };
     if let Some(Err(failure)) = end {
         return Err(this_time(failure));
     }
     if only_init {
         let init = init.ok_or((StatusCode::INTERNAL_SERVER_ERROR, "the run had no head".to_owned()))?;
-        return Ok(Response::new(full(init)));
+        return Ok(made(full(init), made_by));
     }
-    Ok(Response::new(fragments(waiter)))
+    Ok(made(fragments(waiter), made_by))
+}
+
+/// An answer that says which encoder made it, where one did.
+fn made(body: Body, encoder: Option<&'static str>) -> Response<Body> {
+    let mut response = Response::new(body);
+    if let Some(encoder) = encoder {
+        response.headers_mut().insert(MADE_BY, HeaderValue::from_static(encoder));
+    }
+    response
 }
 
 async fn rendition(server: &Server, body: Incoming) -> Outcome {

@@ -2,7 +2,7 @@
 
 use super::super::super::protocol::{EVENTS, JobStatus, Status, Wanted};
 use super::runs::{Run, Running};
-use super::{Jobs, SOFTWARE, Segment, State};
+use super::{Jobs, Segment, State};
 use crate::media::fraction::Fraction;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
@@ -24,6 +24,7 @@ pub enum Count {
     Failure,
     Stop,
     Refusal,
+    SoftwareFallback,
 }
 
 #[derive(Debug, Default)]
@@ -41,12 +42,16 @@ impl Jobs {
         let state = self.state.lock();
         let ended = state.ended.iter().filter(|(at, _)| now.duration_since(*at) < ENDED_KEPT);
         let mut jobs: Vec<_> = ended.map(|(_, job)| job.clone()).collect();
-        jobs.extend(state.running.iter().map(|running| running.status("running", now)));
-        jobs.extend(state.waiting.iter().map(|run| run.status("waiting", Duration::ZERO)));
+        jobs.extend(state.running.iter().map(|running| state.status_of(running, "running", now)));
+        jobs.extend(state.waiting.iter().map(|run| {
+            let device = state.devices.name_of(state.place_of(run, now));
+            run.status("waiting", Duration::ZERO, device)
+        }));
         jobs.sort_by_key(|job| job.id);
         let counts = EVENTS.iter().zip(&self.counts.0);
         let counts = counts.map(|(name, count)| ((*name).to_owned(), count.load(Ordering::Relaxed)));
-        Status { counts: counts.collect(), ahead_bytes: state.ahead_bytes(0), jobs }
+        let encoders = state.encoders.iter().map(|found| found.status(state.devices.slots_of(&found.device)));
+        Status { counts: counts.collect(), ahead_bytes: state.ahead_bytes(0), jobs, encoders: encoders.collect() }
     }
 }
 
@@ -61,18 +66,16 @@ impl State {
         if self.ended.len() >= ENDED_MAX {
             self.ended.pop_front();
         }
-        self.ended.push_back((now, running.status(how, now)));
+        self.ended.push_back((now, self.status_of(running, how, now)));
     }
-}
 
-impl Running {
-    fn status(&self, state: &str, now: Instant) -> JobStatus {
-        self.run.status(state, now.duration_since(self.started))
+    fn status_of(&self, running: &Running, how: &str, now: Instant) -> JobStatus {
+        running.run.status(how, now.duration_since(running.started), self.devices.name_of(running.device))
     }
 }
 
 impl Run {
-    fn status(&self, state: &str, runs_since: Duration) -> JobStatus {
+    fn status(&self, state: &str, runs_since: Duration, device: &str) -> JobStatus {
         let (Some(first), Some(last)) = (self.segments.first(), self.segments.last()) else {
             unreachable!("a run has a segment");
         };
@@ -95,7 +98,7 @@ impl Run {
             percent: round(made_s / all_s * 100.0),
             fps: if is_video { round(speed * job.film.grid.frame_rate.as_f64()) } else { 0.0 },
             speed: round(speed),
-            device: SOFTWARE.to_owned(),
+            device: device.to_owned(),
         }
     }
 }

@@ -83,7 +83,7 @@ fn progressive(film: &Film) -> &'static str {
 fn encoded(film: &Film, input: usize, filters: &str, encoder: &PictureEncoder, output: &str) -> Vec<String> {
     let mut arguments = words(&["-map", &format!("{input}:{}", film.video_stream), "-an", "-sn", "-dn"]);
     arguments.extend(words(&["-map_metadata", "-1", "-map_chapters", "-1", "-frames:v", "1"]));
-    let colours = encoder.colours(picture::plain_matrix(film.picture.colours));
+    let colours = encoder.colours(picture::written(film.picture.colours).0);
     arguments.extend(words(&["-vf", &format!("{filters},{colours},setpts=0")]));
     arguments.extend(encoder.arguments(output));
     arguments

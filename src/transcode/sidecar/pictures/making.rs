@@ -96,7 +96,7 @@ fn line_of_file(source: &File, size: (u32, u32), encoder: &PictureEncoder) -> Re
 
 /// The file of a job, where both it and what makes pictures are what the job is about.
 fn opened(tools: &Tools, job: &PictureJob) -> Result<File, Failure> {
-    if job.build != tools.build {
+    if !tools.is_of(&job.build) {
         return Err(Failure::Mismatch("what makes pictures is another one by now".to_owned()));
     }
     match open(&job.source) {
