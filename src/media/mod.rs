@@ -3,6 +3,7 @@
 //!
 //! - [`class`]: playlist, segment, film …; a metric label.
 //! - [`codec`], [`fraction`], [`grid`], [`ladder`]: codecs, exact times, segments on a frame grid, renditions.
+//! - [`quality`]: how many bits a title needs, from trials of it.
 //! - [`renditions`]: what a title is offered as; [`playlist`], [`dash`]: HLS playlists and the MPD written from that.
 //! - [`webvtt`], [`language`]: subtitles read and written; language tags.
 //! - [`fragment`], [`aac`]: fMP4 split and checked; AAC put into it.
@@ -26,6 +27,7 @@ pub mod ladder;
 pub mod language;
 pub mod mp4;
 pub mod playlist;
+pub mod quality;
 pub mod remux;
 pub mod renditions;
 pub mod webvtt;

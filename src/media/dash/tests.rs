@@ -7,7 +7,7 @@ use crate::media::ladder::ladder;
 use crate::media::renditions::{Said, labels};
 use proptest::prelude::*;
 use quick_xml::Reader;
-use std::collections::HashMap;
+use std::collections::{BTreeMap, HashMap};
 
 fn sound(name: &str, label: &str, layout: Layout) -> Audio {
     let language = Some("en".to_owned());
@@ -40,7 +40,7 @@ fn written(rate: &str, frames: u64) -> (Grid, String) {
     let audio =
         vec![sound("audio-1", "A & <b>", Layout::Stereo), sound("audio-1-surround", "A & <b>", Layout::LargeSurround)];
     let text = vec![subtitles("text-3", false), subtitles("text-file-0", true)];
-    let manifest = manifest(&Renditions { grid: &grid, rungs: &rungs, version: "v1", audio, text });
+    let manifest = manifest(&Renditions { grid: &grid, rungs: &rungs, version: "v1", versions: BTreeMap::new(), audio, text });
     (grid, manifest)
 }
 
@@ -116,7 +116,7 @@ fn whatever_a_track_is_called_the_manifest_is_well_formed() {
     assert_eq!(label, "a   \u{1fffe}b<&]]>'");
     let grid = Grid { frame_rate: Fraction::parse("25").unwrap(), frames: 250 };
     let (audio, text) = (vec![sound("audio-1", &label, Layout::Stereo)], Vec::new());
-    let manifest = manifest(&Renditions { grid: &grid, rungs: &ladder(640, 360, &grid), version: "v1", audio, text });
+    let manifest = manifest(&Renditions { grid: &grid, rungs: &ladder(640, 360, &grid), version: "v1", versions: BTreeMap::new(), audio, text });
     // XML 1.0, §2.2.
     let allowed = |c: char| matches!(c, '\t' | '\n' | '\r' | ' '..='\u{fffd}' | '\u{10000}'..);
     assert!(manifest.chars().all(allowed), "{manifest:?}");
