@@ -3,6 +3,8 @@
 //!
 //! Invariants: no panic on any bytes; at most the bytes allowed are held; what is not exactly where the grid wants it is an error.
 
+use super::codec::Codec;
+use super::level::Coded;
 use std::ops::Range;
 
 /// What a stream of boxes is cut into.
@@ -142,20 +144,43 @@ impl Check {
     }
 }
 
-/// Profile, constraints and level of an H.264 track.
-pub fn avc_profile(init: &[u8]) -> Option<[u8; 3]> {
-    avc_configuration(init)?.get(1..4)?.try_into().ok()
+/// What a head says of its track of video.
+pub fn coded(init: &[u8]) -> Option<Coded> {
+    let of = |codec, profile, level, high_tier, depth| Some(Coded { codec, profile, level, high_tier, depth });
+    if let Some(avc) = avc_configuration(init) {
+        // Where it matters, the depth follows (ISO/IEC 14496-15 §5.3.3.1): only profiles we do not make have another one.
+        return of(Codec::H264, *avc.get(1)?, *avc.get(3)?, false, 8);
+    }
+    if let Some(hevc) = configuration(init, b"hvc1", b"hvcC") {
+        // ISO/IEC 14496-15 §8.3.3.1.
+        let (general, level, depth) = (*hevc.get(1)?, *hevc.get(12)?, *hevc.get(17)?);
+        return of(Codec::Hevc, general & 0x1f, level / 3, general & 0x20 != 0, (depth & 7) + 8);
+    }
+    // AV1 binding §2.3.3.
+    let av1 = configuration(init, b"av01", b"av1C")?;
+    let (second, third) = (*av1.get(1)?, *av1.get(2)?);
+    let index = second & 0x1f;
+    let depth = match (third & 0x40 != 0, third & 0x20 != 0) {
+        (false, _) => 8,
+        (true, false) => 10,
+        (true, true) => 12,
+    };
+    of(Codec::Av1, second >> 5, (index / 4 + 2) * 10 + index % 4, third & 0x80 != 0, depth)
 }
 
 /// What decoders are told of an H.264 track (`avcC`, ISO/IEC 14496-15 §5.3.3.1).
 pub fn avc_configuration(init: &[u8]) -> Option<&[u8]> {
+    configuration(init, b"avc1", b"avcC")
+}
+
+fn configuration<'a>(init: &'a [u8], entry: &[u8; 4], kind: &[u8; 4]) -> Option<&'a [u8]> {
     let mut inner = child(init, b"moov")?;
     for kind in [b"trak", b"mdia", b"minf", b"stbl", b"stsd"] {
         inner = child(inner, kind)?;
     }
     // §8.5.2: version, flags and count; then the entry, with 78 bytes of its own before its boxes (§12.1.3).
-    let entry = child(inner.get(8..)?, b"avc1")?;
-    child(entry.get(78..)?, b"avcC")
+    let entry = child(inner.get(8..)?, entry)?;
+    child(entry.get(78..)?, kind)
 }
 
 /// The frames of a fragment, in decoding order.

@@ -1,10 +1,13 @@
-//! Which renditions a source is offered in: 240p to 2160p, each fitting a 16:9 box, never above the source.
+//! Which renditions a source is offered in: 240p to 2160p, each fitting a 16:9 box, never above the source; in each codec that it is
+//! offered in.
 //!
-//! Invariants: at least one rung; sizes are even and at least 2; bit rates and H.264 levels are fixed by the rung and the rate, so
-//! that a playlist can be written before anything is encoded.
+//! Invariants: at least one rung; sizes are even and at least 2; bit rates and levels are fixed by the rung and the rate, so
+//! that a playlist can be written before anything is encoded. H.264 comes first, and each codec from its lowest rung.
 
 use super::codec::Codec;
 use super::grid::Grid;
+use super::level::{Coded, level};
+use super::quality::{Aim, Plan};
 use serde::{Deserialize, Serialize};
 
 /// Longer or wider pictures are refused: they would take gigabytes to decode.
@@ -12,16 +15,18 @@ pub const SIDE_MAX: u32 = 8192;
 
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Rung {
-    /// `360p`: the height of its box; part of URLs.
+    /// `360p`, `360p-hevc`: the height of its box, and the codec if it is not H.264; part of URLs.
     pub name: String,
     pub codec: Codec,
     pub width: u32,
     pub height: u32,
     pub bits_per_s: u32,
-    /// Of H.264 (Annex A): ten times its number.
+    /// Of its codec: ten times its number.
     pub level: u8,
     /// Its packets are the film's own.
     pub copied: Option<Copied>,
+    /// It has a constant quality, below its rate, and is made with more care.
+    pub aim: Option<Aim>,
 }
 
 /// The name of the rung whose packets are the film's own.
@@ -48,21 +53,19 @@ const BOXES: [(&str, u32, u32, u32); 7] = [
     ("2160p", 3840, 2160, 16_000_000),
 ];
 
-/// ITU-T H.264 table A-1: level, macroblocks a second and in a frame, kilobits a second of the High profile.
-const LEVELS: [(u8, u64, u64, u64); 10] = [
-    (21, 19_800, 792, 5_000),
-    (30, 40_500, 1_620, 12_500),
-    (31, 108_000, 3_600, 17_500),
-    (32, 216_000, 5_120, 25_000),
-    (40, 245_760, 8_192, 25_000),
-    (41, 245_760, 8_192, 62_500),
-    (42, 522_240, 8_704, 62_500),
-    (50, 589_824, 22_080, 168_750),
-    (51, 983_040, 36_864, 300_000),
-    (52, 2_073_600, 36_864, 300_000),
-];
+/// What a title has in each of `codecs`; where it was optimised only what its plan says, at the rates found there.
+pub fn rungs(width: u32, height: u32, grid: &Grid, codecs: &[Codec], plan: Option<&Plan>) -> Vec<Rung> {
+    let fixed = ladder(width, height, grid);
+    let all = codecs.iter().flat_map(|codec| fixed.iter().map(|rung| rung.in_codec(*codec, grid)));
+    let Some(plan) = plan else { return all.collect() };
+    let planned = all.filter_map(|rung| {
+        let aim = plan.aim(rung.size(), rung.codec)?.clone();
+        Some(Rung { bits_per_s: aim.bits_per_s, aim: Some(aim), ..rung })
+    });
+    planned.collect()
+}
 
-/// From the lowest; `width` and `height` as shown: turned, and with square pixels.
+/// In H.264. From the lowest; `width` and `height` as shown: turned, and with square pixels.
 pub fn ladder(width: u32, height: u32, grid: &Grid) -> Vec<Rung> {
     let rungs = BOXES.iter().enumerate().filter_map(|(index, (name, box_width, box_height, bits_per_s))| {
         // An upright picture fits an upright box.
@@ -76,9 +79,9 @@ pub fn ladder(width: u32, height: u32, grid: &Grid) -> Vec<Rung> {
         let (width, height) = (even(f64::from(width) * scale), even(f64::from(height) * scale));
         let fast = grid.frame_rate.as_f64() > 31.0;
         let bits_per_s = if fast { bits_per_s / 2 * 3 } else { *bits_per_s };
-        let level = level(width, height, grid.frame_rate.as_f64(), bits_per_s);
+        let level = level(Codec::H264, width, height, grid.frame_rate.as_f64(), u64::from(bits_per_s) * 6 / 5);
         let name = (*name).to_owned();
-        Some(Rung { name, codec: Codec::H264, width, height, bits_per_s, level, copied: None })
+        Some(Rung { name, codec: Codec::H264, width, height, bits_per_s, level, copied: None, aim: None })
     });
     rungs.collect()
 }
@@ -94,25 +97,54 @@ pub fn with_source(rungs: Vec<Rung>, width: u32, height: u32, copied: Copied) ->
         bits_per_s: copied.bits_per_s,
         level: copied.avc[2],
         copied: Some(copied),
+        aim: None,
     };
+    let h264 = |rung: &Rung| rung.codec == Codec::H264;
     let replaced = |rung: &Rung| {
-        (rung.width, rung.height) == (width, height) && copied.peak_bits_per_s / 2 <= rung.peak_bits_per_s()
+        h264(rung)
+            && (rung.width, rung.height) == (width, height)
+            && copied.peak_bits_per_s / 2 <= rung.peak_bits_per_s()
     };
     let mut rungs: Vec<Rung> = rungs.into_iter().filter(|rung| !replaced(rung)).collect();
-    let place = rungs.partition_point(|rung| rung.peak_bits_per_s() <= source.peak_bits_per_s());
+    let place = rungs.partition_point(|rung| h264(rung) && rung.peak_bits_per_s() <= source.peak_bits_per_s());
     rungs.insert(place, source);
     rungs
 }
 
+/// Per cent of H.264's bits that look as good, cautiously: `benches/quality` has them for segments made on demand.
+fn share(codec: Codec) -> u32 {
+    match codec {
+        Codec::H264 => 100,
+        Codec::Hevc => 70,
+        Codec::Av1 => 60,
+    }
+}
+
 impl Rung {
+    /// The same of H.264's ladder in another codec.
+    fn in_codec(&self, codec: Codec, grid: &Grid) -> Self {
+        if codec == Codec::H264 {
+            return self.clone();
+        }
+        let bits_per_s = self.bits_per_s / 100 * share(codec);
+        let rung = Self { name: format!("{}-{}", self.name, codec.name()), codec, bits_per_s, ..self.clone() };
+        let most = u64::from(rung.bits_per_s_max());
+        Self { level: level(codec, rung.width, rung.height, grid.frame_rate.as_f64(), most), ..rung }
+    }
+
+    /// The height of its box, whatever the codec: `360p`.
+    pub fn size(&self) -> &str {
+        self.name.split_once('-').map_or(&self.name, |(size, _)| size)
+    }
+
     /// Bits a second the encoder may not pass for longer than its buffer lasts.
     pub fn bits_per_s_max(&self) -> u32 {
-        self.bits_per_s / 5 * 6
+        self.aim.as_ref().map_or(self.bits_per_s / 5 * 6, |aim| aim.bits_per_s_max)
     }
 
     /// Bits of the encoder's buffer (VBV).
     pub fn buffer_bits(&self) -> u32 {
-        self.bits_per_s * 2
+        self.aim.as_ref().map_or(self.bits_per_s * 2, |aim| aim.bits_per_s_max / 3 * 5)
     }
 
     /// Bits a second of the largest segment there can be: the highest rate and a whole buffer in four seconds.
@@ -123,24 +155,24 @@ impl Rung {
         }
     }
 
-    /// RFC 6381 (ISO/IEC 14496-15 annex E): profile, constraints, level. What is encoded has the High profile without constraints.
+    /// RFC 6381: of what is encoded as its codec and level say, of the film's own packets as they are.
     pub fn codec(&self) -> String {
-        let [profile, constraints, level] = self.copied.map_or([100, 0, self.level], |copied| copied.avc);
-        format!("avc1.{profile:02X}{constraints:02X}{level:02X}")
+        match self.copied {
+            Some(Copied { avc: [profile, constraints, level], .. }) => {
+                format!("avc1.{profile:02X}{constraints:02X}{level:02X}")
+            }
+            None => self.promised().codecs(),
+        }
+    }
+
+    /// What players are told of it before it is encoded.
+    pub fn promised(&self) -> Coded {
+        Coded::promised(self.codec, self.level)
     }
 }
 
 fn even(side: f64) -> u32 {
     ((side / 2.0).round() as u32 * 2).max(2)
-}
-
-fn level(width: u32, height: u32, frame_rate: f64, bits_per_s: u32) -> u8 {
-    let blocks = u64::from(width.div_ceil(16)) * u64::from(height.div_ceil(16));
-    let blocks_per_s = (blocks as f64 * frame_rate).ceil() as u64;
-    let fits = |(_, per_s, per_frame, kbits): &&(u8, u64, u64, u64)| {
-        blocks_per_s <= *per_s && blocks <= *per_frame && u64::from(bits_per_s) * 6 / 5 <= *kbits * 1000
-    };
-    LEVELS.iter().find(fits).map_or(52, |(level, ..)| *level)
 }
 
 #[cfg(test)]

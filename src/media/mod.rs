@@ -2,8 +2,9 @@
 //! adaptive streams.
 //!
 //! - [`class`]: playlist, segment, film …; a metric label.
-//! - [`codec`], [`fraction`], [`grid`], [`ladder`]: codecs, exact times, segments on a frame grid, renditions.
-//! - [`quality`]: how many bits a title needs, from trials of it.
+//! - [`codec`], [`level`]: codecs, and what of them a decoder needs; [`fraction`], [`grid`], [`ladder`]: exact times, segments on a
+//!   frame grid, renditions.
+//! - [`quality`]: how many bits a title needs, by trials of it.
 //! - [`renditions`]: what a title is offered as; [`playlist`], [`dash`]: HLS playlists and the MPD written from that.
 //! - [`webvtt`], [`language`]: subtitles read and written; language tags.
 //! - [`fragment`], [`aac`]: fMP4 split and checked; AAC put into it.
@@ -25,6 +26,7 @@ pub mod grid;
 pub mod hls;
 pub mod ladder;
 pub mod language;
+pub mod level;
 pub mod mp4;
 pub mod playlist;
 pub mod quality;

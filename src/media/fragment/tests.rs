@@ -54,14 +54,44 @@ fn a_segment_is_where_its_frames_belong() {
 }
 
 #[test]
-fn an_audio_init_has_no_avc_profile() {
-    assert_eq!(avc_profile(&aac::init(Layout::Stereo)), None);
+fn an_audio_init_says_nothing_of_video() {
+    assert_eq!(coded(&aac::init(Layout::Stereo)), None);
+}
+
+/// A head with one sample entry, of which only that is there.
+fn head(entry: &[u8; 4], kind: &[u8; 4], configuration: &[u8]) -> Vec<u8> {
+    let boxed =
+        |kind: &[u8; 4], payload: &[u8]| [&(payload.len() as u32 + 8).to_be_bytes(), &kind[..], payload].concat();
+    let entry = boxed(entry, &[&[0; 78][..], &boxed(kind, configuration)].concat());
+    let mut inner = boxed(b"stsd", &[&[0; 8][..], &entry].concat());
+    for kind in [b"stbl", b"minf", b"mdia", b"trak", b"moov"] {
+        inner = boxed(kind, &inner);
+    }
+    inner
+}
+
+#[test]
+fn a_head_says_codec_profile_level_tier_and_depth() {
+    // As libx264, libx265 and SVT-AV1 write them.
+    let avc = [1, 100, 0, 31, 0xff];
+    let hevc = [1, 0x01, 0x60, 0, 0, 0, 0x90, 0, 0, 0, 0, 0, 90, 0xf0, 0, 0xfc, 0xfd, 0xf8, 0xf8];
+    let av1 = [0x81, 0x04, 0x0d, 0];
+    for (init, promised) in [
+        (head(b"avc1", b"avcC", &avc), Coded::promised(Codec::H264, 31)),
+        (head(b"hvc1", b"hvcC", &hevc), Coded::promised(Codec::Hevc, 30)),
+        (head(b"av01", b"av1C", &av1), Coded::promised(Codec::Av1, 30)),
+    ] {
+        assert_eq!(coded(&init), Some(promised));
+    }
+    let ten_bits = Coded { depth: 10, high_tier: true, ..Coded::promised(Codec::Av1, 51) };
+    assert_eq!(coded(&head(b"av01", b"av1C", &[0x81, 0x0d, 0xcd, 0])), Some(ten_bits));
+    assert_eq!(coded(&head(b"hvc1", b"hvcC", &hevc[..12])), None, "cut off");
 }
 
 proptest! {
     #[test]
     fn any_bytes_are_read_without_panic(bytes in proptest::collection::vec(any::<u8>(), 0..200), at in 1_usize..50) {
-        let _ = (cut(&bytes, at), read(&bytes), avc_profile(&bytes));
+        let _ = (cut(&bytes, at), read(&bytes), coded(&bytes));
     }
 
     #[test]
@@ -71,7 +101,7 @@ proptest! {
         bytes[at % length] = byte;
         for piece in cut(&bytes, 100).unwrap_or_default() {
             match piece {
-                Piece::Init(init) => { avc_profile(&init); }
+                Piece::Init(init) => { coded(&init); }
                 Piece::Fragment(fragment) => { let _ = Check::new(&(10..15), 1024).fragment(&fragment); }
             }
         }

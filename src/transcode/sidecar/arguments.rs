@@ -1,8 +1,8 @@
 //! The command lines of ffmpeg and ffprobe: pure, and held by golden tests, for each word of them was paid for.
 //!
 //! The film is always standard input, opened by us beneath its folder: no path is on a command line or in a message. Only the
-//! `file` protocol and a few demuxers are allowed, so that a playlist with a film's name opens nothing else. The encoder's
-//! two threads share each frame: with a frame each, libx264 makes other bytes each time; entity-tags promise the same.
+//! `file` protocol and a few demuxers are allowed, so that a playlist with a film's name opens nothing else. What an encoder is told
+//! is its own (`encoders`).
 
 use super::super::protocol::Film;
 use super::encoders::Encoder;
@@ -82,14 +82,7 @@ pub fn video(film: &Film, rung: &Rung, frames: &Range<u64>, encoder: &Encoder) -
     arguments.extend(words(picture::input_options(&film.picture)));
     arguments.extend(words(&["-copyts", "-i", INPUT, "-map", &stream, "-an", "-sn", "-dn"]));
     arguments.extend(words(&["-map_metadata", "-1", "-map_chapters", "-1", "-vf", &filter, "-frames:v", &count]));
-    arguments.extend(words(&["-c:v", encoder.name]));
-    arguments.extend(words(encoder.options));
-    let gop = film.grid.segment_frames().to_string();
-    let level = format!("{}.{}", rung.level / 10, rung.level % 10);
-    arguments.extend(words(&["-level", &level, "-g", &gop, "-keyint_min", &gop]));
-    arguments.extend(words(&["-force_key_frames", &format!("expr:eq(mod(n,{gop}),0)")]));
-    arguments.extend(words(&["-b:v", &rung.bits_per_s.to_string(), "-maxrate", &rung.bits_per_s_max().to_string()]));
-    arguments.extend(words(&["-bufsize", &rung.buffer_bits().to_string(), "-bsf:v", "dump_extra=freq=keyframe"]));
+    arguments.extend(encoder.arguments(rung, film.grid.segment_frames()));
     arguments.extend(words(&["-avoid_negative_ts", "disabled", "-use_editlist", "0"]));
     arguments.extend(words(&["-video_track_timescale", &film.grid.timescale().to_string(), "-movflags"]));
     arguments

@@ -7,7 +7,7 @@
 use super::super::protocol::{Film, Picture};
 use super::arguments;
 use super::child::{Failure, Kill, LOOK_CPU_S_MAX, run_within};
-use super::encoders::ENCODERS;
+use super::encoders;
 use super::picture;
 use super::tools::Tools;
 use crate::media::fraction::Fraction;
@@ -135,7 +135,7 @@ pub fn probe(tools: &Tools, open: impl Fn() -> std::io::Result<File>, kill: &Kil
         audio: tracks.audio,
         text: tracks.text,
         left_out: tracks.left_out,
-        encoders: ENCODERS.iter().rev().map(|encoder| (encoder.codec, encoder.name.to_owned())).collect(),
+        encoders: encoders::choice(tools.encoders()?),
         build: tools.build.clone(),
     })
 }

@@ -8,8 +8,9 @@ use super::encoders::{self, Encoder};
 use super::output::Sink;
 use super::remux;
 use super::tools::Tools;
-use crate::media::fragment::{Check, Piece, Splitter, Wrong, avc_profile};
+use crate::media::fragment::{Check, Piece, Splitter, Wrong, coded};
 use crate::media::ladder::{Rung, SOURCE, ladder};
+use crate::media::level::Coded;
 use crate::source::{Folder, Stamp};
 use std::fs::File;
 use std::io;
@@ -65,19 +66,34 @@ fn video(
     }
     let rung: Rung =
         ladder(film.width, film.height, &film.grid).into_iter().find(|r| r.name == rung).ok_or_else(missing)?;
+    encode(tools, film, &rung, segment, file, kill, sinks)
+}
+
+/// Segments of a rung, from `segment` on: as many as there are sinks.
+pub fn encode(
+    tools: &Tools,
+    film: &Film,
+    rung: &Rung,
+    segment: u64,
+    file: File,
+    kill: &Kill,
+    sinks: &[Sink],
+) -> Result<(), Failure> {
+    let missing = || Failure::Mismatch("the title has no such segment".to_owned());
+    let again = || file.try_clone().map_err(|error| Failure::Machine(format!("the film: {error}")));
     let encoder = film.encoders.get(&rung.codec).and_then(|name| encoders::named(name));
     let encoder: &Encoder = encoder.ok_or_else(|| Failure::Mismatch("this encoder is not here".to_owned()))?;
-    let each = (segment..).zip(sinks).map(|(segment, sink)| Shaping::new(film, &rung, segment, sink));
+    let each = (segment..).zip(sinks).map(|(segment, sink)| Shaping::new(film, rung, segment, sink));
     let mut each = each.collect::<Option<Vec<_>>>().ok_or_else(missing)?;
     let (Some(first), Some(last)) = (each.first(), each.last()) else { return Err(missing()) };
-    let line = arguments::video(film, &rung, &(first.frames.start..last.frames.end), encoder);
+    let line = arguments::video(film, rung, &(first.frames.start..last.frames.end), encoder);
 
     let ranges: Vec<_> = each.iter().map(|shaping| shaping.frames.clone()).collect();
     let parts = |descriptors: &[i32]| ranges.iter().cloned().zip(descriptors.iter().copied()).collect::<Vec<_>>();
     if each.len() > 1 && batch::split(&line, &parts(&vec![1; each.len()])).is_none() {
         // Not to be had from one run: one after the other.
         return (segment..).zip(sinks).try_for_each(|(segment, sink)| {
-            video(tools, film, &rung.name, segment, again()?, kill, std::slice::from_ref(sink))
+            encode(tools, film, rung, segment, again()?, kill, std::slice::from_ref(sink))
         });
     }
     let lines = |descriptors: &[i32]| match descriptors.len() {
@@ -98,7 +114,7 @@ pub fn bytes_expected(film: &Film, rendition: &str) -> Option<u64> {
 /// One segment of video on its way from the encoder to those who wait.
 struct Shaping<'a> {
     frames: Range<u64>,
-    level: u8,
+    promised: Coded,
     splitter: Splitter,
     check: Check,
     sink: &'a Sink,
@@ -111,7 +127,7 @@ impl<'a> Shaping<'a> {
         let seconds = film.grid.time_of(frames.end - frames.start).as_f64();
         let bytes_max = (f64::from(rung.peak_bits_per_s()) / 8.0 * seconds * 2.0) as usize + SPARE_BYTES;
         let check = Check::new(&frames, film.grid.frame_ticks());
-        Some(Self { frames, level: rung.level, splitter: Splitter::new(bytes_max), check, sink })
+        Some(Self { frames, promised: rung.promised(), splitter: Splitter::new(bytes_max), check, sink })
     }
 
     fn push(&mut self, bytes: &[u8]) -> Result<(), String> {
@@ -119,7 +135,7 @@ impl<'a> Shaping<'a> {
             match piece {
                 Piece::Init(init) => {
                     // The playlist has said so before anything was encoded.
-                    if avc_profile(&init) != Some([100, 0, self.level]) {
+                    if !coded(&init).is_some_and(|coded| coded.keeps(&self.promised)) {
                         return Err(Wrong::Profile.to_string());
                     }
                     self.sink.init(init);

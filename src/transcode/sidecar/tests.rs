@@ -4,10 +4,11 @@ use super::super::protocol::{Film, Job, Source, Wanted};
 use super::child::{Failure, Kill};
 use super::output::{Output, Sink};
 use super::probe::probe;
-use super::segment::{make, open};
+use super::segment::{encode, make, open};
 use super::tools::Tools;
 use crate::media::codec::Codec;
-use crate::media::ladder::SOURCE;
+use crate::media::ladder::{Rung, SOURCE, ladder};
+use crate::media::level::level;
 use crate::source::Stamp;
 use std::fs::File;
 use std::path::Path;
@@ -75,4 +76,40 @@ fn every_run_of_a_rung_writes_the_same_head() {
         let first = head(rung, 2);
         assert!(head(rung, 0) == first && head(rung, 3) == first, "{rung}");
     }
+}
+
+#[test]
+fn software_of_every_codec_makes_the_same_bytes_alone_as_in_a_batch() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("film.mp4");
+    let arguments =
+        "-v error -f lavfi -i testsrc2=s=320x180:r=25:d=9,noise=alls=20:allf=t -c:v libx264 -preset ultrafast";
+    let made = Command::new("ffmpeg").args(arguments.split(' ')).arg(&path).status().unwrap();
+    assert!(made.success(), "ffmpeg is installed");
+    let stamp = Stamp::of(&File::open(&path).unwrap()).unwrap();
+    let source = Source { folder: folder.path().to_owned(), path: Path::new("film.mp4").to_owned(), stamp };
+    let (tools, kill) = (Tools::find().unwrap(), Kill::default());
+    let film = probe(&tools, || Ok(open(&source)?.unwrap()), &kill).unwrap();
+    let lowest = ladder(film.width, film.height, &film.grid).remove(0);
+    for codec in film.encoders.keys().copied() {
+        let rung = Rung { codec, level: level(codec, lowest.width, lowest.height, 25.0, 1_000_000), ..lowest.clone() };
+        let made = |first: u64, segments: usize| {
+            let outputs: Vec<_> = (0..segments).map(|_| watch::Sender::new(Output::default())).collect();
+            let sinks: Vec<_> = outputs.iter().map(Sink::new).collect();
+            encode(&tools, &film, &rung, first, open(&source).unwrap().unwrap(), &kill, &sinks).unwrap();
+            let each = outputs.iter().map(|output| {
+                let output = output.borrow();
+                (output.init.clone().unwrap(), output.fragments.concat())
+            });
+            each.collect::<Vec<_>>()
+        };
+        let batch = made(0, 3);
+        for (segment, expected) in batch.iter().enumerate() {
+            for _ in 0..2 {
+                let alone = made(segment as u64, 1).remove(0);
+                assert!(alone == *expected && alone.0 == batch[0].0, "{codec:?} {segment}");
+            }
+        }
+    }
+    assert_eq!(film.encoders.len(), 3, "Debian's ffmpeg has an encoder of each codec");
 }

@@ -18,6 +18,8 @@ use std::sync::{Arc, OnceLock};
 
 /// The list of codecs has about fifty thousand.
 const SAID_BYTES_MAX: usize = 1 << 20;
+/// Every title has H.264, whatever hardware does.
+const NEEDED: &str = "libx264";
 /// Of what people read of a build.
 const NAME_CHARS_MAX: usize = 100;
 
@@ -32,6 +34,8 @@ pub struct Tools {
     pub maps_tones: OnceLock<bool>,
     /// Names of the codecs that it decodes; None where it did not say.
     pub decodable: Option<HashSet<String>>,
+    /// Names of the encoders it was built with; asked when the first film comes.
+    encoders: OnceLock<HashSet<String>>,
     /// Of ffmpeg's file, from before it was asked.
     stamp: Option<Stamp>,
 }
@@ -44,7 +48,28 @@ impl Tools {
         let stamp = stamp(&ffmpeg);
         let said = said_by(&ffmpeg, "-version").map_err(|why| format!("ffmpeg does not run: {why}"))?;
         let decodable = said_by(&ffprobe, "-codecs").ok().map(|said| decodable(&said)).filter(|all| !all.is_empty());
-        Ok(Self { ffmpeg, ffprobe, build: build(&said), decodable, maps_tones: OnceLock::new(), stamp })
+        Ok(Self {
+            ffmpeg,
+            ffprobe,
+            build: build(&said),
+            decodable,
+            maps_tones: OnceLock::new(),
+            encoders: OnceLock::new(),
+            stamp,
+        })
+    }
+
+    /// Asks ffmpeg, once.
+    pub fn encoders(&self) -> Result<&HashSet<String>, Failure> {
+        if let Some(known) = self.encoders.get() {
+            return Ok(known);
+        }
+        let machine = |why: &str| Failure::Machine(format!("ffmpeg does not say what it encodes: {why}"));
+        let listed = encoders_of(&said_by(&self.ffmpeg, "-encoders").map_err(|why| machine(&why))?);
+        if !listed.contains(NEEDED) {
+            return Err(Failure::Machine(format!("this ffmpeg has no {NEEDED}: install one that has")));
+        }
+        Ok(self.encoders.get_or_init(|| listed))
     }
 
     /// A film is only made by those who found out what it is: what others make has other bytes, under the same entity-tag.
@@ -114,9 +139,21 @@ fn decodable(said: &str) -> HashSet<String> {
     lines.filter_map(|rest| rest.split_ascii_whitespace().nth(1)).map(str::to_owned).collect()
 }
 
+/// ` V....D libx264              libx264 H.264 / AVC`: V for video.
+fn encoders_of(said: &str) -> HashSet<String> {
+    let lines = said.lines().filter_map(|line| line.strip_prefix(" V")).filter(|rest| !rest.contains(" = "));
+    lines.filter_map(|rest| rest.split_ascii_whitespace().nth(1)).map(str::to_owned).collect()
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn encoders_are_known_by_name() {
+        let said = "Encoders:\n V..... = Video\n ------\n V....D libx264  libx264 H.264\n A....D aac  AAC\n V..... hevc_qsv  HEVC\n";
+        assert_eq!(encoders_of(said), ["libx264", "hevc_qsv"].map(str::to_owned).into());
+    }
 
     #[test]
     fn codecs_that_can_be_decoded_are_known_by_name() {
