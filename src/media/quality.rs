@@ -13,6 +13,8 @@
 use super::codec::Codec;
 use serde::{Deserialize, Serialize};
 
+/// Changes with targets and with what is worth having: plans of another one do not hold.
+pub const POLICY: u32 = 1;
 /// Runs of the encoder for one rung, each over all samples.
 pub const TRIALS_MAX: usize = 5;
 /// Qualities as near as this are not told apart by another trial.
@@ -203,6 +205,8 @@ pub struct Chosen {
 /// How a title is encoded.
 #[derive(Debug, Clone, PartialEq, Eq, Hash, Serialize, Deserialize)]
 pub struct Plan {
+    /// [`POLICY`], as of when it was made.
+    pub policy: u32,
     pub measure: Measure,
     /// By codec, from the smallest.
     pub aims: Vec<Aim>,
@@ -245,7 +249,7 @@ pub fn plan(measure: Measure, all: &[Chosen]) -> Plan {
         }
         aims.extend(kept.into_iter().rev());
     }
-    Plan { measure, aims }
+    Plan { policy: POLICY, measure, aims }
 }
 
 impl Aim {

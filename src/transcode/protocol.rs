@@ -20,6 +20,8 @@ use crate::media::codec::Codec;
 use crate::media::fraction::Fraction;
 use crate::media::grid::Grid;
 pub use crate::media::ladder::Copied;
+use crate::media::ladder::{self, Rung};
+use crate::media::quality::Plan;
 use crate::source::Stamp;
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
@@ -76,6 +78,20 @@ pub struct Film {
     pub encoders: BTreeMap<Codec, String>,
     /// And of which build: another one makes other bytes.
     pub build: String,
+    /// How it is encoded where it was optimised. The sidecar does not know: who asks for segments says so.
+    pub plan: Option<Plan>,
+}
+
+impl Film {
+    /// Every rung that can be made of it.
+    pub fn rungs(&self) -> Vec<Rung> {
+        let codecs: Vec<Codec> = self.encoders.keys().copied().collect();
+        ladder::rungs(self.width, self.height, &self.grid, &codecs, self.plan.as_ref())
+    }
+
+    pub fn rung(&self, name: &str) -> Option<Rung> {
+        self.rungs().into_iter().find(|rung| rung.name == name)
+    }
 }
 
 /// A picture of a film is never longer.

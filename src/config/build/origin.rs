@@ -4,6 +4,7 @@ use super::super::built::*;
 use super::super::formats;
 use super::super::raw::*;
 use super::Builder;
+use crate::media::codec::Codec;
 use std::path::PathBuf;
 use std::sync::Arc;
 
@@ -88,6 +89,7 @@ impl Builder<'_> {
                     folders: raw.folders.iter().map(PathBuf::from).collect(),
                     rescan_interval: raw.rescan_interval.0,
                     index,
+                    codecs: self.raw.transcode.codecs.as_ref().map(|codecs| codecs.iter().copied().map(codec).collect()),
                 })
             }
             RawKind::Http => OriginKind::Http(Box::new(self.http_origin(name, raw))),
@@ -168,6 +170,14 @@ impl Builder<'_> {
             dns_interval: raw.dns_interval.0,
             keepalive_idle: raw.keepalive_idle.0,
         }
+    }
+}
+
+fn codec(raw: RawCodec) -> Codec {
+    match raw {
+        RawCodec::H264 => Codec::H264,
+        RawCodec::Hevc => Codec::Hevc,
+        RawCodec::Av1 => Codec::Av1,
     }
 }
 

@@ -48,6 +48,8 @@ pub struct Index {
 /// What a film is, as the ladder needs it: `Film` of the sidecar's protocol. Other findings may lie beside it, under names of their
 /// own.
 pub const FILM: &str = "film";
+/// How a title is encoded that was optimised: `media::quality::Plan`.
+pub const PLAN: &str = "plan";
 
 /// Something that was found out about a film, for one version of its file.
 #[derive(Debug, Clone, PartialEq)]

@@ -177,7 +177,8 @@ impl State {
             let findings = Findings::new(Arc::clone(&client), Arc::clone(&index));
             let films = Films::new(Arc::clone(&client), findings, name, Arc::clone(&metrics));
             let films = Arc::new(films);
-            Sidecar { streams: Streams::new(client, Arc::clone(&films)), films }
+            let codecs = settings.codecs.clone();
+            Sidecar { streams: Streams::new(client, Arc::clone(&films), codecs), films }
         });
         Arc::new(Self {
             name: name.to_owned(),

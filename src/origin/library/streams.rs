@@ -22,6 +22,7 @@ use super::copies::Copies;
 use super::films::{self, Films};
 use super::scan::MASTER;
 use crate::http::precondition::{Outcome, Validators, evaluate};
+use crate::media::codec::Codec;
 use crate::media::ladder::SOURCE;
 use crate::media::{aac, dash, playlist};
 use crate::transcode::protocol::{Film, FilmFile, Job, Source, Wanted};
@@ -47,11 +48,13 @@ pub struct Streams {
     client: Arc<Client>,
     copies: Arc<Copies>,
     films: Arc<Films>,
+    /// What every title is offered in; None: see [`Offer::new`].
+    codecs: Option<Vec<Codec>>,
 }
 
 impl Streams {
-    pub fn new(client: Arc<Client>, films: Arc<Films>) -> Self {
-        Self { copies: Copies::new(Arc::clone(&client)), client, films }
+    pub fn new(client: Arc<Client>, films: Arc<Films>, codecs: Option<Vec<Codec>>) -> Self {
+        Self { copies: Copies::new(Arc::clone(&client)), client, films, codecs }
     }
 
     /// Whether a path below a film's title is one of ours.
@@ -79,11 +82,16 @@ impl Streams {
 
     async fn try_answer(&self, request: &Parts, title: &Title, rest: &[&str]) -> Result<Answer, Error> {
         let Some(source) = films::source(title) else { return Ok(no_such()) };
-        let film = self.films.film(title, &source).await?;
+        let mut film = self.films.film(title, &source).await?;
         // Segments of the film itself are not asked what lies beside it.
         let alone = matches!(rest, [rendition, ..] if !rendition.starts_with("text-") && rest.len() > 1);
         let files = if alone { Vec::new() } else { subtitles::beside(title).await };
-        let mut offer = Offer::new(&film, &source.stamp, files);
+        let mut offer = Offer::new(&film, &source.stamp, self.codecs.as_deref(), files);
+        // Who began before the title was optimised goes on with what he was told of.
+        if film.plan.is_some() && !offer.has(rest) {
+            film = Arc::new(Film { plan: None, ..film.as_ref().clone() });
+            offer = Offer::new(&film, &source.stamp, self.codecs.as_deref(), Vec::new());
+        }
         match rest {
             [MASTER | MANIFEST | DESCRIPTION] => {
                 let whole = || FilmFile { source: source.clone(), film: film.as_ref().clone() };

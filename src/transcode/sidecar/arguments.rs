@@ -144,6 +144,7 @@ pub mod tests {
             left_out: vec![],
             encoders: [(Codec::H264, "libx264".to_owned())].into(),
             build: "5.1".into(),
+            plan: None,
         }
     }
 

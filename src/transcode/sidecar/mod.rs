@@ -8,6 +8,7 @@
 //! - `remux`: segments of a film's own packets.
 //! - `schedule`, `viewers`: what is made first, what is made ahead; pure.
 //! - `encoders`, `devices`, `failure`: what encodes, how much it takes, what its failures mean; pure.
+//! - `careful`: what they are told for optimised titles; pure.
 //! - `jobs`, `output`: what runs, who waits, what came out.
 //! - `server`: requests → jobs.
 //!
@@ -16,6 +17,7 @@
 
 mod arguments;
 mod batch;
+mod careful;
 mod child;
 mod devices;
 mod encoders;

@@ -3,13 +3,14 @@
 use super::super::protocol::{Film, Job, Source, Wanted};
 use super::arguments;
 use super::batch;
+use super::careful;
 use super::child::{Failure, Kill, run_split};
 use super::encoders::{self, Encoder};
 use super::output::Sink;
 use super::remux;
 use super::tools::Tools;
 use crate::media::fragment::{Check, Piece, Splitter, Wrong, coded};
-use crate::media::ladder::{Rung, SOURCE, ladder};
+use crate::media::ladder::{Rung, SOURCE};
 use crate::media::level::Coded;
 use crate::source::{Folder, Stamp};
 use std::fs::File;
@@ -64,8 +65,7 @@ fn video(
             .zip(sinks)
             .try_for_each(|(segment, sink)| remux::segment(tools, film, segment, again()?, kill, sink));
     }
-    let rung: Rung =
-        ladder(film.width, film.height, &film.grid).into_iter().find(|r| r.name == rung).ok_or_else(missing)?;
+    let rung = film.rung(rung).ok_or_else(missing)?;
     encode(tools, film, &rung, segment, file, kill, sinks)
 }
 
@@ -81,7 +81,10 @@ pub fn encode(
 ) -> Result<(), Failure> {
     let missing = || Failure::Mismatch("the title has no such segment".to_owned());
     let again = || file.try_clone().map_err(|error| Failure::Machine(format!("the film: {error}")));
-    let encoder = film.encoders.get(&rung.codec).and_then(|name| encoders::named(name));
+    let encoder = match rung.aim {
+        Some(_) => careful::encoder(rung.codec),
+        None => film.encoders.get(&rung.codec).and_then(|name| encoders::named(name)),
+    };
     let encoder: &Encoder = encoder.ok_or_else(|| Failure::Mismatch("this encoder is not here".to_owned()))?;
     let each = (segment..).zip(sinks).map(|(segment, sink)| Shaping::new(film, rung, segment, sink));
     let mut each = each.collect::<Option<Vec<_>>>().ok_or_else(missing)?;
@@ -106,7 +109,7 @@ pub fn encode(
 
 /// About how many bytes a segment will have; of video.
 pub fn bytes_expected(film: &Film, rendition: &str) -> Option<u64> {
-    let rung = ladder(film.width, film.height, &film.grid).into_iter().find(|rung| rung.name == rendition)?;
+    let rung = film.rung(rendition)?;
     let seconds = film.grid.time_of(film.grid.segment_frames()).as_f64();
     Some((f64::from(rung.peak_bits_per_s()) / 8.0 * seconds) as u64)
 }
