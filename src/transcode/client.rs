@@ -5,7 +5,7 @@
 
 use super::protocol::{
     BUILD, COPY, Copied, Film, FilmFile, HEALTH, Job, PICTURE, PICTURE_BYTES_MAX, PROBE, SEGMENT, STATUS, Source,
-    Status,
+    Status, TRIAL, TrialJob, Tried,
 };
 use bytes::Bytes;
 use http::{Method, Request, Response, StatusCode, header};
@@ -26,6 +26,8 @@ use tokio_util::task::AbortOnDropHandle;
 const HEAD_TIME_MAX: Duration = Duration::from_secs(45);
 /// The same where a film is read from end to end.
 const COPY_TIME_MAX: Duration = Duration::from_secs(920);
+/// The same where a segment is made slowly.
+const TRIAL_TIME_MAX: Duration = Duration::from_secs(190);
 /// Between two pieces of a body.
 const PIECE_TIME_MAX: Duration = Duration::from_secs(30);
 const HEALTH_TIME_MAX: Duration = Duration::from_secs(2);
@@ -120,6 +122,12 @@ impl Client {
     /// Whether a film's packets can be used as they are: minutes for a long film. [`Error::Unfit`] says why not.
     pub async fn copied(&self, whole: &FilmFile) -> Result<Copied, Error> {
         let (response, _connection) = self.ask_within(COPY_TIME_MAX, COPY, whole).await?;
+        serde_json::from_slice(&small(response.into_body()).await?).map_err(away)
+    }
+
+    /// One segment made at a quality and compared with the film. [`Error::Unfit`]: it cannot be.
+    pub async fn tried(&self, job: &TrialJob) -> Result<Tried, Error> {
+        let (response, _connection) = self.ask_within(TRIAL_TIME_MAX, TRIAL, job).await?;
         serde_json::from_slice(&small(response.into_body()).await?).map_err(away)
     }
 

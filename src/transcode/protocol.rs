@@ -8,6 +8,7 @@
 //! | `POST /picture`, a [`FilmFile`] | 200, JPEG |
 //! | `POST /segment`, a [`Job`] | 200, fMP4 bytes as they are made, or WebVTT |
 //! | `POST /copy`, a [`FilmFile`] | 200, a [`Copied`]: its packets can be used as they are; read whole, so minutes later |
+//! | `POST /trial`, a [`TrialJob`] | 200, a [`Tried`]: one segment made and compared with the film, some seconds later; one at a time |
 //! | `GET /status` | 200, a [`Status`] |
 //!
 //! Everything else is an error: 503 with `Retry-After` (busy), 409 (the file, or what makes films, is another version), 422 (it cannot be streamed,
@@ -21,7 +22,7 @@ use crate::media::fraction::Fraction;
 use crate::media::grid::Grid;
 pub use crate::media::ladder::Copied;
 use crate::media::ladder::{self, Rung};
-use crate::media::quality::Plan;
+use crate::media::quality::{Measure, Plan};
 use crate::source::Stamp;
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
@@ -33,6 +34,7 @@ pub const PROBE: &str = "/probe";
 pub const PICTURE: &str = "/picture";
 pub const SEGMENT: &str = "/segment";
 pub const COPY: &str = "/copy";
+pub const TRIAL: &str = "/trial";
 pub const STATUS: &str = "/status";
 
 /// Changes with everything that changes the bytes of segments: part of their version.
@@ -236,6 +238,25 @@ impl Wanted {
             Self::Video { segment, .. } | Self::Audio { segment, .. } | Self::Text { segment, .. } => *segment,
         }
     }
+}
+
+/// One segment to be tried at a quality.
+#[derive(Debug, Clone, PartialEq, Eq, Hash, Serialize, Deserialize)]
+pub struct TrialJob {
+    pub source: Source,
+    pub film: Film,
+    /// Of the fixed ladder: `360p-av1`.
+    pub rung: String,
+    pub segment: u64,
+    pub crf: u8,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Tried {
+    pub measure: Measure,
+    /// Of the segment.
+    pub bytes: u64,
+    pub score_milli: u32,
 }
 
 /// What the sidecar is at.

@@ -67,17 +67,12 @@ pub fn packets(stream: u32, from_s: f64) -> Vec<String> {
 
 /// One segment of video: fragmented MP4 on standard output.
 pub fn video(film: &Film, rung: &Rung, frames: &Range<u64>, encoder: &Encoder) -> Vec<String> {
-    let start = film.grid.time_of(frames.start);
     let count = (frames.end - frames.start).to_string();
     let filter = picture::filter(film, rung, frames);
     let mut arguments = words(&["-nostdin", "-hide_banner", "-v", "error"]);
     arguments.extend(input());
     arguments.extend(words(&["-threads", "2"]));
-    // What lies before is for the filter to drop: the seek itself would also drop the first frame.
-    arguments.extend(words(&["-noaccurate_seek"]));
-    // Frames are made of fields with the help of those before.
-    let lead = if film.picture.interlaced { -INTERLACED_LEAD_S } else { INTO_FRAME / film.grid.frame_rate.as_f64() };
-    arguments.extend(seek(film, frames.start > 0, start.as_f64() + lead));
+    arguments.extend(from_frame(film, frames));
     let stream = format!("0:{}", film.video_stream);
     arguments.extend(words(picture::input_options(&film.picture)));
     arguments.extend(words(&["-copyts", "-i", INPUT, "-map", &stream, "-an", "-sn", "-dn"]));
@@ -88,6 +83,17 @@ pub fn video(film: &Film, rung: &Rung, frames: &Range<u64>, encoder: &Encoder) -
     arguments
         .extend(words(&["+frag_keyframe+empty_moov+default_base_moof+frag_discont+negative_cts_offsets+skip_trailer"]));
     arguments.extend(words(&["-frag_duration", FRAGMENT_US, "-flush_packets", "1", "-f", "mp4", "pipe:1"]));
+    arguments
+}
+
+/// Decodes from the first of some frames on.
+pub fn from_frame(film: &Film, frames: &Range<u64>) -> Vec<String> {
+    let start = film.grid.time_of(frames.start);
+    // What lies before is for the filter to drop: the seek itself would also drop the first frame.
+    let mut arguments = words(&["-noaccurate_seek"]);
+    // Frames are made of fields with the help of those before.
+    let lead = if film.picture.interlaced { -INTERLACED_LEAD_S } else { INTO_FRAME / film.grid.frame_rate.as_f64() };
+    arguments.extend(seek(film, frames.start > 0, start.as_f64() + lead));
     arguments
 }
 

@@ -12,7 +12,7 @@ use rustix::io::{Errno, FdFlags, fcntl_setfd};
 use rustix::process::{Pid, Resource, Rlimit, Signal, WaitId, WaitIdOptions, kill_process_group, prlimit, waitid};
 use std::fs::File;
 use std::io::{PipeReader, PipeWriter};
-use std::os::fd::{AsRawFd, RawFd};
+use std::os::fd::{AsRawFd, OwnedFd, RawFd};
 use std::os::unix::process::{CommandExt, ExitStatusExt};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, ExitStatus, Stdio};
@@ -119,7 +119,21 @@ pub fn run_within(
     mut take: impl FnMut(&[u8]) -> Result<(), String>,
 ) -> Result<(), Failure> {
     let line = |_: &[RawFd]| arguments.to_vec();
-    run_all((1, cpu_s_max), program, line, film, kill, &mut |_, bytes| take(bytes))
+    run_all((1, cpu_s_max), program, line, (film, None), kill, &mut |_, bytes| take(bytes))
+}
+
+/// Like [`run`], with something beside the film, of which `arguments` is told the descriptor.
+pub fn run_beside(
+    program: &Path,
+    arguments: impl FnOnce(RawFd) -> Vec<String>,
+    film: File,
+    beside: OwnedFd,
+    kill: &Kill,
+    mut take: impl FnMut(&[u8]) -> Result<(), String>,
+) -> Result<(), Failure> {
+    let descriptor = beside.as_raw_fd();
+    let line = |_: &[RawFd]| arguments(descriptor);
+    run_all((1, CPU_S_MAX), program, line, (film, Some(beside)), kill, &mut |_, bytes| take(bytes))
 }
 
 /// Like [`run`], for a program with several outputs: the first is standard output, and `arguments` is told the descriptors of all.
@@ -131,14 +145,14 @@ pub fn run_split(
     kill: &Kill,
     mut take: impl FnMut(usize, &[u8]) -> Result<(), String>,
 ) -> Result<(), Failure> {
-    run_all((outputs, CPU_S_MAX.saturating_mul(outputs as u64)), program, arguments, film, kill, &mut take)
+    run_all((outputs, CPU_S_MAX.saturating_mul(outputs as u64)), program, arguments, (film, None), kill, &mut take)
 }
 
 fn run_all(
     (outputs, cpu_s_max): (usize, u64),
     program: &Path,
     arguments: impl FnOnce(&[RawFd]) -> Vec<String>,
-    film: File,
+    (film, beside): (File, Option<OwnedFd>),
     kill: &Kill,
     take: &mut impl FnMut(usize, &[u8]) -> Result<(), String>,
 ) -> Result<(), Failure> {
@@ -156,7 +170,8 @@ fn run_all(
         .stdout(Stdio::piped())
         .stderr(Stdio::piped())
         .process_group(0);
-    let mut child = spawn(&mut command, writers).map_err(|error| failed("the program cannot be started", error))?;
+    let inherited = writers.into_iter().map(OwnedFd::from).chain(beside).collect();
+    let mut child = spawn(&mut command, inherited).map_err(|error| failed("the program cannot be started", error))?;
     kill.watch(&child);
     limit(&child, cpu_s_max);
     let mut reading = Reading::new(child.id(), child.stdout.take(), readers, child.stderr.take());
@@ -211,16 +226,16 @@ fn pipes(count: usize) -> std::io::Result<(Vec<PipeReader>, Vec<PipeWriter>)> {
     (0..count).map(|_| std::io::pipe()).collect::<std::io::Result<Vec<_>>>().map(|pipes| pipes.into_iter().unzip())
 }
 
-/// Starts a child that inherits the writing ends of pipes, which are closed here. All children of the process are started under one
+/// Starts a child that inherits the writing ends of pipes, and what else it is given; they are closed here. All children of the process are started under one
 /// lock, so that no other one inherits them: it would hold a pipe open after its owner's end.
-fn spawn(command: &mut Command, writers: Vec<PipeWriter>) -> std::io::Result<Child> {
+fn spawn(command: &mut Command, inherited: Vec<OwnedFd>) -> std::io::Result<Child> {
     static ALONE: Mutex<()> = Mutex::new(());
     let _alone = ALONE.lock();
-    for writer in &writers {
-        fcntl_setfd(writer, FdFlags::empty())?;
+    for descriptor in &inherited {
+        fcntl_setfd(descriptor, FdFlags::empty())?;
     }
     let child = command.spawn();
-    drop(writers);
+    drop(inherited);
     child
 }
 

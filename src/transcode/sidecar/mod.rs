@@ -5,6 +5,7 @@
 //! - `tools`: the programs, and which build of them is there.
 //! - `child`, `reading`: one run of a program, within limits.
 //! - `probe`, `still`, `segment`: what a film is; a picture of it; segments, made and checked.
+//! - `trial`: one segment made and compared with the film.
 //! - `remux`: segments of a film's own packets.
 //! - `schedule`, `viewers`: what is made first, what is made ahead; pure.
 //! - `encoders`, `devices`, `failure`: what encodes, how much it takes, what its failures mean; pure.
@@ -35,6 +36,7 @@ mod still;
 #[cfg(test)]
 mod tests;
 mod tools;
+mod trial;
 mod viewers;
 
 use clap::Parser;
@@ -118,6 +120,7 @@ fn run(arguments: Arguments) -> Result<(), String> {
             probes: Semaphore::new(PROBES.max(arguments.jobs.into())),
             probes_waiting_max: Semaphore::new(PROBES_WAITING_MAX),
             copies: Semaphore::new(1),
+            trials: Semaphore::new(1),
         };
         tracing::info!(jobs = arguments.jobs, queue = arguments.queue, "transcoder: ready");
         tokio::select! {

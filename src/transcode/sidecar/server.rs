@@ -1,6 +1,6 @@
 //! Requests of the edge → jobs → answers (see [`super::super::protocol`]).
 
-use super::super::protocol::{BUILD, COPY, FilmFile, HEALTH, Job, PICTURE, PROBE, SEGMENT, STATUS, Source, Wanted};
+use super::super::protocol::{BUILD, COPY, FilmFile, HEALTH, Job, PICTURE, PROBE, SEGMENT, STATUS, Source, TRIAL, TrialJob, Wanted};
 use super::child::{Failure, Kill, KillOnDrop};
 use super::jobs::{Jobs, Waiter};
 use super::output::Output;
@@ -9,6 +9,7 @@ use super::remux;
 use super::segment::open;
 use super::still::still;
 use super::tools::{Toolbox, Tools};
+use super::trial::trial;
 use bytes::Bytes;
 use http::{HeaderValue, Method, Request, Response, StatusCode, header};
 use http_body_util::combinators::UnsyncBoxBody;
@@ -35,6 +36,8 @@ const HEADER_TIMEOUT: Duration = Duration::from_secs(30);
 const PROBE_TIME_MAX: Duration = Duration::from_secs(30);
 /// To read a film from end to end.
 const COPY_TIME_MAX: Duration = Duration::from_secs(900);
+/// To make one segment slowly, and to compare it.
+const TRIAL_TIME_MAX: Duration = Duration::from_secs(180);
 /// After a failed accept, often for want of file descriptors.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
 
@@ -49,6 +52,8 @@ pub struct Server {
     pub probes_waiting_max: Semaphore,
     /// Films read whole at once.
     pub copies: Semaphore,
+    /// Trials at once.
+    pub trials: Semaphore,
 }
 
 /// Serves until it is dropped.
@@ -106,6 +111,10 @@ async fn respond(server: &Server, request: Request<Incoming>) -> Response<Body> 
         },
         (Method::POST, COPY) => match read::<FilmFile>(body).await {
             Ok(whole) => copied(server, whole).await,
+            Err(refusal) => Err(refusal),
+        },
+        (Method::POST, TRIAL) => match read::<TrialJob>(body).await {
+            Ok(job) => tried(server, job).await,
             Err(refusal) => Err(refusal),
         },
         _ => Err((StatusCode::NOT_FOUND, "no such request".to_owned())),
@@ -174,6 +183,15 @@ async fn looked_into<T: Send + 'static>(
     let busy = || (StatusCode::SERVICE_UNAVAILABLE, "too many films are being probed".to_owned());
     let _waiting = server.probes_waiting_max.try_acquire().map_err(|_| busy())?;
     let _slot = server.probes.acquire().await.map_err(|_| busy())?;
+    worked_on(server, source, PROBE_TIME_MAX, work).await
+}
+
+async fn worked_on<T: Send + 'static>(
+    server: &Server,
+    source: Source,
+    time_max: Duration,
+    work: impl FnOnce(&Tools, Open, &Kill) -> Result<T, Failure> + Send + 'static,
+) -> Result<T, (StatusCode, String)> {
     let kill = KillOnDrop::default();
     let (tools, killing) = (now(server).await?, kill.share());
     let work = tokio::task::spawn_blocking(move || match open(&source) {
@@ -184,7 +202,7 @@ async fn looked_into<T: Send + 'static>(
         Ok(None) => Err((StatusCode::CONFLICT, "the film has changed".to_owned())),
         Err(error) => Err((StatusCode::CONFLICT, format!("the film cannot be opened: {}", error.kind()))),
     });
-    let Ok(done) = timeout(PROBE_TIME_MAX, work).await else {
+    let Ok(done) = timeout(time_max, work).await else {
         return Err((StatusCode::INTERNAL_SERVER_ERROR, "it could not be read in time".to_owned()));
     };
     let done = done.map_err(|_| (StatusCode::INTERNAL_SERVER_ERROR, "probing panicked".to_owned()))??;
@@ -211,6 +229,14 @@ async fn copied(server: &Server, whole: FilmFile) -> Outcome {
     let done = done.map_err(|_| (StatusCode::INTERNAL_SERVER_ERROR, "reading panicked".to_owned()))??;
     let copied = done.map_err(|failure| refusal(&failure, StatusCode::UNPROCESSABLE_ENTITY))?;
     Ok(answer(StatusCode::OK, &serde_json::to_string(&copied).unwrap_or_default()))
+}
+
+async fn tried(server: &Server, job: TrialJob) -> Outcome {
+    let busy = |_| (StatusCode::SERVICE_UNAVAILABLE, "another trial is running".to_owned());
+    let _slot = server.trials.try_acquire().map_err(busy)?;
+    let source = job.source.clone();
+    let tried = worked_on(server, source, TRIAL_TIME_MAX, move |tools, open, kill| trial(tools, &job, open, kill)).await?;
+    Ok(answer(StatusCode::OK, &serde_json::to_string(&tried).unwrap_or_default()))
 }
 
 async fn segment(server: &Server, job: Job) -> Outcome {

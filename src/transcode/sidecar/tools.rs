@@ -8,6 +8,7 @@ use super::super::find_program;
 use super::super::protocol::Film;
 use super::child::{Failure, Kill, run};
 use super::encoders;
+use crate::media::quality::Measure;
 use crate::source::Stamp;
 use parking_lot::Mutex;
 use sha2::{Digest, Sha256};
@@ -32,6 +33,8 @@ pub struct Tools {
     pub build: String,
     /// Whether it can turn HDR into SDR; asked when the first such film comes.
     pub maps_tones: OnceLock<bool>,
+    /// What it compares pictures with; asked when the first title is optimised.
+    pub measures: OnceLock<Measure>,
     /// Names of the codecs that it decodes; None where it did not say.
     pub decodable: Option<HashSet<String>>,
     /// Names of the encoders it was built with; asked when the first film comes.
@@ -53,7 +56,7 @@ impl Tools {
             ffprobe,
             build: build(&said),
             decodable,
-            maps_tones: OnceLock::new(),
+            maps_tones: OnceLock::new(), measures: OnceLock::new(),
             encoders: OnceLock::new(),
             stamp,
         })
