@@ -50,7 +50,7 @@ impl Measure {
         };
         match self {
             Self::Vmaf => 93_000 - smaller * 1_000,
-            Self::Ssim => 15_500 - smaller * 250,
+            Self::Ssim => 15_000 - smaller * 250,
         }
     }
 }
@@ -85,12 +85,17 @@ pub fn samples(segments: u64, count: u64) -> Vec<u64> {
     (0..count).map(|sample| (2 * sample + 1) * segments / (2 * count)).collect()
 }
 
-/// Lowest, highest, and first tried. CRF is not the same scale in any two codecs.
-fn range(codec: Codec) -> (u8, u8, u8) {
-    match codec {
+/// Lowest, highest, and first tried. CRF is not the same scale in any two codecs. Decibels say less of what people see, above all of drawn
+/// pictures: with them, no quality is tried that would be bad for any film.
+fn range(codec: Codec, measure: Measure) -> (u8, u8, u8) {
+    let (best, worst, first) = match codec {
         Codec::H264 => (17, 38, 26),
         Codec::Hevc => (17, 40, 27),
         Codec::Av1 => (20, 60, 38),
+    };
+    match measure {
+        Measure::Vmaf => (best, worst, first),
+        Measure::Ssim => (best, first + (worst - first) / 3, first),
     }
 }
 
@@ -98,6 +103,7 @@ fn range(codec: Codec) -> (u8, u8, u8) {
 #[derive(Debug, Clone)]
 pub struct Search {
     codec: Codec,
+    measure: Measure,
     target_milli: u32,
     fixed_bits_per_s: u32,
     /// By quality, the best first.
@@ -106,13 +112,18 @@ pub struct Search {
 
 impl Search {
     /// `fixed_bits_per_s`: what the fixed ladder gives this rung.
-    pub fn new(codec: Codec, target_milli: u32, fixed_bits_per_s: u32) -> Self {
-        Self { codec, target_milli, fixed_bits_per_s, tried: Vec::new() }
+    pub fn new(codec: Codec, measure: Measure, target_milli: u32, fixed_bits_per_s: u32) -> Self {
+        Self { codec, measure, target_milli, fixed_bits_per_s, tried: Vec::new() }
+    }
+
+    /// What to try first, however it is measured.
+    pub fn first(codec: Codec) -> u8 {
+        range(codec, Measure::Vmaf).2
     }
 
     /// What to try next; None: enough is known.
     pub fn next(&self) -> Option<u8> {
-        let (best, worst, first) = range(self.codec);
+        let (best, worst, first) = range(self.codec, self.measure);
         if self.tried.len() >= TRIALS_MAX {
             return None;
         }
@@ -199,6 +210,8 @@ pub struct Chosen {
     pub size: String,
     pub codec: Codec,
     pub fixed_bits_per_s: u32,
+    /// Of H.264 at this size.
+    pub fixed_h264_bits_per_s: u32,
     pub trial: Trial,
 }
 
@@ -208,6 +221,9 @@ pub struct Plan {
     /// [`POLICY`], as of when it was made.
     pub policy: u32,
     pub measure: Measure,
+    /// Thousandths of the fixed ladder's bits in H.264, at the sizes that are left: saved by what needs least, and by H.264 alone.
+    pub saved_permille: u32,
+    pub saved_h264_permille: u32,
     /// By codec, from the smallest.
     pub aims: Vec<Aim>,
 }
@@ -249,12 +265,13 @@ pub fn plan(measure: Measure, all: &[Chosen]) -> Plan {
         }
         aims.extend(kept.into_iter().rev());
     }
-    Plan { policy: POLICY, measure, aims }
+    let (all_codecs, h264) = (saved(&aims, all, &Codec::ALL), saved(&aims, all, &[Codec::H264]));
+    Plan { policy: POLICY, measure, saved_permille: all_codecs, saved_h264_permille: h264, aims }
 }
 
 impl Aim {
     fn of(chosen: &Chosen) -> Self {
-        let Chosen { size, codec, fixed_bits_per_s, trial } = chosen;
+        let Chosen { size, codec, fixed_bits_per_s, trial, .. } = chosen;
         let fixed_max = fixed_bits_per_s / 5 * 6;
         let bits_per_s = trial.bits_per_s.clamp(fixed_bits_per_s / FLOOR_PARTS, *fixed_bits_per_s);
         let room = bits_per_s.saturating_mul(2).max(trial.peak_bits_per_s.saturating_mul(3) / 2);
@@ -273,19 +290,22 @@ impl Plan {
     pub fn aim(&self, size: &str, codec: Codec) -> Option<&Aim> {
         self.aims.iter().find(|aim| aim.codec == codec && aim.size == size)
     }
+}
 
-    /// The part of the bits that is saved: of the sizes that are left, what the codec that needs least takes there, against what
-    /// `fixed` says of each; 0 to 1. `codecs`: of these codecs.
-    pub fn saved(&self, codecs: &[Codec], fixed: impl Fn(&str) -> u32) -> f64 {
-        let (mut before, mut after) = (0_u64, 0_u64);
-        for aim in self.aims.iter().filter(|aim| aim.codec == Codec::H264) {
-            let all = self.aims.iter().filter(|other| other.size == aim.size && codecs.contains(&other.codec));
-            let Some(least) = all.map(|other| other.bits_per_s).min() else { continue };
-            before += u64::from(fixed(&aim.size));
-            after += u64::from(least);
+/// Thousandths of the bits that are saved at the sizes that are left, by whichever of some codecs needs least there.
+fn saved(aims: &[Aim], all: &[Chosen], codecs: &[Codec]) -> u32 {
+    let (mut before, mut after) = (0_u64, 0_u64);
+    for chosen in all.iter().filter(|chosen| chosen.codec == Codec::H264) {
+        let left = aims.iter().filter(|aim| aim.size == chosen.size);
+        if !left.clone().any(|aim| aim.codec == Codec::H264) {
+            continue;
         }
-        if before == 0 { 0.0 } else { (1.0 - after as f64 / before as f64).clamp(0.0, 1.0) }
+        let least = left.filter(|aim| codecs.contains(&aim.codec)).map(|aim| aim.bits_per_s).min();
+        before += u64::from(chosen.fixed_h264_bits_per_s);
+        after += u64::from(least.unwrap_or(chosen.fixed_h264_bits_per_s));
     }
+    let left = (after * 1000).checked_div(before).unwrap_or(1000);
+    u32::try_from(1000_u64.saturating_sub(left)).unwrap_or(0)
 }
 
 #[cfg(test)]

@@ -165,7 +165,12 @@ impl Offer {
     /// What there is, and what there is not and why, for people and pages: `streams.json`.
     pub fn described(&self, film: &Film) -> String {
         let video = self.rungs.iter().map(|rung| {
-            json!({"name": rung.name, "width": rung.width, "height": rung.height, "bits_per_s": rung.bits_per_s, "codec": rung.codec()})
+            let mut said = json!({"name": rung.name, "width": rung.width, "height": rung.height, "bits_per_s": rung.bits_per_s,
+                "codec": rung.codec()});
+            if let Some(aim) = &rung.aim {
+                said["quality"] = json!({"crf": aim.crf, "score": f64::from(aim.score_milli) / 1000.0});
+            }
+            said
         });
         let audio = self.audio.iter().map(|(audio, _)| {
             json!({"name": audio.name, "label": audio.label, "language": audio.language, "channels": audio.layout.channels(),
@@ -180,6 +185,11 @@ impl Offer {
             "audio": audio.collect::<Vec<_>>(),
             "text": text.collect::<Vec<_>>(),
             "left_out": film.left_out,
+            "optimised": film.plan.as_ref().map(|plan| json!({
+                "measure": plan.measure,
+                "saved_percent": f64::from(plan.saved_permille) / 10.0,
+                "saved_h264_percent": f64::from(plan.saved_h264_permille) / 10.0,
+            })),
         })
         .to_string()
     }
