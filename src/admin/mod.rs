@@ -23,8 +23,8 @@ mod tests;
 pub use purge::{Purge, PurgeFailure, PurgeSelector, Purged};
 pub use server::serve;
 
-use crate::origin::library::{Optimisation, Refused};
 use crate::observe::{Lifecycle, Metrics, status};
+use crate::origin::library::{Optimisation, Refused};
 use crate::transcode::protocol::Status;
 
 /// What the application tells the operators. Implemented once, by `app`.

@@ -22,7 +22,10 @@ pub(super) async fn begin(State(shared): Context, request: Request) -> Result<Js
     guard::admit_change(request.headers())?;
     let body = read(request.into_body()).await?;
     let asked: Asked = serde_json::from_slice(&body).map_err(|error| {
-        Problem::new(StatusCode::BAD_REQUEST, format!("Send {{\"title\": …}}, a film's id or its whole name ({error})."))
+        Problem::new(
+            StatusCode::BAD_REQUEST,
+            format!("Send {{\"title\": …}}, a film's id or its whole name ({error})."),
+        )
     })?;
     let begun = shared.source.optimise(&asked.title).map_err(|refused| {
         let status = match refused {

@@ -68,8 +68,9 @@ fn video(xml: &mut Xml, title: &Renditions, codec: Codec) -> io::Result<()> {
         ("segmentAlignment", "true"),
         ("startWithSAP", "1"),
         ("frameRate", rate.as_str()),
-        ("selectionPriority", priority.as_str()),
     ]);
+    let several = title.rungs.iter().any(|rung| rung.codec != codec);
+    let set = set.with_attributes(several.then_some(("selectionPriority", priority.as_str())));
     set.write_inner_content(|xml| {
         let frames = (0..title.grid.segments()).filter_map(|segment| title.grid.frames_of(segment));
         let durations = frames.map(|frames| (frames.end - frames.start) * ticks);

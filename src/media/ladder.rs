@@ -115,7 +115,7 @@ pub fn with_source(rungs: Vec<Rung>, width: u32, height: u32, copied: Copied) ->
 fn share(codec: Codec) -> u32 {
     match codec {
         Codec::H264 => 100,
-        Codec::Hevc => 70,
+        Codec::Hevc => 85,
         Codec::Av1 => 60,
     }
 }
@@ -179,6 +179,7 @@ fn even(side: f64) -> u32 {
 mod tests {
     use super::*;
     use crate::media::fraction::Fraction;
+    use crate::media::quality::Measure;
     use proptest::prelude::*;
 
     fn shown(width: u32, height: u32, rate: &str) -> Vec<String> {
@@ -204,6 +205,44 @@ mod tests {
         assert_eq!(shown(1920, 800, "24").last().unwrap(), "1080p 1920x800 5000000 40", "wider than 16:9");
         assert_eq!(shown(720, 1280, "30").last().unwrap(), "720p 720x1280 2800000 31", "upright");
         assert_eq!(shown(638, 358, "25").last().unwrap(), "360p 638x358 800000 30", "nearly a box");
+    }
+
+    #[test]
+    fn each_codec_has_its_rungs_and_an_optimised_title_those_of_its_plan() {
+        let grid = Grid { frame_rate: Fraction::parse("25").unwrap(), frames: 1 };
+        let shown = |plan: Option<&Plan>| {
+            let rungs = rungs(1280, 720, &grid, &Codec::ALL, plan);
+            let shown =
+                rungs.iter().map(|r| format!("{} {} {} {}", r.name, r.codec(), r.bits_per_s, r.peak_bits_per_s()));
+            shown.collect::<Vec<_>>()
+        };
+        let all = shown(None);
+        assert_eq!(all.len(), 12);
+        assert_eq!(all[3], "720p avc1.64001F 2800000 4760000");
+        assert_eq!(all[7], "720p-hevc hvc1.1.6.L93.90 2380000 4046000");
+        assert_eq!(all[8], "240p-av1 av01.0.00M.08 180000 306000");
+        let aim = |size: &str, codec, bits_per_s| Aim {
+            size: size.into(),
+            codec,
+            crf: 30,
+            bits_per_s,
+            bits_per_s_max: bits_per_s * 2,
+            score_milli: 93_000,
+        };
+        let aims = vec![
+            aim("240p", Codec::H264, 100_000),
+            aim("720p", Codec::H264, 900_000),
+            aim("720p", Codec::Av1, 300_000),
+        ];
+        let plan = Plan { policy: 1, measure: Measure::Vmaf, saved_permille: 0, saved_h264_permille: 0, aims };
+        assert_eq!(
+            shown(Some(&plan)),
+            [
+                "240p avc1.640015 100000 283333",
+                "720p avc1.64001F 900000 2550000",
+                "720p-av1 av01.0.05M.08 300000 850000"
+            ]
+        );
     }
 
     #[test]

@@ -167,7 +167,14 @@ mod tests {
     fn a_multivariant_playlist() {
         let (grid, head) = (grid(1), "#EXTM3U\n#EXT-X-VERSION:7\n#EXT-X-INDEPENDENT-SEGMENTS\n");
         let rungs = ladder(640, 360, &grid);
-        let mut title = Renditions { grid: &grid, rungs: &rungs, version: "v1", versions: BTreeMap::new(), audio: vec![], text: vec![] };
+        let mut title = Renditions {
+            grid: &grid,
+            rungs: &rungs,
+            version: "v1",
+            versions: BTreeMap::new(),
+            audio: vec![],
+            text: vec![],
+        };
         let silent = multivariant(&title);
         assert!(!silent.contains("AUDIO") && silent.contains("CODECS=\"avc1.640015\""), "{silent}");
         title.audio = vec![Audio { default: true, ..sound("audio-1", "English", Layout::Stereo) }];
@@ -195,7 +202,14 @@ mod tests {
             Text { hearing_impaired: true, ..subtitles("text-4") },
             Text { forced: true, language: Some("pt-BR".into()), ..subtitles("text-5") },
         ];
-        let master = multivariant(&Renditions { grid: &grid, rungs: &rungs, version: "v1", versions: BTreeMap::new(), audio, text });
+        let master = multivariant(&Renditions {
+            grid: &grid,
+            rungs: &rungs,
+            version: "v1",
+            versions: BTreeMap::new(),
+            audio,
+            text,
+        });
         let lines: Vec<&str> = master.lines().skip(3).collect();
         assert_eq!(
             lines,

@@ -256,9 +256,8 @@ pub fn plan(measure: Measure, all: &[Chosen]) -> Plan {
         // From the largest down: one that takes nearly as much as the next larger is pointless.
         for chosen in of(codec).collect::<Vec<_>>().into_iter().rev() {
             let aim = Aim::of(chosen);
-            let pointless = |larger: &Aim| {
-                u64::from(aim.bits_per_s) * (100 + STEP_PERCENT) > u64::from(larger.bits_per_s) * 100
-            };
+            let pointless =
+                |larger: &Aim| u64::from(aim.bits_per_s) * (100 + STEP_PERCENT) > u64::from(larger.bits_per_s) * 100;
             if !kept.last().is_some_and(pointless) {
                 kept.push(aim);
             }

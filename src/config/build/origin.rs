@@ -89,7 +89,12 @@ impl Builder<'_> {
                     folders: raw.folders.iter().map(PathBuf::from).collect(),
                     rescan_interval: raw.rescan_interval.0,
                     index,
-                    codecs: self.raw.transcode.codecs.as_ref().map(|codecs| codecs.iter().copied().map(codec).collect()),
+                    codecs: self
+                        .raw
+                        .transcode
+                        .codecs
+                        .as_ref()
+                        .map(|codecs| codecs.iter().copied().map(codec).collect()),
                 })
             }
             RawKind::Http => OriginKind::Http(Box::new(self.http_origin(name, raw))),

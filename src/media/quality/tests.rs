@@ -71,8 +71,7 @@ fn what_is_not_worth_having_is_left_out() {
     let plan = plan(Measure::Vmaf, &all);
     let left: Vec<_> = plan.aims.iter().map(|aim| (aim.size.as_str(), aim.codec)).collect();
     // A cartoon: 1080p costs what 720p does. HEVC saves nothing here.
-    let expected =
-        [("360p", Codec::H264), ("1080p", Codec::H264), ("360p", Codec::Av1), ("1080p", Codec::Av1)];
+    let expected = [("360p", Codec::H264), ("1080p", Codec::H264), ("360p", Codec::Av1), ("1080p", Codec::Av1)];
     assert_eq!(left, expected);
     assert_eq!((plan.saved_h264_permille, plan.saved_permille), (819, 914));
     assert_eq!(plan.aim("1080p", Codec::Av1).unwrap().bits_per_s_max, 760_000);

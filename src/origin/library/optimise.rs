@@ -13,7 +13,7 @@ use crate::media::codec::Codec;
 use crate::media::ladder::{Rung, ladder, rungs};
 use crate::media::quality::{Chosen, POLICY, Plan, Search, Trial, plan, samples, score_milli};
 use crate::observe::Metrics;
-use crate::transcode::protocol::{Film, Source, Tried, TrialJob};
+use crate::transcode::protocol::{Film, Source, TrialJob, Tried};
 use crate::transcode::{Client, Error};
 use parking_lot::Mutex;
 use serde::Serialize;
@@ -189,7 +189,12 @@ impl Optimiser {
                 });
                 self.saved.lock().insert(title.id.clone(), f64::from(plan.saved_permille) / 1000.0);
                 self.count();
-                tracing::info!(origin = self.origin, title = title.id, saved_permille = plan.saved_permille, "library: a title was optimised");
+                tracing::info!(
+                    origin = self.origin,
+                    title = title.id,
+                    saved_permille = plan.saved_permille,
+                    "library: a title was optimised"
+                );
             }
             Err(error) => {
                 tracing::warn!(origin = self.origin, title = title.id, %error, "library: a title could not be optimised");

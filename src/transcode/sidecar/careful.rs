@@ -86,7 +86,13 @@ mod tests {
             bits_per_s_max: 400_000,
             score_milli: 90_000,
         };
-        let plan = Plan { policy: 1, measure: Measure::Vmaf, saved_permille: 0, saved_h264_permille: 0, aims: Codec::ALL.map(aim).into() };
+        let plan = Plan {
+            policy: 1,
+            measure: Measure::Vmaf,
+            saved_permille: 0,
+            saved_h264_permille: 0,
+            aims: Codec::ALL.map(aim).into(),
+        };
         let keys = "-force_key_frames expr:eq(mod(n,100),0) -crf 29 -maxrate 400000 -bufsize 666665";
         let closed = "-g 100 -keyint_min 100 -bsf:v dump_extra=freq=keyframe";
         let expected = [

@@ -1,6 +1,8 @@
 //! Requests of the edge → jobs → answers (see [`super::super::protocol`]).
 
-use super::super::protocol::{BUILD, COPY, FilmFile, HEALTH, Job, PICTURE, PROBE, SEGMENT, STATUS, Source, TRIAL, TrialJob, Wanted};
+use super::super::protocol::{
+    BUILD, COPY, FilmFile, HEALTH, Job, PICTURE, PROBE, SEGMENT, STATUS, Source, TRIAL, TrialJob, Wanted,
+};
 use super::child::{Failure, Kill, KillOnDrop};
 use super::jobs::{Jobs, Waiter};
 use super::output::Output;
@@ -235,7 +237,8 @@ async fn tried(server: &Server, job: TrialJob) -> Outcome {
     let busy = |_| (StatusCode::SERVICE_UNAVAILABLE, "another trial is running".to_owned());
     let _slot = server.trials.try_acquire().map_err(busy)?;
     let source = job.source.clone();
-    let tried = worked_on(server, source, TRIAL_TIME_MAX, move |tools, open, kill| trial(tools, &job, open, kill)).await?;
+    let tried =
+        worked_on(server, source, TRIAL_TIME_MAX, move |tools, open, kill| trial(tools, &job, open, kill)).await?;
     Ok(answer(StatusCode::OK, &serde_json::to_string(&tried).unwrap_or_default()))
 }
 

@@ -56,7 +56,8 @@ impl Tools {
             ffprobe,
             build: build(&said),
             decodable,
-            maps_tones: OnceLock::new(), measures: OnceLock::new(),
+            maps_tones: OnceLock::new(),
+            measures: OnceLock::new(),
             encoders: OnceLock::new(),
             stamp,
         })

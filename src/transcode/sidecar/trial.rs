@@ -6,7 +6,7 @@
 //!
 //! Invariant: what ffmpeg says of the comparison is bounded, and read as numbers between those that a score can be.
 
-use super::super::protocol::{Film, Tried, TrialJob};
+use super::super::protocol::{Film, TrialJob, Tried};
 use super::arguments::{self, INPUT, words};
 use super::careful;
 use super::child::{Failure, Kill, run, run_beside};
@@ -41,9 +41,8 @@ pub fn trial(
     let missing = || Failure::Mismatch("the title has no such segment".to_owned());
     let fixed = film.rung(&job.rung).ok_or_else(missing)?;
     let frames = film.grid.frames_of(job.segment).ok_or_else(missing)?;
-    let there = careful::encoder(fixed.codec).is_some_and(|encoder| {
-        tools.encoders().is_ok_and(|encoders| encoders.contains(encoder.name))
-    });
+    let there = careful::encoder(fixed.codec)
+        .is_some_and(|encoder| tools.encoders().is_ok_and(|encoders| encoders.contains(encoder.name)));
     if !there {
         return Err(Failure::Failed("software cannot encode it here".to_owned()));
     }
@@ -56,7 +55,8 @@ pub fn trial(
         score_milli: 0,
     };
     let rung = Rung { aim: Some(aim), ..fixed };
-    let film_file = || open().map_err(|error| Failure::Mismatch(format!("the film cannot be opened: {}", error.kind())));
+    let film_file =
+        || open().map_err(|error| Failure::Mismatch(format!("the film cannot be opened: {}", error.kind())));
 
     let output = watch::Sender::new(Output::default());
     encode(tools, &film, &rung, job.segment, film_file()?, kill, &[Sink::new(&output)])?;
@@ -173,7 +173,9 @@ mod tests {
         let ssim = b"n:1 Y:0.98 U:0.99 V:0.99 All:0.980000 (16.99)\nn:2 Y:1 U:1 V:1 All:1.000000 (inf)\n";
         assert_eq!(score(Measure::Ssim, ssim).map(|score| (score * 100.0).round()), Some(2000.0));
         assert_eq!(score(Measure::Ssim, b"n:1 Y:1 All:1.0 (inf)\n"), Some(SAME_DB));
-        for nothing in [&b""[..], b"{}", b"n:1 Y:0.98\n", b"n:1 All:x\n", br#"{"pooled_metrics":{"vmaf":{"mean":1e9}}}"#] {
+        for nothing in
+            [&b""[..], b"{}", b"n:1 Y:0.98\n", b"n:1 All:x\n", br#"{"pooled_metrics":{"vmaf":{"mean":1e9}}}"#]
+        {
             assert_eq!((score(Measure::Vmaf, nothing), score(Measure::Ssim, nothing)), (None, None));
         }
     }

@@ -6,8 +6,8 @@
 use super::super::catalog::hex;
 use super::subtitles::SubtitleFile;
 use crate::media::aac::Layout;
-use crate::media::grid::Grid;
 use crate::media::codec::Codec;
+use crate::media::grid::Grid;
 use crate::media::ladder::{Rung, SOURCE};
 use crate::media::renditions::{Audio, Renditions, Said, Text, labels};
 use crate::source::Stamp;
@@ -55,7 +55,8 @@ impl Offer {
     /// offered in, where it can be; None: what is worth it.
     pub fn new(film: &Film, stamp: &Stamp, codecs: Option<&[Codec]>, files: Vec<SubtitleFile>) -> Self {
         let version = version(&[&stamp.to_bytes(), film.build.as_bytes()]);
-        let versions = film.encoders.iter().map(|(codec, encoder)| (*codec, video_version(film, stamp, *codec, encoder)));
+        let versions =
+            film.encoders.iter().map(|(codec, encoder)| (*codec, video_version(film, stamp, *codec, encoder)));
         let versions = versions.collect();
         let said = |language: &str, title: &str| Said { language: language.to_owned(), title: title.to_owned() };
         let tracks: Vec<Said> = film.audio.iter().map(|audio| said(&audio.language, &audio.title)).collect();
@@ -236,6 +237,7 @@ fn version(parts: &[&[u8]]) -> String {
 mod tests {
     use super::*;
     use crate::media::fraction::Fraction;
+    use crate::media::quality::{Aim, Measure, Plan};
     use crate::transcode::protocol;
 
     fn sound(stream: u32, channels: u32, default: bool, commentary: bool) -> protocol::Audio {
@@ -253,7 +255,13 @@ mod tests {
     }
 
     fn offer() -> Offer {
-        let film = Film {
+        let stamp = Stamp { inode: 1, modified_s: 2, modified_ns: 3, bytes: 4 };
+        let file = SubtitleFile::named(b"Film", b"Film.en.srt".as_slice(), stamp).unwrap();
+        Offer::new(&film(), &stamp, None, vec![file])
+    }
+
+    fn film() -> Film {
+        Film {
             video_stream: 0,
             width: 640,
             height: 360,
@@ -279,10 +287,40 @@ mod tests {
             encoders: [(crate::media::codec::Codec::H264, "libx264".to_owned())].into(),
             build: "x".into(),
             plan: None,
-        };
+        }
+    }
+
+    #[test]
+    fn codecs_are_offered_where_they_are_worth_it_and_a_plan_makes_only_its_own_video_anew() {
         let stamp = Stamp { inode: 1, modified_s: 2, modified_ns: 3, bytes: 4 };
-        let file = SubtitleFile::named(b"Film", b"Film.en.srt".as_slice(), stamp).unwrap();
-        Offer::new(&film, &stamp, None, vec![file])
+        let encoders: BTreeMap<Codec, String> =
+            [(Codec::H264, "libx264"), (Codec::Hevc, "hevc_nvenc"), (Codec::Av1, "libsvtav1")]
+                .map(|(codec, encoder)| (codec, encoder.to_owned()))
+                .into();
+        let plain = Film { encoders, ..film() };
+        let of = |film: &Film, codecs| Offer::new(film, &stamp, codecs, vec![]);
+        let names = |offer: &Offer| offer.rungs.iter().map(|rung| rung.name.clone()).collect::<Vec<_>>();
+        assert_eq!(names(&of(&plain, None)), ["240p", "360p", "240p-hevc", "360p-hevc"], "hardware's");
+        assert_eq!(names(&of(&plain, Some(&[Codec::Av1]))), ["240p", "360p", "240p-av1", "360p-av1"], "as told");
+        let aim = |codec| Aim {
+            size: "360p".into(),
+            codec,
+            crf: 30,
+            bits_per_s: 100_000,
+            bits_per_s_max: 200_000,
+            score_milli: 90_000,
+        };
+        let aims = vec![aim(Codec::H264), aim(Codec::Av1)];
+        let plan = Plan { policy: 1, measure: Measure::Ssim, saved_permille: 500, saved_h264_permille: 200, aims };
+        let planned = Film { plan: Some(plan), ..plain.clone() };
+        let (before, after) = (of(&plain, None), of(&planned, None));
+        assert_eq!(names(&after), ["360p", "360p-av1"]);
+        assert_eq!(before.version, after.version, "sound and subtitles stay");
+        assert_ne!(before.versions[&Codec::H264], after.versions[&Codec::H264]);
+        let old = before.versions[&Codec::H264].as_str();
+        assert!(after.has(&["360p", "index.m3u8"]) && after.has(&["master.m3u8"]));
+        assert!(!after.has(&["360p", old, "0.m4s"]) && before.has(&["360p", old, "0.m4s"]), "who plays goes on");
+        assert!(!after.has(&["240p", "index.m3u8"]) && before.has(&["240p", "index.m3u8"]));
     }
 
     #[test]

@@ -73,7 +73,7 @@ async fn a_library_whose_settings_stay_keeps_its_socket_and_a_changed_one_gets_a
             folders: vec![sockets.path().to_owned()],
             rescan_interval,
             index: None,
-        codecs: None,
+            codecs: None,
         });
         Arc::new(Origin { name: "films".to_owned(), kind })
     };
