@@ -134,6 +134,9 @@ fn score(measure: Measure, said: &[u8]) -> Option<f64> {
             let said = std::str::from_utf8(said).ok()?;
             let each = said.lines().map(|line| line.split_whitespace().find_map(|word| word.strip_prefix("All:")));
             let each: Vec<f64> = each.map(|all| all?.parse().ok()).collect::<Option<_>>()?;
+            if each.is_empty() {
+                return None;
+            }
             let mean = each.iter().sum::<f64>() / each.len() as f64;
             (if mean < 1.0 { (-10.0 * (1.0 - mean).log10()).min(SAME_DB) } else { SAME_DB }, SAME_DB)
         }
