@@ -50,7 +50,7 @@ pub fn films(names: &[&str], seconds: u32, size: &str) -> tempfile::TempDir {
 }
 
 #[track_caller]
-fn play(source: &str) {
+fn play(source: &str) -> Value {
     let library = here("node_modules/hls.js/dist/hls.min.js");
     let library = std::fs::read(library).expect("hls.js is installed (tests/run does it: npm ci in tests/browser)");
     let script = std::fs::read(here("player.js")).expect("player.js is part of the tests");
@@ -70,6 +70,46 @@ fn play(source: &str) {
     assert_eq!((&result["fatal"], &result["stalls"]), (&json!([]), &json!([])), "{result}\n{said}");
     assert_eq!(result["seeks"], 2, "{result}");
     assert!(result["frames"].as_u64().is_some_and(|n| n > 100), "{result}");
+    result
+}
+
+/// Plays a film offered in these codecs too; which ones were played.
+fn played_in(codecs: &[&str]) -> Vec<String> {
+    let films = films(&["Film"], 12, "320x180");
+    let edge = Edge::of(&Origin::start())
+        .set("origins.main", json!({"kind": "library", "folders": [films.path().display().to_string()]}))
+        .set("transcode.codecs", json!(codecs))
+        .set("sites.0.cors", json!({"origins": ["*"]}))
+        .run();
+    edge.expect_metric("reelgate_transcoder_up", &[], 1.0);
+    let titles = edge.get("/titles.json").expect_status(200).json();
+    let id = titles["titles"][0]["id"].as_str().expect("an id").to_owned();
+    let master = edge.get(&format!("/t/{id}/master.m3u8")).expect_status(200).text();
+    // Made before: a slow machine makes no stalls then.
+    for playlist in master.lines().filter(|line| !line.starts_with('#')) {
+        let (folder, _) = playlist.split_once('/').expect("a playlist in a folder");
+        let list = edge.get(&format!("/t/{id}/{playlist}")).expect_status(200).text();
+        for file in list.lines().filter(|line| !line.starts_with('#')) {
+            edge.get(&format!("/t/{id}/{folder}/{file}")).expect_status(200);
+        }
+    }
+    let result = play(&format!("http://{}/t/{id}/master.m3u8", edge.http()));
+    let errors = result["errors"].as_array().expect("a list");
+    assert!(!errors.iter().any(|error| error.as_str().is_some_and(|error| error.contains("mediaError"))), "{result}");
+    let codecs = result["codecs"].as_array().expect("a list").iter().filter_map(Value::as_str);
+    codecs.map(|codec| codec.split('.').next().unwrap_or_default().to_owned()).collect()
+}
+
+#[test]
+fn a_browser_that_decodes_av1_plays_it_beside_hevc_and_h264() {
+    let played = played_in(&["hevc", "av1"]);
+    assert!(!played.is_empty() && played.iter().all(|codec| codec == "av01"), "{played:?}");
+}
+
+#[test]
+fn a_browser_without_hevc_plays_h264_where_both_are_offered() {
+    let played = played_in(&["hevc"]);
+    assert!(!played.is_empty() && played.iter().all(|codec| codec == "avc1" || codec == "hvc1"), "{played:?}");
 }
 
 #[test]

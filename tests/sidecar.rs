@@ -80,6 +80,7 @@ impl Sidecar {
             left_out: vec![],
             encoders: [(reelgate::media::codec::Codec::H264, "libx264".to_owned())].into(),
             build: self.build.clone(),
+            plan: None,
         };
         let stamp = Stamp::of(&file).expect("its stamp");
         let source = Source { folder: self.folder.path().to_owned(), path: path.to_owned(), stamp };

@@ -9,6 +9,7 @@ use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
+mod codecs;
 mod tracks;
 
 pub fn library(folder: &Path) -> EdgeBuilder {

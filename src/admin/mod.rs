@@ -1,15 +1,17 @@
 //! The operators' listener: dashboard, metrics, probes and the API, over HTTP/1.1.
 //!
 //! Parts: [`serve`] (connections and their limits), `routes` (what answers which path), `guard` (who may ask), `events` (live
-//! counters as Server-Sent Events), `jobs` (the transcoder's), `purge` (the one request that changes something), `page` (the embedded dashboard), `problem` (errors, RFC 9457).
+//! counters as Server-Sent Events), `jobs` (the transcoder's), `purge` and
+//! `optimise` (the requests that change something), `page` (the embedded dashboard), `problem` (errors, RFC 9457).
 //!
-//! Invariants: but for a purge it reads and never changes what the edge does; it reaches the rest of the process only through [`Source`]; every
+//! Invariants: but for these it reads and never changes what the edge does; it reaches the rest of the process only through [`Source`]; every
 //! answer but the two probes and the empty page needs the token where one is set; no other website's script can read it, with or
 //! without a token. It sends no CORS headers on purpose.
 
 mod events;
 mod guard;
 mod jobs;
+mod optimise;
 mod page;
 mod problem;
 mod purge;
@@ -22,6 +24,7 @@ pub use purge::{Purge, PurgeFailure, PurgeSelector, Purged};
 pub use server::serve;
 
 use crate::observe::{Lifecycle, Metrics, status};
+use crate::origin::library::{Optimisation, Refused};
 use crate::transcode::Report;
 
 /// What the application tells the operators. Implemented once, by `app`.
@@ -39,6 +42,15 @@ pub trait Source: Send + Sync + 'static {
 
     /// What the transcoder is at; None where there is none, or it does not answer. Never slower than a few seconds.
     async fn jobs(&self) -> Option<Report>;
+
+    /// Begins to optimise a title of a library, by its id or its whole name.
+    ///
+    /// # Errors
+    /// Why not.
+    fn optimise(&self, title: &str) -> Result<Optimisation, Refused>;
+
+    /// The titles that were asked for lately, the latest last.
+    fn optimisations(&self) -> Vec<Optimisation>;
 
     /// The configuration in force, defaults filled in and secrets masked, as YAML.
     fn config_yaml(&self) -> String;

@@ -98,7 +98,7 @@ pub(super) async fn purge(State(shared): Context, request: Request) -> Result<Js
     Ok(Json(json!({ "id": id, "at": timestamp(at), "soft": soft })))
 }
 
-async fn read(body: Body) -> Result<axum::body::Bytes, Problem> {
+pub(super) async fn read(body: Body) -> Result<axum::body::Bytes, Problem> {
     let bytes_max = usize::try_from(guard::BODY_BYTES_MAX).unwrap_or(usize::MAX);
     let read = tokio::time::timeout(guard::BODY_TIMEOUT, to_bytes(body, bytes_max));
     match read.await {

@@ -4,7 +4,7 @@ use super::events::Events;
 use super::guard::{self, Guard};
 use super::problem::Problem;
 use super::purge::purge;
-use super::{Health, Readiness, Source, jobs, page};
+use super::{Health, Readiness, Source, jobs, optimise, page};
 use crate::http::redact::redact_target;
 use crate::observe::{Phase, Stats};
 use axum::extract::{Query, Request, State, rejection::QueryRejection};
@@ -47,6 +47,7 @@ pub(super) fn table() -> Vec<(&'static str, MethodRouter<Arc<Shared>>)> {
         ("/api/v1/jobs", get(jobs::list)),
         ("/api/v1/jobs/events", get(jobs::events)),
         ("/api/v1/jobs/ws", get(jobs::socket)),
+        ("/api/v1/optimise", get(optimise::list).post(optimise::begin)),
         ("/api/v1/openapi.json", get(openapi)),
     ]
 }

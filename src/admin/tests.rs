@@ -72,6 +72,25 @@ impl Source for Fake {
         }
     }
 
+    fn optimise(&self, title: &str) -> Result<Optimisation, Refused> {
+        let film = self.optimisations().into_iter().find(|film| film.title == title);
+        film.ok_or(Refused::NoSuchTitle)
+    }
+
+    fn optimisations(&self) -> Vec<Optimisation> {
+        vec![Optimisation {
+            origin: "films".into(),
+            title: "film-1".into(),
+            name: "Film".into(),
+            state: "running",
+            done: 1,
+            rungs: 3,
+            saved_percent: None,
+            saved_h264_percent: None,
+            reason: None,
+        }]
+    }
+
     async fn purge(&self, purge: Purge) -> Result<Purged, PurgeFailure> {
         match purge.selector {
             PurgeSelector::Url(url) if !url.starts_with("http") => {

@@ -7,6 +7,7 @@ use crate::cache::disk::{LogState, LogStats};
 use crate::cache::{BanLog, MemoryStore, NotLogged};
 use crate::edge::Generation;
 use crate::observe::{Lifecycle, Metrics, status};
+use crate::origin::library::{Optimisation, Refused};
 use crate::transcode::{self, Report};
 use arc_swap::ArcSwap;
 use std::sync::Arc;
@@ -111,6 +112,23 @@ impl Source for AppSource {
 
     async fn jobs(&self) -> Option<Report> {
         self.transcoder.as_ref()?.report().await
+    }
+
+    fn optimise(&self, title: &str) -> Result<Optimisation, Refused> {
+        let generation = self.generation.load_full();
+        let mut refused = Refused::NoSidecar;
+        for library in generation.origins.embedded() {
+            match library.optimise(title) {
+                Ok(begun) => return Ok(begun),
+                Err(other) => refused = other,
+            }
+        }
+        Err(refused)
+    }
+
+    fn optimisations(&self) -> Vec<Optimisation> {
+        let generation = self.generation.load_full();
+        generation.origins.embedded().into_iter().flat_map(|library| library.optimisations()).collect()
     }
 
     fn config_yaml(&self) -> String {

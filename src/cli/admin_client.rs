@@ -50,6 +50,16 @@ impl AdminClient {
         self.ask("/api/v1/purge", Some(purge))
     }
 
+    /// Begins to optimise a title.
+    pub fn optimise(&self, title: &str) -> Result<serde_json::Value, String> {
+        self.ask("/api/v1/optimise", Some(&serde_json::json!({ "title": title })))
+    }
+
+    /// Those that were asked for lately.
+    pub fn optimisations(&self) -> Result<serde_json::Value, String> {
+        self.ask("/api/v1/optimise", None)
+    }
+
     /// A GET, or with a body a POST.
     fn ask(&self, target: &str, body: Option<&serde_json::Value>) -> Result<serde_json::Value, String> {
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();

@@ -6,6 +6,7 @@ mod admin_client;
 mod check;
 mod config;
 mod explain;
+mod optimise;
 mod purge;
 mod replay;
 mod scan;
@@ -41,6 +42,7 @@ enum Command {
     Check(check::Check),
     Config(config::ConfigCommand),
     Explain(explain::Explain),
+    Optimise(optimise::Optimise),
     Purge(purge::Purge),
     Replay(replay::Replay),
     Scan(scan::Scan),
@@ -68,6 +70,7 @@ pub fn main() -> ExitCode {
         Command::Check(check) => check.run(),
         Command::Config(config) => config.run(),
         Command::Explain(explain) => explain.run(),
+        Command::Optimise(optimise) => optimise.run(),
         Command::Purge(purge) => purge.run(),
         Command::Replay(replay) => replay.run(),
         Command::Scan(scan) => scan.run(),

@@ -2,6 +2,7 @@
 //!
 //! Invariants: times are whole ticks of each rendition's own clock, without a gap; every text is escaped by the writer of XML.
 
+use super::codec::Codec;
 use super::grid::{AUDIO_FRAME_SAMPLES, AUDIO_RATE, Grid};
 use super::playlist::AUDIO_CODEC;
 use super::renditions::{Audio, Renditions, Text};
@@ -42,7 +43,7 @@ fn write(xml: &mut Xml, title: &Renditions, sheets: Option<&Sheets>) -> io::Resu
     root.write_inner_content(|xml| {
         let period = xml.create_element("Period").with_attributes([("id", "0"), ("start", "PT0S")]);
         period.write_inner_content(|xml| {
-            video(xml, title)?;
+            Codec::ALL.into_iter().try_for_each(|codec| video(xml, title, codec))?;
             title.audio.iter().try_for_each(|rendition| audio(xml, title, rendition))?;
             title.text.iter().try_for_each(|rendition| text(xml, title.grid, rendition))?;
             sheets.map_or(Ok(()), |sheets| thumbnails(xml, sheets))
@@ -52,7 +53,13 @@ fn write(xml: &mut Xml, title: &Renditions, sheets: Option<&Sheets>) -> io::Resu
     Ok(())
 }
 
-fn video(xml: &mut Xml, title: &Renditions) -> io::Result<()> {
+/// A set for each codec there is: players switch within one, and decoders differ between them. One that takes several prefers (§5.3.3.2)
+/// the later: it needs fewer bits.
+fn video(xml: &mut Xml, title: &Renditions, codec: Codec) -> io::Result<()> {
+    if !title.rungs.iter().any(|rung| rung.codec == codec) {
+        return Ok(());
+    }
+    let priority = (codec as u8 + 1).to_string();
     let (rate, ticks) = (title.grid.frame_rate, u64::from(title.grid.frame_ticks()));
     let rate = match rate.denominator() {
         1 => rate.numerator().to_string(),
@@ -65,11 +72,13 @@ fn video(xml: &mut Xml, title: &Renditions) -> io::Result<()> {
         ("startWithSAP", "1"),
         ("frameRate", rate.as_str()),
     ]);
+    let several = title.rungs.iter().any(|rung| rung.codec != codec);
+    let set = set.with_attributes(several.then_some(("selectionPriority", priority.as_str())));
     set.write_inner_content(|xml| {
         let frames = (0..title.grid.segments()).filter_map(|segment| title.grid.frames_of(segment));
         let durations = frames.map(|frames| (frames.end - frames.start) * ticks);
-        template(xml, title.grid.timescale(), title.version, "m4s", durations)?;
-        for rung in title.rungs {
+        template(xml, title.grid.timescale(), title.version_of(codec), "m4s", durations)?;
+        for rung in title.rungs.iter().filter(|rung| rung.codec == codec) {
             let [width, height] = [rung.width, rung.height].map(|side| side.to_string());
             let (bandwidth, codec) = (rung.peak_bits_per_s().to_string(), rung.codec());
             let representation = xml.create_element("Representation").with_attributes([

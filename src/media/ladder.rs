@@ -1,11 +1,13 @@
-//! Which renditions a source is offered in: 240p to 2160p, each fitting a 16:9 box, never above the source.
+//! Which renditions a source is offered in: 240p to 2160p, each fitting a 16:9 box, never above the source; in each codec that it is
+//! offered in.
 //!
-//! Invariants: at least one rung; sizes are even and at least 2; bit rates and H.264 levels are fixed by the rung and the rate, so
-//! that a playlist can be written before anything is encoded.
+//! Invariants: at least one rung; sizes are even and at least 2; bit rates and levels are fixed by the rung and the rate, so
+//! that a playlist can be written before anything is encoded. H.264 comes first, and each codec from its lowest rung.
 
 use super::codec::Codec;
 use super::grid::Grid;
 use super::level::{Coded, level};
+use super::quality::{Aim, Plan};
 use serde::{Deserialize, Serialize};
 
 /// Longer or wider pictures are refused: they would take gigabytes to decode.
@@ -13,7 +15,7 @@ pub const SIDE_MAX: u32 = 8192;
 
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Rung {
-    /// `360p`: the height of its box; part of URLs.
+    /// `360p`, `360p-hevc`: the height of its box, and the codec if it is not H.264; part of URLs.
     pub name: String,
     pub codec: Codec,
     pub width: u32,
@@ -23,6 +25,8 @@ pub struct Rung {
     pub level: u8,
     /// Its packets are the film's own.
     pub copied: Option<Copied>,
+    /// It has a constant quality, below its rate, and is made with more care.
+    pub aim: Option<Aim>,
 }
 
 /// The name of the rung whose packets are the film's own.
@@ -49,7 +53,19 @@ const BOXES: [(&str, u32, u32, u32); 7] = [
     ("2160p", 3840, 2160, 16_000_000),
 ];
 
-/// From the lowest; `width` and `height` as shown: turned, and with square pixels.
+/// What a title has in each of `codecs`; where it was optimised only what its plan says, at the rates found there.
+pub fn rungs(width: u32, height: u32, grid: &Grid, codecs: &[Codec], plan: Option<&Plan>) -> Vec<Rung> {
+    let fixed = ladder(width, height, grid);
+    let all = codecs.iter().flat_map(|codec| fixed.iter().map(|rung| rung.in_codec(*codec, grid)));
+    let Some(plan) = plan else { return all.collect() };
+    let planned = all.filter_map(|rung| {
+        let aim = plan.aim(rung.size(), rung.codec)?.clone();
+        Some(Rung { bits_per_s: aim.bits_per_s, aim: Some(aim), ..rung })
+    });
+    planned.collect()
+}
+
+/// In H.264. From the lowest; `width` and `height` as shown: turned, and with square pixels.
 pub fn ladder(width: u32, height: u32, grid: &Grid) -> Vec<Rung> {
     let rungs = BOXES.iter().enumerate().filter_map(|(index, (name, box_width, box_height, bits_per_s))| {
         // An upright picture fits an upright box.
@@ -65,7 +81,7 @@ pub fn ladder(width: u32, height: u32, grid: &Grid) -> Vec<Rung> {
         let bits_per_s = if fast { bits_per_s / 2 * 3 } else { *bits_per_s };
         let level = level(Codec::H264, width, height, grid.frame_rate.as_f64(), u64::from(bits_per_s) * 6 / 5);
         let name = (*name).to_owned();
-        Some(Rung { name, codec: Codec::H264, width, height, bits_per_s, level, copied: None })
+        Some(Rung { name, codec: Codec::H264, width, height, bits_per_s, level, copied: None, aim: None })
     });
     rungs.collect()
 }
@@ -81,25 +97,54 @@ pub fn with_source(rungs: Vec<Rung>, width: u32, height: u32, copied: Copied) ->
         bits_per_s: copied.bits_per_s,
         level: copied.avc[2],
         copied: Some(copied),
+        aim: None,
     };
+    let h264 = |rung: &Rung| rung.codec == Codec::H264;
     let replaced = |rung: &Rung| {
-        (rung.width, rung.height) == (width, height) && copied.peak_bits_per_s / 2 <= rung.peak_bits_per_s()
+        h264(rung)
+            && (rung.width, rung.height) == (width, height)
+            && copied.peak_bits_per_s / 2 <= rung.peak_bits_per_s()
     };
     let mut rungs: Vec<Rung> = rungs.into_iter().filter(|rung| !replaced(rung)).collect();
-    let place = rungs.partition_point(|rung| rung.peak_bits_per_s() <= source.peak_bits_per_s());
+    let place = rungs.partition_point(|rung| h264(rung) && rung.peak_bits_per_s() <= source.peak_bits_per_s());
     rungs.insert(place, source);
     rungs
 }
 
+/// Per cent of H.264's bits that look as good, cautiously: `benches/quality` has them for segments made on demand.
+fn share(codec: Codec) -> u32 {
+    match codec {
+        Codec::H264 => 100,
+        Codec::Hevc => 85,
+        Codec::Av1 => 60,
+    }
+}
+
 impl Rung {
+    /// The same of H.264's ladder in another codec.
+    fn in_codec(&self, codec: Codec, grid: &Grid) -> Self {
+        if codec == Codec::H264 {
+            return self.clone();
+        }
+        let bits_per_s = self.bits_per_s / 100 * share(codec);
+        let rung = Self { name: format!("{}-{}", self.name, codec.name()), codec, bits_per_s, ..self.clone() };
+        let most = u64::from(rung.bits_per_s_max());
+        Self { level: level(codec, rung.width, rung.height, grid.frame_rate.as_f64(), most), ..rung }
+    }
+
+    /// The height of its box, whatever the codec: `360p`.
+    pub fn size(&self) -> &str {
+        self.name.split_once('-').map_or(&self.name, |(size, _)| size)
+    }
+
     /// Bits a second the encoder may not pass for longer than its buffer lasts.
     pub fn bits_per_s_max(&self) -> u32 {
-        self.bits_per_s / 5 * 6
+        self.aim.as_ref().map_or(self.bits_per_s / 5 * 6, |aim| aim.bits_per_s_max)
     }
 
     /// Bits of the encoder's buffer (VBV).
     pub fn buffer_bits(&self) -> u32 {
-        self.bits_per_s * 2
+        self.aim.as_ref().map_or(self.bits_per_s * 2, |aim| aim.bits_per_s_max / 3 * 5)
     }
 
     /// Bits a second of the largest segment there can be: the highest rate and a whole buffer in four seconds.
@@ -134,6 +179,7 @@ fn even(side: f64) -> u32 {
 mod tests {
     use super::*;
     use crate::media::fraction::Fraction;
+    use crate::media::quality::Measure;
     use proptest::prelude::*;
 
     fn shown(width: u32, height: u32, rate: &str) -> Vec<String> {
@@ -159,6 +205,44 @@ mod tests {
         assert_eq!(shown(1920, 800, "24").last().unwrap(), "1080p 1920x800 5000000 40", "wider than 16:9");
         assert_eq!(shown(720, 1280, "30").last().unwrap(), "720p 720x1280 2800000 31", "upright");
         assert_eq!(shown(638, 358, "25").last().unwrap(), "360p 638x358 800000 30", "nearly a box");
+    }
+
+    #[test]
+    fn each_codec_has_its_rungs_and_an_optimised_title_those_of_its_plan() {
+        let grid = Grid { frame_rate: Fraction::parse("25").unwrap(), frames: 1 };
+        let shown = |plan: Option<&Plan>| {
+            let rungs = rungs(1280, 720, &grid, &Codec::ALL, plan);
+            let shown =
+                rungs.iter().map(|r| format!("{} {} {} {}", r.name, r.codec(), r.bits_per_s, r.peak_bits_per_s()));
+            shown.collect::<Vec<_>>()
+        };
+        let all = shown(None);
+        assert_eq!(all.len(), 12);
+        assert_eq!(all[3], "720p avc1.64001F 2800000 4760000");
+        assert_eq!(all[7], "720p-hevc hvc1.1.6.L93.90 2380000 4046000");
+        assert_eq!(all[8], "240p-av1 av01.0.00M.08 180000 306000");
+        let aim = |size: &str, codec, bits_per_s| Aim {
+            size: size.into(),
+            codec,
+            crf: 30,
+            bits_per_s,
+            bits_per_s_max: bits_per_s * 2,
+            score_milli: 93_000,
+        };
+        let aims = vec![
+            aim("240p", Codec::H264, 100_000),
+            aim("720p", Codec::H264, 900_000),
+            aim("720p", Codec::Av1, 300_000),
+        ];
+        let plan = Plan { policy: 1, measure: Measure::Vmaf, saved_permille: 0, saved_h264_permille: 0, aims };
+        assert_eq!(
+            shown(Some(&plan)),
+            [
+                "240p avc1.640015 100000 283332",
+                "720p avc1.64001F 900000 2550000",
+                "720p-av1 av01.0.05M.08 300000 850000"
+            ]
+        );
     }
 
     #[test]

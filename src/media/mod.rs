@@ -4,6 +4,7 @@
 //! - [`class`]: playlist, segment, film …; a metric label.
 //! - [`codec`], [`level`]: codecs, and what of them a decoder needs; [`fraction`], [`grid`], [`ladder`]: exact times, segments on a
 //!   frame grid, renditions.
+//! - [`quality`]: how many bits a title needs, by trials of it.
 //! - [`renditions`]: what a title is offered as; [`playlist`], [`dash`]: HLS playlists and the MPD written from that.
 //! - [`webvtt`], [`language`]: subtitles read and written; language tags.
 //! - [`fragment`], [`aac`]: fMP4 split and checked; AAC put into it.
@@ -32,6 +33,7 @@ pub mod level;
 pub mod mp4;
 pub mod pictures;
 pub mod playlist;
+pub mod quality;
 pub mod remux;
 pub mod renditions;
 pub mod trickplay;

@@ -12,7 +12,8 @@ pub const AUDIO_CODEC: &str = "mp4a.40.2";
 /// The group of all subtitles.
 const TEXT: &str = "text";
 
-/// The multivariant playlist: each rung with each group of audio, from the lowest rung, stereo first.
+/// The multivariant playlist: each rung with each group of audio, from the lowest rung, stereo first. H.264 comes before the codecs that
+/// fewer players take: one that looks no further than the first variant (Apple's begin with it) can play it.
 pub fn multivariant(title: &Renditions) -> String {
     let mut text = String::from("#EXTM3U\n#EXT-X-VERSION:7\n#EXT-X-INDEPENDENT-SEGMENTS\n");
     let groups = title.groups();
@@ -131,6 +132,7 @@ mod tests {
     use super::*;
     use crate::media::aac::Layout;
     use crate::media::{hls, ladder::ladder};
+    use std::collections::BTreeMap;
 
     fn grid(frames: u64) -> Grid {
         Grid { frame_rate: Fraction::parse("30000/1001").unwrap(), frames }
@@ -165,7 +167,14 @@ mod tests {
     fn a_multivariant_playlist() {
         let (grid, head) = (grid(1), "#EXTM3U\n#EXT-X-VERSION:7\n#EXT-X-INDEPENDENT-SEGMENTS\n");
         let rungs = ladder(640, 360, &grid);
-        let mut title = Renditions { grid: &grid, rungs: &rungs, version: "v1", audio: vec![], text: vec![] };
+        let mut title = Renditions {
+            grid: &grid,
+            rungs: &rungs,
+            version: "v1",
+            versions: BTreeMap::new(),
+            audio: vec![],
+            text: vec![],
+        };
         let silent = multivariant(&title);
         assert!(!silent.contains("AUDIO") && silent.contains("CODECS=\"avc1.640015\""), "{silent}");
         title.audio = vec![Audio { default: true, ..sound("audio-1", "English", Layout::Stereo) }];
@@ -193,7 +202,14 @@ mod tests {
             Text { hearing_impaired: true, ..subtitles("text-4") },
             Text { forced: true, language: Some("pt-BR".into()), ..subtitles("text-5") },
         ];
-        let master = multivariant(&Renditions { grid: &grid, rungs: &rungs, version: "v1", audio, text });
+        let master = multivariant(&Renditions {
+            grid: &grid,
+            rungs: &rungs,
+            version: "v1",
+            versions: BTreeMap::new(),
+            audio,
+            text,
+        });
         let lines: Vec<&str> = master.lines().skip(3).collect();
         assert_eq!(
             lines,

@@ -4,9 +4,11 @@
 //! there are any; every audio track is in every group.
 
 use super::aac::Layout;
+use super::codec::Codec;
 use super::grid::Grid;
 use super::ladder::Rung;
 use super::language;
+use std::collections::BTreeMap;
 
 /// Characters of a label.
 const LABEL_CHARACTERS_MAX: usize = 64;
@@ -54,8 +56,10 @@ pub struct Text {
 pub struct Renditions<'a> {
     pub grid: &'a Grid,
     pub rungs: &'a [Rung],
-    /// The version of video and audio: a folder in each rendition's.
+    /// The version of audio, and of video where it has no other: a folder in each rendition's.
     pub version: &'a str,
+    /// Of the video of each codec: one may be made anew while the others stay.
+    pub versions: BTreeMap<Codec, &'a str>,
     /// Every track in stereo, then those that have surround. [`Self::groups`] arranges them.
     pub audio: Vec<Audio>,
     pub text: Vec<Text>,
@@ -76,6 +80,10 @@ impl Group<'_> {
 }
 
 impl Renditions<'_> {
+    pub fn version_of(&self, codec: Codec) -> &str {
+        self.versions.get(&codec).copied().unwrap_or(self.version)
+    }
+
     /// Stereo; and where a track has more, a second group with the most of every track.
     pub fn groups(&self) -> Vec<Group<'_>> {
         let stereo: Vec<&Audio> = self.audio.iter().filter(|audio| audio.layout == Layout::Stereo).collect();

@@ -93,6 +93,8 @@ pub struct Metrics {
     pub library_titles: IntGaugeVec,
     pub library_probed: IntGaugeVec,
     pub library_broken: IntGaugeVec,
+    pub transcode_optimised_titles: IntGaugeVec,
+    pub transcode_optimised_saved_ratio: GaugeVec,
     pub library_index_errors: IntCounterVec,
     pub transcoder_up: IntGauge,
     pub transcoder_starts: IntCounter,
@@ -355,6 +357,18 @@ impl Metrics {
                 &r,
                 "library_broken",
                 "Films of a library that cannot be streamed; `/titles.json?broken=1` says why.",
+                &["origin"],
+            ),
+            transcode_optimised_titles: gauges(
+                &r,
+                "transcode_optimised_titles",
+                "Titles of a library whose bit rates were found out by trials.",
+                &["origin"],
+            ),
+            transcode_optimised_saved_ratio: float_gauges(
+                &r,
+                "transcode_optimised_saved_ratio",
+                "Mean part of their bits that these save, for players that take every codec: 0 to 1.",
                 &["origin"],
             ),
             library_index_errors: counters(

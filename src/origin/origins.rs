@@ -91,6 +91,14 @@ impl Origins {
         status
     }
 
+    /// The libraries, by name.
+    pub fn embedded(&self) -> Vec<&Library> {
+        let libraries = self.by_name.iter().filter_map(|(name, entry)| Some((name, entry.library.as_deref()?)));
+        let mut libraries: Vec<_> = libraries.collect();
+        libraries.sort_by_key(|(name, _)| *name);
+        libraries.into_iter().map(|(_, library)| library).collect()
+    }
+
     fn unchanged(&self, origin: &Origin) -> Option<&Entry> {
         self.by_name.get(&origin.name).filter(|entry| *entry.origin == *origin && entry.pool.authorities_unchanged())
     }

@@ -9,7 +9,8 @@
 
 use super::protocol::{
     BUILD, COPY, Copied, Film, FilmFile, Format, HEALTH, Job, MADE_BY, PICTURE, PICTURE_BYTES_MAX, PICTURES, PROBE,
-    PictureJob, RENDITION, RENDITION_MADE_BYTES_MAX, Rendition, SEGMENT, Source, VERSION_FIELD, version,
+    PictureJob, RENDITION, RENDITION_MADE_BYTES_MAX, Rendition, SEGMENT, Source, TRIAL, TrialJob, Tried, VERSION_FIELD,
+    version,
 };
 use super::tls::{self, Renewed};
 use crate::config::{ServerAddress, TranscodeServers};
@@ -46,6 +47,8 @@ const HEAD_TIME_MAX: Duration = Duration::from_secs(45);
 const COPY_TIME_MAX: Duration = Duration::from_secs(920);
 /// The same for a segment made from an origin's, which waits for a slot and is made whole first.
 const RENDITION_TIME_MAX: Duration = Duration::from_secs(75);
+/// The same where a segment is made slowly.
+const TRIAL_TIME_MAX: Duration = Duration::from_secs(190);
 /// Between two pieces of a body.
 const PIECE_TIME_MAX: Duration = Duration::from_secs(30);
 const HEALTH_TIME_MAX: Duration = Duration::from_secs(2);
@@ -234,6 +237,12 @@ impl Client {
     /// Whether a film's packets can be used as they are: minutes for a long film. [`Error::Unfit`] says why not.
     pub async fn copied(&self, whole: &FilmFile) -> Result<Copied, Error> {
         let asked = self.ask_within(COPY_TIME_MAX, &whole.source, Some(&whole.film.build), COPY, whole);
+        serde_json::from_slice(&asked.await?.small().await?).map_err(away)
+    }
+
+    /// One segment made at a quality and compared with the film. [`Error::Unfit`]: it cannot be.
+    pub async fn tried(&self, job: &TrialJob) -> Result<Tried, Error> {
+        let asked = self.ask_within(TRIAL_TIME_MAX, &job.source, Some(&job.film.build), TRIAL, job);
         serde_json::from_slice(&asked.await?.small().await?).map_err(away)
     }
 

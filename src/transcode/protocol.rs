@@ -10,6 +10,7 @@
 //! | `POST /segment`, a [`Job`] | 200, fMP4 bytes as they are made, or WebVTT |
 //! | `POST /copy`, a [`FilmFile`] | 200, a [`Copied`]: its packets can be used as they are; read whole, so minutes later |
 //! | `POST /rendition`, a [`Rendition`] as one line, and after it bytes | 200, the bytes of a segment or a head, all of them checked |
+//! | `POST /trial`, a [`TrialJob`] | 200, a [`Tried`]: one segment made and compared with the film, some seconds later; one at a time |
 //! | `GET /status` | 200, a [`Status`] |
 //!
 //! What is encoded has a header [`MADE_BY`] with the encoder's name: another one than the film's where that failed.
@@ -25,7 +26,9 @@ use crate::media::codec::Codec;
 use crate::media::fraction::Fraction;
 use crate::media::grid::Grid;
 pub use crate::media::ladder::Copied;
+use crate::media::ladder::{self, Rung};
 pub use crate::media::pictures::Format;
+use crate::media::quality::{Measure, Plan};
 use crate::media::upstream::Container;
 use crate::source::Stamp;
 use serde::{Deserialize, Serialize};
@@ -39,6 +42,7 @@ pub const PICTURE: &str = "/picture";
 pub const PICTURES: &str = "/pictures";
 pub const SEGMENT: &str = "/segment";
 pub const COPY: &str = "/copy";
+pub const TRIAL: &str = "/trial";
 pub const STATUS: &str = "/status";
 pub const RENDITION: &str = "/rendition";
 
@@ -96,6 +100,20 @@ pub struct Film {
     pub encoders: BTreeMap<Codec, String>,
     /// And of which build: another one makes other bytes.
     pub build: String,
+    /// How it is encoded where it was optimised. The sidecar does not know: who asks for segments says so.
+    pub plan: Option<Plan>,
+}
+
+impl Film {
+    /// Every rung that can be made of it.
+    pub fn rungs(&self) -> Vec<Rung> {
+        let codecs: Vec<Codec> = self.encoders.keys().copied().collect();
+        ladder::rungs(self.width, self.height, &self.grid, &codecs, self.plan.as_ref())
+    }
+
+    pub fn rung(&self, name: &str) -> Option<Rung> {
+        self.rungs().into_iter().find(|rung| rung.name == name)
+    }
 }
 
 /// A picture is never longer.
@@ -299,6 +317,25 @@ impl Wanted {
             Self::Video { segment, .. } | Self::Audio { segment, .. } | Self::Text { segment, .. } => *segment,
         }
     }
+}
+
+/// One segment to be tried at a quality.
+#[derive(Debug, Clone, PartialEq, Eq, Hash, Serialize, Deserialize)]
+pub struct TrialJob {
+    pub source: Source,
+    pub film: Film,
+    /// Of the fixed ladder: `360p-av1`.
+    pub rung: String,
+    pub segment: u64,
+    pub crf: u8,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Tried {
+    pub measure: Measure,
+    /// Of the segment.
+    pub bytes: u64,
+    pub score_milli: u32,
 }
 
 /// What the sidecar is at.

@@ -5,7 +5,7 @@
 window.play = (source) =>
   new Promise((resolve) => {
     const video = document.getElementById('video');
-    const result = { ended: false, fatal: [], stalls: [], errors: [], seeks: 0, frames: 0, levels: 0 };
+    const result = { ended: false, fatal: [], stalls: [], errors: [], seeks: 0, frames: 0, levels: 0, codecs: [] };
     const hls = new Hls({ maxBufferLength: 30 });
     const targets = [7, 1];
     let moving = false;
@@ -18,6 +18,9 @@ window.play = (source) =>
       hls.destroy();
       resolve(result);
     };
+    hls.on(Hls.Events.LEVEL_SWITCHED, (_, { level }) => {
+      result.codecs.push(hls.levels[level].videoCodec);
+    });
     hls.on(Hls.Events.ERROR, (_, data) => {
       result.errors.push(`${data.type} ${data.details} ${data.response ? data.response.code : ''}`);
       if (data.details === Hls.ErrorDetails.BUFFER_STALLED_ERROR && moving) {

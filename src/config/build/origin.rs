@@ -4,6 +4,7 @@ use super::super::built::*;
 use super::super::formats;
 use super::super::raw::*;
 use super::Builder;
+use crate::media::codec::Codec;
 use crate::media::upstream::multivariant::Wanted;
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -86,6 +87,12 @@ impl Builder<'_> {
                     folders: raw.folders.iter().map(PathBuf::from).collect(),
                     rescan_interval: raw.rescan_interval.0,
                     index,
+                    codecs: self
+                        .raw
+                        .transcode
+                        .codecs
+                        .as_ref()
+                        .map(|codecs| codecs.iter().copied().map(codec).collect()),
                 })
             }
             RawKind::Http => OriginKind::Http(Box::new(self.http_origin(name, raw))),
@@ -177,6 +184,14 @@ fn added(raw: &RawAddRenditions) -> Option<Wanted> {
         RawAddRenditions::Switch(true) | RawAddRenditions::Word(RawRenditionsWord::Auto) => Some(Wanted::Auto),
         RawAddRenditions::Rungs(rungs) if rungs.is_empty() => None,
         RawAddRenditions::Rungs(rungs) => Some(Wanted::Heights(rungs.iter().map(|rung| rung.height()).collect())),
+    }
+}
+
+fn codec(raw: RawCodec) -> Codec {
+    match raw {
+        RawCodec::H264 => Codec::H264,
+        RawCodec::Hevc => Codec::Hevc,
+        RawCodec::Av1 => Codec::Av1,
     }
 }
 

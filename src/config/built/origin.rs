@@ -1,5 +1,6 @@
 //! `origins`: where answers come from.
 
+use crate::media::codec::Codec;
 use crate::media::upstream::multivariant::Wanted;
 use std::path::PathBuf;
 use std::time::Duration;
@@ -26,6 +27,8 @@ pub struct LibraryOrigin {
     pub rescan_interval: Duration,
     /// The folder of the index; None: what is known of films is forgotten at a restart.
     pub index: Option<PathBuf>,
+    /// `transcode.codecs`: what every title is offered in beside H.264; None: what hardware makes, and what it was optimised for.
+    pub codecs: Option<Vec<Codec>>,
 }
 
 /// `kind: http`

@@ -20,6 +20,10 @@ pub struct RawTranscode {
     pub queue: u16,
     /// Memory for segments made before they are asked for; 0: none are.
     pub ahead: ByteSize,
+    /// What every title is offered in, beside H.264: `hevc` and `av1`, where ffmpeg has them. Default: what hardware makes, and of
+    /// titles that were optimised all; made by software on demand they take more of the processor than they save.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub codecs: Option<Vec<RawCodec>>,
     /// The program `reelgate-transcoder`; default: beside `reelgate`, else from PATH.
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schemars(extend("format" = "non-empty"))]
@@ -44,12 +48,22 @@ impl Default for RawTranscode {
             jobs: None,
             queue: 32,
             ahead: ByteSize::mib(64),
+            codecs: None,
             program: None,
             servers: Vec::new(),
             local: None,
             tls: None,
         }
     }
+}
+
+/// `transcode.codecs[]`
+#[derive(Clone, Copy, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "lowercase")]
+pub enum RawCodec {
+    H264,
+    Hevc,
+    Av1,
 }
 
 /// `transcode.tls`: PEM files, read again when they change.

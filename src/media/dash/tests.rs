@@ -3,11 +3,11 @@
 use super::*;
 use crate::media::aac::Layout;
 use crate::media::fraction::Fraction;
-use crate::media::ladder::ladder;
+use crate::media::ladder::{ladder, rungs};
 use crate::media::renditions::{Said, labels};
 use proptest::prelude::*;
 use quick_xml::Reader;
-use std::collections::HashMap;
+use std::collections::{BTreeMap, HashMap};
 
 fn sound(name: &str, label: &str, layout: Layout) -> Audio {
     let language = Some("en".to_owned());
@@ -40,7 +40,8 @@ fn written(rate: &str, frames: u64) -> (Grid, String) {
     let audio =
         vec![sound("audio-1", "A & <b>", Layout::Stereo), sound("audio-1-surround", "A & <b>", Layout::LargeSurround)];
     let text = vec![subtitles("text-3", false), subtitles("text-file-0", true)];
-    let manifest = manifest(&Renditions { grid: &grid, rungs: &rungs, version: "v1", audio, text }, None);
+    let renditions = Renditions { grid: &grid, rungs: &rungs, version: "v1", versions: BTreeMap::new(), audio, text };
+    let manifest = manifest(&renditions, None);
     (grid, manifest)
 }
 
@@ -109,6 +110,33 @@ fn a_manifest() {
 }
 
 #[test]
+fn each_codec_has_a_set_of_its_own() {
+    let grid = Grid { frame_rate: Fraction::parse("25").unwrap(), frames: 250 };
+    let rungs = rungs(640, 360, &grid, &Codec::ALL, None);
+    let versions = [(Codec::Av1, "v9")].into();
+    let manifest = manifest(
+        &Renditions { grid: &grid, rungs: &rungs, version: "v1", versions, audio: vec![], text: vec![] },
+        None,
+    );
+    let mut sets: Vec<Vec<String>> = Vec::new();
+    for (name, attributes) in elements(&manifest) {
+        let of = |keys: &[&str]| keys.iter().map(|key| attributes[*key].clone()).collect::<Vec<_>>().join(" ");
+        match name.as_str() {
+            "AdaptationSet" => sets.push(vec![of(&["selectionPriority"])]),
+            "SegmentTemplate" => sets.last_mut().unwrap().push(of(&["media"])),
+            "Representation" => sets.last_mut().unwrap().push(of(&["id", "codecs"])),
+            _ => {}
+        }
+    }
+    let expected = [
+        ["1", "$RepresentationID$/v1/$Number$.m4s", "240p avc1.640015", "360p avc1.64001E"],
+        ["2", "$RepresentationID$/v1/$Number$.m4s", "240p-hevc hvc1.1.6.L60.90", "360p-hevc hvc1.1.6.L63.90"],
+        ["3", "$RepresentationID$/v9/$Number$.m4s", "240p-av1 av01.0.00M.08", "360p-av1 av01.0.01M.08"],
+    ];
+    assert_eq!(sets, expected);
+}
+
+#[test]
 fn whatever_a_track_is_called_the_manifest_is_well_formed() {
     let named = |title: &str| labels(&[Said { language: String::new(), title: title.into() }]);
     let title = "a\u{0}\u{8}\u{b}\u{7f}\u{85}\u{2028}\u{fffe}\u{ffff}\u{1fffe}b<&]]>\"'";
@@ -116,8 +144,9 @@ fn whatever_a_track_is_called_the_manifest_is_well_formed() {
     assert_eq!(label, "a   \u{1fffe}b<&]]>'");
     let grid = Grid { frame_rate: Fraction::parse("25").unwrap(), frames: 250 };
     let (audio, text) = (vec![sound("audio-1", &label, Layout::Stereo)], Vec::new());
-    let manifest =
-        manifest(&Renditions { grid: &grid, rungs: &ladder(640, 360, &grid), version: "v1", audio, text }, None);
+    let rungs = ladder(640, 360, &grid);
+    let renditions = Renditions { grid: &grid, rungs: &rungs, version: "v1", versions: BTreeMap::new(), audio, text };
+    let manifest = manifest(&renditions, None);
     // XML 1.0, §2.2.
     let allowed = |c: char| matches!(c, '\t' | '\n' | '\r' | ' '..='\u{fffd}' | '\u{10000}'..);
     assert!(manifest.chars().all(allowed), "{manifest:?}");

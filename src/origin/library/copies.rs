@@ -74,6 +74,7 @@ impl Copies {
             bits_per_s: 0,
             level: 0,
             copied: None,
+            aim: None,
         })
     }
 

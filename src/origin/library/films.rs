@@ -6,7 +6,8 @@
 use super::catalog::Title;
 use super::facts::{Facts, Known};
 use super::findings::{Finding, Findings};
-use super::index::{FILM, now_s};
+use super::index::{FILM, PLAN, now_s};
+use crate::media::quality::{POLICY, Plan};
 use crate::observe::Metrics;
 use crate::source::Stamp;
 use crate::transcode::protocol::{Film, Source};
@@ -133,15 +134,28 @@ impl Films {
         self.client.build_in_force().is_none_or(|build| *build == *film.build)
     }
 
-    /// What was kept, else what the sidecar says.
+    /// What was kept, else what the sidecar says; and how it is encoded, where it was optimised.
     async fn find_out(&self, title: &Title, source: &Source) -> Result<Finding<Arc<Film>>, Error> {
-        match self.findings.find(&title.id, FILM, &source.stamp).await {
+        let finding = match self.findings.find(&title.id, FILM, &source.stamp).await {
             Some(finding) if finding.as_ref().map_or(true, |film| self.is_in_force(film)) => {
                 self.told(title, &finding).await;
-                Ok(finding.map(Arc::new))
+                finding
             }
-            _ => self.probe(title, source).await,
-        }
+            _ => self.probe(title, source).await?,
+        };
+        let Ok(film) = finding else { return Ok(finding.map(Arc::new)) };
+        let plan = self.findings.find::<Plan>(&title.id, PLAN, &source.stamp).await.and_then(Result::ok);
+        let plan = plan.filter(|plan| plan.policy == POLICY);
+        Ok(Ok(Arc::new(Film { plan, ..film })))
+    }
+
+    /// Keeps how a title is encoded from now on.
+    pub async fn planned(&self, title: &Title, source: &Source, film: &Film, plan: Plan) {
+        self.findings.keep(&title.id, PLAN, &source.stamp, &Ok(plan.clone())).await;
+        let film = Ok(Arc::new(Film { plan: Some(plan), ..film.clone() }));
+        let known =
+            Remembered { stamp: source.stamp, film: Arc::new(OnceCell::new_with(Some(film))), asked: Instant::now() };
+        self.remembered.lock().insert(title.id.clone(), known);
     }
 
     /// Lists say so from now on.
@@ -157,7 +171,7 @@ impl Films {
     }
 
     /// Asks the sidecar, and keeps what it says.
-    async fn probe(&self, title: &Title, source: &Source) -> Result<Finding<Arc<Film>>, Error> {
+    async fn probe(&self, title: &Title, source: &Source) -> Result<Finding<Film>, Error> {
         let probed = match source.stamp.bytes {
             0 => Err(Error::Unfit("the file is empty".to_owned())),
             _ => self.counted("probe", self.client.probe(source).await),
@@ -178,7 +192,7 @@ impl Films {
         };
         self.told(title, &finding).await;
         self.findings.keep(&title.id, FILM, &source.stamp, &finding).await;
-        Ok(finding.map(Arc::new))
+        Ok(finding)
     }
 
     /// The sidecar says that a film is not what it was taken for: another version of it, or made by another build by now. What it is

@@ -48,6 +48,8 @@ pub struct Index {
 /// What a film is, as the ladder needs it: `Film` of the sidecar's protocol. Other findings may lie beside it, under names of their
 /// own.
 pub const FILM: &str = "film";
+/// How a title is encoded that was optimised: `media::quality::Plan`.
+pub const PLAN: &str = "plan";
 
 /// Something that was found out about a film, for one version of its file.
 #[derive(Debug, Clone, PartialEq)]
@@ -232,6 +234,19 @@ impl Index {
     /// What was found out under a name (like [`FILM`]) about this version.
     pub fn found(&self, id: &str, what: &str, stamp: &Stamp) -> Option<Stored> {
         self.with(|connection| stored(connection, id, what, stamp)).flatten()
+    }
+
+    /// Everything that was found out under a name about titles as they are now: ids, and what was said.
+    pub fn all_found(&self, what: &str) -> Vec<(String, String)> {
+        let found = self.with(|connection| {
+            let mut query = connection.prepare(
+                "SELECT f.id, f.said FROM found f JOIN titles t ON t.id = f.id AND t.stamp = f.stamp
+                 WHERE f.what = ?1 AND f.said IS NOT NULL AND t.missing_since_s IS NULL LIMIT ?2",
+            )?;
+            let rows = query.query_map(params![what, ENTRIES_MAX as i64], |row| Ok((row.get(0)?, row.get(1)?)))?;
+            rows.collect()
+        });
+        found.unwrap_or_default()
     }
 
     /// Keeps what was found out, if the title is known here.

@@ -43,6 +43,9 @@ struct Details<'a> {
     listed: Listed<'a>,
     /// Below the title's own address.
     play: &'static [&'static str],
+    /// Per cent of its bits that are saved since it was optimised.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    saved_percent: Option<f64>,
     poster: &'static str,
 }
 
@@ -85,7 +88,9 @@ pub fn details(state: &State, request: &Parts, title: &Title) -> Answer {
         Kind::File if state.sidecar.is_some() && listed.broken.is_none() => &["master.m3u8", "manifest.mpd", "file"],
         Kind::File => &["file"],
     };
-    answer(request, &Details { listed, play, poster: "poster.jpg" })
+    let saved = state.sidecar.as_ref().and_then(|sidecar| sidecar.optimiser.saved(&title.id));
+    let saved_percent = saved.map(|saved| (saved * 1000.0).round() / 10.0);
+    answer(request, &Details { listed, play, saved_percent, poster: "poster.jpg" })
 }
 
 fn answer(request: &Parts, said: &impl Serialize) -> Answer {

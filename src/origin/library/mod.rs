@@ -8,6 +8,7 @@
 //! - `server`, `respond`: connections, and requests → answers.
 //! - `file`, `answer`, `list`, `artwork`, `page`: the kinds of answer; `player`: the pages built from `src/page`.
 //! - `streams`: adaptive streams of a film, made by the sidecar.
+//! - `optimise`: how many bits a title needs, found out by trials.
 //! - `copies`: which films are offered with their own packets.
 //! - `pictures`: posters, thumbnails and trickplay, made by the sidecar.
 //! - `status`, `fill`: how far it is; and all of it at once, for `reelgate scan`.
@@ -28,6 +29,7 @@ mod findings;
 mod index;
 mod list;
 mod look;
+mod optimise;
 mod page;
 mod pictures;
 mod player;
@@ -50,6 +52,7 @@ use catalog::Catalog;
 use films::Films;
 use findings::Findings;
 use index::Index;
+use optimise::Optimiser;
 use parking_lot::Mutex;
 use pictures::Pictures;
 use std::io;
@@ -62,6 +65,7 @@ use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 
 pub use fill::{Filled, Progress, fill};
+pub use optimise::{Optimisation, Refused};
 pub use status::{Counts, Status};
 
 /// How long a request waits for the first scan before it gets 503.
@@ -113,6 +117,7 @@ struct Sidecar {
     streams: Streams,
     pictures: Pictures,
     films: Arc<Films>,
+    optimiser: Arc<Optimiser>,
 }
 
 impl Library {
@@ -182,7 +187,9 @@ impl State {
             let films = Films::new(Arc::clone(&client), findings, name, Arc::clone(&metrics));
             let films = Arc::new(films);
             let pictures = Pictures::new(Arc::clone(&client), Arc::clone(&films));
-            Sidecar { streams: Streams::new(client, Arc::clone(&films)), pictures, films }
+            let codecs = settings.codecs.clone();
+            let optimiser = Optimiser::new(Arc::clone(&client), Arc::clone(&films), name, Arc::clone(&metrics));
+            Sidecar { optimiser, streams: Streams::new(client, Arc::clone(&films), codecs), pictures, films }
         });
         Arc::new(Self {
             name: name.to_owned(),

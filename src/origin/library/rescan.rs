@@ -6,7 +6,7 @@
 
 use super::catalog::{Catalog, Title};
 use super::scan::{Scan, Work, scan};
-use super::{State, Trouble, share};
+use super::{State, Trouble, optimise, share};
 use notify::{Config, EventKind, RecommendedWatcher, RecursiveMode, Watcher};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -49,6 +49,7 @@ pub async fn recall(state: &Arc<State>) {
     let recalling = Arc::clone(state);
     let recalled = tokio::task::spawn_blocking(move || {
         recalling.save_all.store(recalling.index.ready(), Ordering::Relaxed);
+        optimise::recall(&recalling, &recalling.index);
         recalling.index.load(&recalling.folders)
     });
     match recalled.await {

@@ -26,6 +26,7 @@ use super::films::{self, Films};
 use super::pictures::trickplay;
 use super::scan::MASTER;
 use crate::http::precondition::{Outcome, Validators, evaluate};
+use crate::media::codec::Codec;
 use crate::media::ladder::SOURCE;
 use crate::media::{aac, dash, playlist};
 use crate::transcode::protocol::{Film, FilmFile, Job, Source, Wanted};
@@ -51,11 +52,13 @@ pub struct Streams {
     client: Arc<Client>,
     copies: Arc<Copies>,
     films: Arc<Films>,
+    /// What every title is offered in; None: see [`Offer::new`].
+    codecs: Option<Vec<Codec>>,
 }
 
 impl Streams {
-    pub fn new(client: Arc<Client>, films: Arc<Films>) -> Self {
-        Self { copies: Copies::new(Arc::clone(&client)), client, films }
+    pub fn new(client: Arc<Client>, films: Arc<Films>, codecs: Option<Vec<Codec>>) -> Self {
+        Self { copies: Copies::new(Arc::clone(&client)), client, films, codecs }
     }
 
     /// Whether a path below a film's title is one of ours.
@@ -83,11 +86,16 @@ impl Streams {
 
     async fn try_answer(&self, request: &Parts, title: &Title, rest: &[&str]) -> Result<Answer, Error> {
         let Some(source) = films::source(title) else { return Ok(no_such()) };
-        let film = self.films.film(title, &source).await?;
+        let mut film = self.films.film(title, &source).await?;
         // Segments of the film itself are not asked what lies beside it.
         let alone = matches!(rest, [rendition, ..] if !rendition.starts_with("text-") && rest.len() > 1);
         let files = if alone { Vec::new() } else { subtitles::beside(title).await };
-        let mut offer = Offer::new(&film, &source.stamp, files);
+        let mut offer = Offer::new(&film, &source.stamp, self.codecs.as_deref(), files);
+        // Who began before the title was optimised goes on with what he was told of.
+        if film.plan.is_some() && !offer.has(rest) {
+            film = Arc::new(Film { plan: None, ..film.as_ref().clone() });
+            offer = Offer::new(&film, &source.stamp, self.codecs.as_deref(), Vec::new());
+        }
         match rest {
             [MASTER | MANIFEST | DESCRIPTION] => {
                 let whole = || FilmFile { source: source.clone(), film: film.as_ref().clone() };
@@ -137,6 +145,7 @@ impl Streams {
             }
             _ => source,
         };
+        let is_optimised = matches!(&found, Found::Video(rung) if rung.aim.is_some());
         let mut etag = format!("\"{version}-{rendition}-{file}\"");
         let mut response =
             match evaluate(&request.method, &request.headers, Validators { etag: Some(&etag), last_modified: None }) {
@@ -151,8 +160,9 @@ impl Streams {
                 Outcome::Proceed if request.method == Method::HEAD => Response::new(full(Bytes::new())),
                 Outcome::Proceed => {
                     let (response, made_by) = self.piece(&title.id, wanted, source, Arc::clone(&film)).await?;
-                    // Films name one encoder for each codec.
-                    if let Some(another) = made_by.filter(|name| !film.encoders.values().any(|chosen| chosen == name)) {
+                    // Films name one encoder for each codec, and what was optimised is always made by software.
+                    let expected = |name: &String| is_optimised || film.encoders.values().any(|chosen| chosen == name);
+                    if let Some(another) = made_by.filter(|name| !expected(name)) {
                         etag = format!("\"{version}-{rendition}-{file}-{another}\"");
                     }
                     response

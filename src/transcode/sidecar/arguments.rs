@@ -124,7 +124,6 @@ fn device(means: &Means, on_device: bool) -> Vec<String> {
 
 /// One segment of video: fragmented MP4 on standard output.
 pub fn video(film: &Film, rung: &Rung, frames: &Range<u64>, means: &Means) -> Vec<String> {
-    let start = film.grid.time_of(frames.start);
     let count = (frames.end - frames.start).to_string();
     let on_device = means.node.is_some() && picture::stays_on_device(film, frames, means.encoder.family);
     let filter = match on_device {
@@ -135,11 +134,7 @@ pub fn video(film: &Film, rung: &Rung, frames: &Range<u64>, means: &Means) -> Ve
     arguments.extend(input());
     arguments.extend(words(&["-threads", "2"]));
     arguments.extend(device(means, on_device));
-    // What lies before is for the filter to drop: the seek itself would also drop the first frame.
-    arguments.extend(words(&["-noaccurate_seek"]));
-    // Frames are made of fields with the help of those before.
-    let lead = if film.picture.interlaced { -INTERLACED_LEAD_S } else { INTO_FRAME / film.grid.frame_rate.as_f64() };
-    arguments.extend(seek(film, frames.start > 0, start.as_f64() + lead));
+    arguments.extend(from_frame(film, frames));
     let stream = format!("0:{}", film.video_stream);
     arguments.extend(words(picture::input_options(&film.picture)));
     arguments.extend(words(&["-copyts", "-i", INPUT, "-map", &stream, "-an", "-sn", "-dn"]));
@@ -156,6 +151,17 @@ pub fn video(film: &Film, rung: &Rung, frames: &Range<u64>, means: &Means) -> Ve
     arguments
         .extend(words(&["+frag_keyframe+empty_moov+default_base_moof+frag_discont+negative_cts_offsets+skip_trailer"]));
     arguments.extend(words(&["-frag_duration", FRAGMENT_US, "-flush_packets", "1", "-f", "mp4", "pipe:1"]));
+    arguments
+}
+
+/// Decodes from the first of some frames on.
+pub fn from_frame(film: &Film, frames: &Range<u64>) -> Vec<String> {
+    let start = film.grid.time_of(frames.start);
+    // What lies before is for the filter to drop: the seek itself would also drop the first frame.
+    let mut arguments = words(&["-noaccurate_seek"]);
+    // Frames are made of fields with the help of those before.
+    let lead = if film.picture.interlaced { -INTERLACED_LEAD_S } else { INTO_FRAME / film.grid.frame_rate.as_f64() };
+    arguments.extend(seek(film, frames.start > 0, start.as_f64() + lead));
     arguments
 }
 
@@ -213,6 +219,7 @@ pub mod tests {
             left_out: vec![],
             encoders: [(Codec::H264, "libx264".to_owned())].into(),
             build: "5.1".into(),
+            plan: None,
         }
     }
 

@@ -14,7 +14,7 @@ use rustix::process::{
 };
 use std::fs::File;
 use std::io::{PipeReader, PipeWriter};
-use std::os::fd::{AsRawFd, RawFd};
+use std::os::fd::{AsRawFd, OwnedFd, RawFd};
 use std::os::unix::process::{CommandExt, ExitStatusExt};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, ExitStatus, Stdio};
@@ -128,7 +128,22 @@ pub fn run_within(
 ) -> Result<(), Failure> {
     let line = |_: &[RawFd]| arguments.to_vec();
     let bounds = Bounds { outputs: 1, cpu_s: cpu_s_max, address: true, nice: 0 };
-    run_all(bounds, program, line, film, kill, &mut |_, bytes| take(bytes))
+    run_all(bounds, program, line, (film, None), kill, &mut |_, bytes| take(bytes))
+}
+
+/// Like [`run`], with something beside the film, of which `arguments` is told the descriptor.
+pub fn run_beside(
+    program: &Path,
+    arguments: impl FnOnce(RawFd) -> Vec<String>,
+    film: File,
+    beside: OwnedFd,
+    kill: &Kill,
+    mut take: impl FnMut(&[u8]) -> Result<(), String>,
+) -> Result<(), Failure> {
+    let descriptor = beside.as_raw_fd();
+    let line = |_: &[RawFd]| arguments(descriptor);
+    let bounds = Bounds { outputs: 1, cpu_s: CPU_S_MAX, address: true, nice: 0 };
+    run_all(bounds, program, line, (film, Some(beside)), kill, &mut |_, bytes| take(bytes))
 }
 
 /// What a run may have.
@@ -153,7 +168,7 @@ pub fn run_split(
     mut take: impl FnMut(usize, &[u8]) -> Result<(), String>,
 ) -> Result<(), Failure> {
     let bounds = Bounds { outputs, cpu_s: CPU_S_MAX.saturating_mul(outputs as u64), address: !on_device, nice: 0 };
-    run_all(bounds, program, arguments, film, kill, &mut take)
+    run_all(bounds, program, arguments, (film, None), kill, &mut take)
 }
 
 /// Like [`run_split`], for pictures: it gives way to others.
@@ -167,14 +182,14 @@ pub fn run_pictures(
 ) -> Result<(), Failure> {
     let cpu_s = PICTURE_CPU_S_MAX.saturating_mul(outputs as u64);
     let bounds = Bounds { outputs, cpu_s, address: true, nice: PICTURE_NICE };
-    run_all(bounds, program, arguments, film, kill, &mut take)
+    run_all(bounds, program, arguments, (film, None), kill, &mut take)
 }
 
 fn run_all(
     bounds: Bounds,
     program: &Path,
     arguments: impl FnOnce(&[RawFd]) -> Vec<String>,
-    film: File,
+    (film, beside): (File, Option<OwnedFd>),
     kill: &Kill,
     take: &mut impl FnMut(usize, &[u8]) -> Result<(), String>,
 ) -> Result<(), Failure> {
@@ -198,7 +213,8 @@ fn run_all(
         .stdout(Stdio::piped())
         .stderr(Stdio::piped())
         .process_group(0);
-    let mut child = spawn(&mut command, writers).map_err(|error| failed("the program cannot be started", error))?;
+    let inherited = writers.into_iter().map(OwnedFd::from).chain(beside).collect();
+    let mut child = spawn(&mut command, inherited).map_err(|error| failed("the program cannot be started", error))?;
     kill.watch(&child);
     limit(&child, bounds);
     if let (1.., Some(group)) = (bounds.nice, i32::try_from(child.id()).ok().and_then(Pid::from_raw)) {
@@ -257,16 +273,16 @@ fn pipes(count: usize) -> std::io::Result<(Vec<PipeReader>, Vec<PipeWriter>)> {
     (0..count).map(|_| std::io::pipe()).collect::<std::io::Result<Vec<_>>>().map(|pipes| pipes.into_iter().unzip())
 }
 
-/// Starts a child that inherits the writing ends of pipes, which are closed here. All children of the process are started under one
+/// Starts a child that inherits the writing ends of pipes, and what else it is given; they are closed here. All children of the process are started under one
 /// lock, so that no other one inherits them: it would hold a pipe open after its owner's end.
-fn spawn(command: &mut Command, writers: Vec<PipeWriter>) -> std::io::Result<Child> {
+fn spawn(command: &mut Command, inherited: Vec<OwnedFd>) -> std::io::Result<Child> {
     static ALONE: Mutex<()> = Mutex::new(());
     let _alone = ALONE.lock();
-    for writer in &writers {
-        fcntl_setfd(writer, FdFlags::empty())?;
+    for descriptor in &inherited {
+        fcntl_setfd(descriptor, FdFlags::empty())?;
     }
     let child = command.spawn();
-    drop(writers);
+    drop(inherited);
     child
 }
 

@@ -9,6 +9,7 @@
 //! another one makes other bytes. Software makes the same bytes each time, alone as in a batch.
 
 use super::arguments::words;
+use super::careful;
 use crate::media::codec::Codec;
 use crate::media::ladder::Rung;
 use std::collections::{BTreeMap, HashSet};
@@ -154,6 +155,9 @@ pub fn is_among(there: &HashSet<String>) -> impl Fn(&Encoder) -> bool {
 impl Encoder {
     /// From its name to what is done to its packets; `gop` is the frames of a segment.
     pub fn arguments(&self, rung: &Rung, gop: u64) -> Vec<String> {
+        if let Some(aim) = &rung.aim {
+            return careful::arguments(rung, aim, gop);
+        }
         let level = format!("{}.{}", rung.level / 10, rung.level % 10);
         let mut arguments = words(&["-c:v", self.name]);
         arguments.extend(self.options.split(' ').map(str::to_owned));

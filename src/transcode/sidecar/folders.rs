@@ -5,7 +5,7 @@
 //! length and time of change are the same, as far as both file systems keep it: over a network an inode's number is another one.
 //! What is made then is bound to the whole stamp of the file here, inode and all, so that two versions never mix.
 
-use super::super::protocol::{FilmFile, Job, PictureJob, Source};
+use super::super::protocol::{FilmFile, Job, PictureJob, Source, TrialJob};
 use crate::source::{Folder, Stamp};
 use std::path::{Component, Path, PathBuf};
 
@@ -97,6 +97,12 @@ pub trait AboutFilm {
 impl AboutFilm for Source {
     fn source(&mut self) -> &mut Source {
         self
+    }
+}
+
+impl AboutFilm for TrialJob {
+    fn source(&mut self) -> &mut Source {
+        &mut self.source
     }
 }
 

@@ -358,7 +358,6 @@ fn pixels(job: &Job) -> Option<u64> {
     if !matches!(job.wanted, Wanted::Video { .. }) {
         return None;
     }
-    let rungs = crate::media::ladder::ladder(job.film.width, job.film.height, &job.film.grid);
-    let rung = rungs.into_iter().find(|rung| rung.name == job.wanted.rendition())?;
+    let rung = job.film.rung(&job.wanted.rendition())?;
     Some(u64::from(rung.width) * u64::from(rung.height))
 }

@@ -6,11 +6,13 @@
 //! - `child`, `reading`: one run of a program, within limits.
 //! - `probe`, `segment`: what a film is; segments, made and checked.
 //! - `pictures`: posters, thumbnails and sheets of tiles, in a queue of their own.
+//! - `trial`: one segment made and compared with the film.
 //! - `remux`: segments of a film's own packets.
 //! - `upstream`: segments of rungs that an HLS origin lacks, made from its own.
 //! - `schedule`, `viewers`: what is made first, what is made ahead; pure.
 //! - `encoders`, `devices`, `failure`: what encodes, how much it takes, what its failures mean; pure.
 //! - `nodes`, `survey`: the devices there are, and which encoders work on them.
+//! - `careful`: what they are told for optimised titles; pure.
 //! - `jobs`, `output`: what runs, who waits, what came out.
 //! - `listen`, `server`: connections; requests → jobs.
 //! - `folders`: which films an edge on another host may name.
@@ -20,6 +22,7 @@
 
 mod arguments;
 mod batch;
+mod careful;
 mod child;
 mod devices;
 mod encoders;
@@ -41,6 +44,7 @@ mod survey;
 #[cfg(test)]
 mod tests;
 mod tools;
+mod trial;
 mod upstream;
 mod viewers;
 
@@ -197,6 +201,7 @@ fn run(arguments: Arguments) -> Result<(), String> {
             probes: Semaphore::new(PROBES.max(arguments.jobs.into())),
             probes_waiting_max: Semaphore::new(PROBES_WAITING_MAX),
             copies: Semaphore::new(1),
+            trials: Semaphore::new(1),
             folders,
         };
         let every = Duration::from_secs(arguments.look_every);

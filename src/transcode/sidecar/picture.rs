@@ -195,6 +195,7 @@ pub mod tests {
             left_out: vec![],
             encoders: std::collections::BTreeMap::new(),
             build: String::new(),
+            plan: None,
         };
         filter(&film, &ladder(640, 360, &grid)[1], &(100..110))
     }

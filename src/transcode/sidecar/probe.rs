@@ -137,6 +137,7 @@ pub fn probe(tools: &Tools, open: impl Fn() -> std::io::Result<File>, kill: &Kil
         left_out: tracks.left_out,
         encoders: encoders::choice(&[Family::Software], encoders::is_among(tools.encoders()?)),
         build: tools.build.clone(),
+        plan: None,
     })
 }
 

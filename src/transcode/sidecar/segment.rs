@@ -3,13 +3,14 @@
 use super::super::protocol::{Film, Job, Source, Wanted};
 use super::arguments::{self, Means};
 use super::batch;
+use super::careful;
 use super::child::{Failure, Kill, run_split};
 use super::encoders::{self, Encoder, Family};
 use super::output::Sink;
 use super::remux;
 use super::tools::Tools;
 use crate::media::fragment::{Check, Piece, Splitter, Wrong, coded};
-use crate::media::ladder::{Rung, SOURCE, ladder};
+use crate::media::ladder::{Rung, SOURCE};
 use crate::media::level::Coded;
 use crate::source::{Folder, Stamp};
 use std::fs::File;
@@ -48,16 +49,17 @@ pub fn make(tools: &Tools, job: &Job, means: Option<&Means>, kill: &Kill, sinks:
     }
 }
 
-/// A rung of a film, by its name.
-fn rung_of(film: &Film, name: &str) -> Option<Rung> {
-    ladder(film.width, film.height, &film.grid).into_iter().find(|rung| rung.name == name)
-}
-
 /// What a film was to be encoded by; None: nothing is encoded, or by nothing that is known here.
 pub fn encoder_of(job: &Job) -> Option<&'static Encoder> {
     let (Wanted::Init { rung } | Wanted::Video { rung, .. }) = &job.wanted else { return None };
-    let rung = rung_of(&job.film, rung)?;
-    job.film.encoders.get(&rung.codec).and_then(|name| encoders::named(name))
+    chosen(&job.film, &job.film.rung(rung)?)
+}
+
+fn chosen(film: &Film, rung: &Rung) -> Option<&'static Encoder> {
+    match rung.aim {
+        Some(_) => careful::encoder(rung.codec),
+        None => film.encoders.get(&rung.codec).and_then(|name| encoders::named(name)),
+    }
 }
 
 fn video(
@@ -76,11 +78,10 @@ fn video(
             .try_for_each(|(segment, sink)| remux::segment(tools, film, segment, again()?, kill, sink));
     }
     let missing = || Failure::Mismatch("the title has no such segment".to_owned());
-    let rung = rung_of(film, name).ok_or_else(missing)?;
-    let chosen = film.encoders.get(&rung.codec).and_then(|name| encoders::named(name));
-    chosen.ok_or_else(|| Failure::Mismatch("this encoder is not here".to_owned()))?;
+    let rung = film.rung(name).ok_or_else(missing)?;
+    chosen(film, &rung).ok_or_else(|| Failure::Mismatch("this encoder is not here".to_owned()))?;
     let software = Means::software(rung.codec);
-    let means = means.filter(|means| means.encoder.codec == rung.codec).unwrap_or(&software);
+    let means = means.filter(|means| means.encoder.codec == rung.codec && rung.aim.is_none()).unwrap_or(&software);
     encode(tools, film, (&rung, segment), means, file, kill, sinks)
 }
 
@@ -121,7 +122,7 @@ pub fn encode(
 
 /// About how many bytes a segment will have; of video.
 pub fn bytes_expected(film: &Film, rendition: &str) -> Option<u64> {
-    let rung = rung_of(film, rendition)?;
+    let rung = film.rung(rendition)?;
     let seconds = film.grid.time_of(film.grid.segment_frames()).as_f64();
     Some((f64::from(rung.peak_bits_per_s()) / 8.0 * seconds) as u64)
 }

@@ -2,7 +2,7 @@
 
 use super::super::protocol::{
     BUILD, COPY, FilmFile, HEALTH, Job, MADE_BY, PICTURE, PICTURES, PROBE, PictureJob, RENDITION, RENDITION_BYTES_MAX,
-    SEGMENT, STATUS, Source, VERSION_FIELD, Wanted, version,
+    SEGMENT, STATUS, Source, TRIAL, TrialJob, VERSION_FIELD, Wanted, version,
 };
 use super::child::{Failure, Kill, KillOnDrop};
 use super::folders::{AboutFilm, Folders, NotHere};
@@ -14,6 +14,7 @@ use super::remux;
 use super::segment::open;
 use super::survey::Survey;
 use super::tools::{Toolbox, Tools};
+use super::trial::trial;
 use super::upstream::{self, Busy, Renditions};
 use bytes::Bytes;
 use http::{HeaderValue, Method, Request, Response, StatusCode, header};
@@ -48,6 +49,8 @@ const PROBE_TIME_MAX: Duration = Duration::from_secs(30);
 const COPY_TIME_MAX: Duration = Duration::from_secs(900);
 /// For the bytes of a segment to come in.
 const BODY_TIME_MAX: Duration = Duration::from_secs(30);
+/// To make one segment slowly, and to compare it.
+const TRIAL_TIME_MAX: Duration = Duration::from_secs(180);
 
 type Body = UnsyncBoxBody<Bytes, io::Error>;
 
@@ -66,6 +69,8 @@ pub struct Server {
     pub copies: Semaphore,
     /// What an edge on another host may name; None: it is on this one.
     pub folders: Option<Arc<Folders>>,
+    /// Trials at once.
+    pub trials: Semaphore,
 }
 
 /// One connection, until it ends.
@@ -121,6 +126,10 @@ async fn respond(server: &Server, request: Request<Incoming>) -> Response<Body> 
             Err(refusal) => Err(refusal),
         },
         (Method::POST, RENDITION) => rendition(server, body).await,
+        (Method::POST, TRIAL) => match read::<TrialJob>(server, body).await {
+            Ok(job) => tried(server, job).await,
+            Err(refusal) => Err(refusal),
+        },
         _ => Err((StatusCode::NOT_FOUND, "no such request".to_owned())),
     };
     outcome.unwrap_or_else(|(status, reason)| {
@@ -208,6 +217,15 @@ async fn looked_into<T: Send + 'static>(
     let busy = || (StatusCode::SERVICE_UNAVAILABLE, "too many films are being probed".to_owned());
     let _waiting = server.probes_waiting_max.try_acquire().map_err(|_| busy())?;
     let _slot = server.probes.acquire().await.map_err(|_| busy())?;
+    worked_on(server, source, PROBE_TIME_MAX, work).await
+}
+
+async fn worked_on<T: Send + 'static>(
+    server: &Server,
+    source: Source,
+    time_max: Duration,
+    work: impl FnOnce(&Tools, Open, &Kill) -> Result<T, Failure> + Send + 'static,
+) -> Result<T, (StatusCode, String)> {
     let kill = KillOnDrop::default();
     let (tools, killing) = (now(server).await?, kill.share());
     let work = tokio::task::spawn_blocking(move || match open(&source) {
@@ -218,7 +236,7 @@ async fn looked_into<T: Send + 'static>(
         Ok(None) => Err((StatusCode::CONFLICT, "the film has changed".to_owned())),
         Err(error) => Err((StatusCode::CONFLICT, format!("the film cannot be opened: {}", error.kind()))),
     });
-    let Ok(done) = timeout(PROBE_TIME_MAX, work).await else {
+    let Ok(done) = timeout(time_max, work).await else {
         return Err((StatusCode::INTERNAL_SERVER_ERROR, "it could not be read in time".to_owned()));
     };
     let done = done.map_err(|_| (StatusCode::INTERNAL_SERVER_ERROR, "probing panicked".to_owned()))??;
@@ -245,6 +263,15 @@ async fn copied(server: &Server, whole: FilmFile) -> Outcome {
     let done = done.map_err(|_| (StatusCode::INTERNAL_SERVER_ERROR, "reading panicked".to_owned()))??;
     let copied = done.map_err(|failure| refusal(&failure, StatusCode::UNPROCESSABLE_ENTITY))?;
     Ok(answer(StatusCode::OK, &serde_json::to_string(&copied).unwrap_or_default()))
+}
+
+async fn tried(server: &Server, job: TrialJob) -> Outcome {
+    let busy = |_| (StatusCode::SERVICE_UNAVAILABLE, "another trial is running".to_owned());
+    let _slot = server.trials.try_acquire().map_err(busy)?;
+    let source = job.source.clone();
+    let tried =
+        worked_on(server, source, TRIAL_TIME_MAX, move |tools, open, kill| trial(tools, &job, open, kill)).await?;
+    Ok(answer(StatusCode::OK, &serde_json::to_string(&tried).unwrap_or_default()))
 }
 
 async fn segment(server: &Server, job: Job) -> Outcome {

@@ -302,6 +302,7 @@ fn film(tools: &Tools) -> Film {
         left_out: Vec::new(),
         encoders: std::collections::BTreeMap::new(),
         build: tools.build.clone(),
+        plan: None,
     }
 }
 

@@ -9,6 +9,7 @@ use super::super::protocol::Film;
 use super::child::{Failure, Kill, run};
 use super::encoders;
 use super::pictures::PictureEncoder;
+use crate::media::quality::Measure;
 use crate::source::Stamp;
 use parking_lot::Mutex;
 use sha2::{Digest, Sha256};
@@ -35,6 +36,8 @@ pub struct Tools {
     pub maps_tones: OnceLock<bool>,
     /// What pictures it can make; asked when the first is wanted.
     pub pictures: OnceLock<Vec<PictureEncoder>>,
+    /// What it compares pictures with; asked when the first title is optimised.
+    pub measures: OnceLock<Measure>,
     /// Names of the codecs that it decodes; None where it did not say.
     pub decodable: Option<HashSet<String>>,
     /// Names of the encoders it was built with; asked when the first film comes.
@@ -58,6 +61,7 @@ impl Tools {
             decodable,
             maps_tones: OnceLock::new(),
             pictures: OnceLock::new(),
+            measures: OnceLock::new(),
             encoders: OnceLock::new(),
             stamp,
         })

@@ -6,20 +6,24 @@
 use super::super::catalog::hex;
 use super::subtitles::SubtitleFile;
 use crate::media::aac::Layout;
+use crate::media::codec::Codec;
 use crate::media::grid::Grid;
-use crate::media::ladder::{Rung, ladder};
+use crate::media::ladder::{Rung, SOURCE};
 use crate::media::renditions::{Audio, Renditions, Said, Text, labels};
 use crate::source::Stamp;
 use crate::transcode::protocol::{Film, RECIPE, Wanted};
 use serde_json::json;
 use sha2::{Digest, Sha256};
+use std::collections::BTreeMap;
 
 #[derive(Debug)]
 pub struct Offer {
     pub grid: Grid,
     pub rungs: Vec<Rung>,
-    /// Of video, audio and the film's own subtitles.
+    /// Of audio and the film's own subtitles.
     pub version: String,
+    /// Of the video of each codec.
+    versions: BTreeMap<Codec, String>,
     audio: Vec<(Audio, u32)>,
     text: Vec<(Text, TextFrom)>,
 }
@@ -47,10 +51,13 @@ pub enum Asked {
 }
 
 impl Offer {
-    /// `files`: subtitles that lie beside the film.
-    pub fn new(film: &Film, stamp: &Stamp, files: Vec<SubtitleFile>) -> Self {
-        let encoders: Vec<&str> = film.encoders.values().map(String::as_str).collect();
-        let version = version(&[&stamp.to_bytes(), encoders.join(" ").as_bytes(), film.build.as_bytes()]);
+    /// `files`: subtitles that lie beside the film. `codecs`: what every title is
+    /// offered in, where it can be; None: what is worth it.
+    pub fn new(film: &Film, stamp: &Stamp, codecs: Option<&[Codec]>, files: Vec<SubtitleFile>) -> Self {
+        let version = version(&[&stamp.to_bytes(), film.build.as_bytes()]);
+        let versions =
+            film.encoders.iter().map(|(codec, encoder)| (*codec, video_version(film, stamp, *codec, encoder)));
+        let versions = versions.collect();
         let said = |language: &str, title: &str| Said { language: language.to_owned(), title: title.to_owned() };
         let tracks: Vec<Said> = film.audio.iter().map(|audio| said(&audio.language, &audio.title)).collect();
         let main = film.audio.iter().filter(|audio| !audio.commentary).min_by_key(|audio| !audio.default);
@@ -93,8 +100,8 @@ impl Offer {
             (Text { name, label, language, forced, hearing_impaired, whole, version }, from)
         });
         let text = text.collect();
-        let rungs = ladder(film.width, film.height, &film.grid);
-        Self { grid: film.grid, rungs, version, audio: stereo, text }
+        let rungs = film.rungs().into_iter().filter(|rung| is_offered(film, rung.codec, codecs)).collect();
+        Self { grid: film.grid, rungs, version, versions, audio: stereo, text }
     }
 
     /// For the writers of manifests.
@@ -103,6 +110,7 @@ impl Offer {
             grid: &self.grid,
             rungs: &self.rungs,
             version: &self.version,
+            versions: self.versions.iter().map(|(codec, version)| (*codec, version.as_str())).collect(),
             audio: self.audio.iter().map(|(audio, _)| audio.clone()).collect(),
             text: self.text.iter().map(|(text, _)| text.clone()).collect(),
         }
@@ -115,11 +123,23 @@ impl Offer {
         video().or_else(audio).or_else(text)
     }
 
+    /// Whether a path names no rendition of this title, or one of this offer, and this version of it.
+    pub fn has(&self, rest: &[&str]) -> bool {
+        match rest {
+            [SOURCE, "index.m3u8"] => true,
+            [SOURCE, version, _] => self.versions.get(&Codec::H264).is_some_and(|own| own == version),
+            [name, "index.m3u8"] => self.find(name).is_some(),
+            [name, version, _] => self.find(name).is_some_and(|found| self.version_of(&found) == *version),
+            _ => true,
+        }
+    }
+
     /// The version a rendition's files lie under.
     pub fn version_of<'a>(&'a self, found: &Found<'a>) -> &'a str {
         match found {
             Found::Text(text, _) => &text.version,
-            _ => &self.version,
+            Found::Video(rung) => self.versions.get(&rung.codec).unwrap_or(&self.version),
+            Found::Audio(..) => &self.version,
         }
     }
 
@@ -146,7 +166,12 @@ impl Offer {
     /// What there is, and what there is not and why, for people and pages: `streams.json`.
     pub fn described(&self, film: &Film) -> String {
         let video = self.rungs.iter().map(|rung| {
-            json!({"name": rung.name, "width": rung.width, "height": rung.height, "bits_per_s": rung.bits_per_s, "codec": rung.codec()})
+            let mut said = json!({"name": rung.name, "width": rung.width, "height": rung.height, "bits_per_s": rung.bits_per_s,
+                "codec": rung.codec()});
+            if let Some(aim) = &rung.aim {
+                said["quality"] = json!({"crf": aim.crf, "score": f64::from(aim.score_milli) / 1000.0});
+            }
+            said
         });
         let audio = self.audio.iter().map(|(audio, _)| {
             json!({"name": audio.name, "label": audio.label, "language": audio.language, "channels": audio.layout.channels(),
@@ -161,9 +186,36 @@ impl Offer {
             "audio": audio.collect::<Vec<_>>(),
             "text": text.collect::<Vec<_>>(),
             "left_out": film.left_out,
+            "optimised": film.plan.as_ref().map(|plan| json!({
+                "measure": plan.measure,
+                "saved_percent": f64::from(plan.saved_permille) / 10.0,
+                "saved_h264_percent": f64::from(plan.saved_h264_permille) / 10.0,
+            })),
         })
         .to_string()
     }
+}
+
+/// Whether a title's playlists have a codec. H.264 is for everybody. `codecs` are those an operator wants for all titles; where he
+/// does not say: what hardware makes, and what a title was optimised for. Made by software on demand, HEVC needs as many bits as
+/// H.264 and twice the work, AV1 three times the work (`benches/quality`): that is worth it only where it is done once, ahead.
+fn is_offered(film: &Film, codec: Codec, codecs: Option<&[Codec]>) -> bool {
+    match codecs {
+        _ if codec == Codec::H264 => true,
+        Some(codecs) => codecs.contains(&codec),
+        // Software's encoders are libraries, by their names too.
+        None => film.plan.is_some() || film.encoders.get(&codec).is_some_and(|encoder| !encoder.starts_with("lib")),
+    }
+}
+
+/// Made anew where the film, its encoder or how it is told to encode is another one.
+fn video_version(film: &Film, stamp: &Stamp, codec: Codec, encoder: &str) -> String {
+    let Some(plan) = &film.plan else {
+        return version(&[&stamp.to_bytes(), encoder.as_bytes(), film.build.as_bytes()]);
+    };
+    let aims = plan.aims.iter().filter(|aim| aim.codec == codec);
+    let aims = aims.map(|aim| format!("{} {} {};", aim.size, aim.crf, aim.bits_per_s_max)).collect::<String>();
+    version(&[&stamp.to_bytes(), film.build.as_bytes(), b"plan", aims.as_bytes()])
 }
 
 /// The number of a segment: one spelling only, others would be other objects in the cache.
@@ -185,6 +237,7 @@ fn version(parts: &[&[u8]]) -> String {
 mod tests {
     use super::*;
     use crate::media::fraction::Fraction;
+    use crate::media::quality::{Aim, Measure, Plan};
     use crate::transcode::protocol;
 
     fn sound(stream: u32, channels: u32, default: bool, commentary: bool) -> protocol::Audio {
@@ -202,7 +255,13 @@ mod tests {
     }
 
     fn offer() -> Offer {
-        let film = Film {
+        let stamp = Stamp { inode: 1, modified_s: 2, modified_ns: 3, bytes: 4 };
+        let file = SubtitleFile::named(b"Film", b"Film.en.srt".as_slice(), stamp).unwrap();
+        Offer::new(&film(), &stamp, None, vec![file])
+    }
+
+    fn film() -> Film {
+        Film {
             video_stream: 0,
             width: 640,
             height: 360,
@@ -227,10 +286,41 @@ mod tests {
             left_out: vec![],
             encoders: [(crate::media::codec::Codec::H264, "libx264".to_owned())].into(),
             build: "x".into(),
-        };
+            plan: None,
+        }
+    }
+
+    #[test]
+    fn codecs_are_offered_where_they_are_worth_it_and_a_plan_makes_only_its_own_video_anew() {
         let stamp = Stamp { inode: 1, modified_s: 2, modified_ns: 3, bytes: 4 };
-        let file = SubtitleFile::named(b"Film", b"Film.en.srt".as_slice(), stamp).unwrap();
-        Offer::new(&film, &stamp, vec![file])
+        let encoders: BTreeMap<Codec, String> =
+            [(Codec::H264, "libx264"), (Codec::Hevc, "hevc_nvenc"), (Codec::Av1, "libsvtav1")]
+                .map(|(codec, encoder)| (codec, encoder.to_owned()))
+                .into();
+        let plain = Film { encoders, ..film() };
+        let of = |film: &Film, codecs| Offer::new(film, &stamp, codecs, vec![]);
+        let names = |offer: &Offer| offer.rungs.iter().map(|rung| rung.name.clone()).collect::<Vec<_>>();
+        assert_eq!(names(&of(&plain, None)), ["240p", "360p", "240p-hevc", "360p-hevc"], "hardware's");
+        assert_eq!(names(&of(&plain, Some(&[Codec::Av1]))), ["240p", "360p", "240p-av1", "360p-av1"], "as told");
+        let aim = |codec| Aim {
+            size: "360p".into(),
+            codec,
+            crf: 30,
+            bits_per_s: 100_000,
+            bits_per_s_max: 200_000,
+            score_milli: 90_000,
+        };
+        let aims = vec![aim(Codec::H264), aim(Codec::Av1)];
+        let plan = Plan { policy: 1, measure: Measure::Ssim, saved_permille: 500, saved_h264_permille: 200, aims };
+        let planned = Film { plan: Some(plan), ..plain.clone() };
+        let (before, after) = (of(&plain, None), of(&planned, None));
+        assert_eq!(names(&after), ["360p", "360p-av1"]);
+        assert_eq!(before.version, after.version, "sound and subtitles stay");
+        assert_ne!(before.versions[&Codec::H264], after.versions[&Codec::H264]);
+        let old = before.versions[&Codec::H264].as_str();
+        assert!(after.has(&["360p", "index.m3u8"]) && after.has(&["master.m3u8"]));
+        assert!(!after.has(&["360p", old, "0.m4s"]) && before.has(&["360p", old, "0.m4s"]), "who plays goes on");
+        assert!(!after.has(&["240p", "index.m3u8"]) && before.has(&["240p", "index.m3u8"]));
     }
 
     #[test]

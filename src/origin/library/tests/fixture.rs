@@ -40,7 +40,7 @@ impl Reply {
 }
 
 pub fn settings(folders: Vec<PathBuf>, rescan_interval: Duration) -> LibraryOrigin {
-    LibraryOrigin { folders, rescan_interval, index: None }
+    LibraryOrigin { folders, rescan_interval, index: None, codecs: None }
 }
 
 /// A library over `films/` of a new directory, scanned.

@@ -57,6 +57,7 @@ async fn a_library_that_cannot_listen_is_an_error_that_names_it() {
         folders: Vec::new(),
         rescan_interval: Duration::from_secs(60),
         index: None,
+        codecs: None,
     });
     let origin = Arc::new(Origin { name: "films".to_owned(), kind });
     let error = Origins::build(&[origin], None, &Arc::new(Metrics::new()), &nowhere()).unwrap_err().to_string();
@@ -72,6 +73,7 @@ async fn a_library_whose_settings_stay_keeps_its_socket_and_a_changed_one_gets_a
             folders: vec![sockets.path().to_owned()],
             rescan_interval,
             index: None,
+            codecs: None,
         });
         Arc::new(Origin { name: "films".to_owned(), kind })
     };
