@@ -1,10 +1,10 @@
 // A stream played by hls.js: rungs chosen by it or by the viewer, a buffer that follows the bandwidth, and patience with the network.
 
 import Hls, { Events, ErrorDetails, ErrorTypes, type ErrorData, type FragLoadedData, type HlsConfig } from 'hls.js';
-import { languageName, pictureName } from '../common/text';
+import { languageName } from '../common/text';
 import { isWatched, tell } from '../common/register';
 import { BYTES_MAX, BYTES_MAX_PHONE, bufferTarget } from './buffer_target';
-import { levelChoices, startLevel } from './levels';
+import { levelChoices, levelName, startLevel } from './levels';
 import { AUTO, OFF, type Choice, type Facts, type Listener, type Stream } from './stream';
 
 /** A film nobody watched yet begins with the rung that is made soonest; better ones follow within seconds. */
@@ -237,7 +237,7 @@ export class HlsStream implements Stream {
     const level = this.#hls.levels[this.#hls.currentLevel];
     return {
       player: `hls.js ${Hls.version}`,
-      rung: level === undefined ? '–' : `${pictureName(level.height)} (${level.width}×${level.height})`,
+      rung: levelName(level),
       bitrate: level?.bitrate ?? 0,
       bandwidth: this.#hls.bandwidthEstimate,
       targetSeconds: this.#targetSeconds,

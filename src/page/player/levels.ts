@@ -14,6 +14,10 @@ export async function startLevel(levels: readonly Level[], heightMax: number): P
   return firstLevel(known, bestFamily(known, await smoothFamilies(levels)), heightMax);
 }
 
+/** For the statistics. */
+export const levelName = (level: Level | undefined): string =>
+  level === undefined ? '–' : `${pictureName(level.height)} (${level.width}×${level.height}), ${family(level.videoCodec)}`;
+
 /** For the menu of qualities. */
 export const levelChoices = (levels: readonly Level[]): Choice[] =>
   inMenu(candidates(levels)).map(({ id, family: codec }) => {
