@@ -1,5 +1,6 @@
 //! The listener on real sockets, in front of a small [`Source`].
 
+mod changes;
 mod jobs;
 
 use super::*;
@@ -73,22 +74,11 @@ impl Source for Fake {
     }
 
     fn optimise(&self, title: &str) -> Result<Optimisation, Refused> {
-        let film = self.optimisations().into_iter().find(|film| film.title == title);
-        film.ok_or(Refused::NoSuchTitle)
+        changes::begun(title)
     }
 
     fn optimisations(&self) -> Vec<Optimisation> {
-        vec![Optimisation {
-            origin: "films".into(),
-            title: "film-1".into(),
-            name: "Film".into(),
-            state: "running",
-            done: 1,
-            rungs: 3,
-            saved_percent: None,
-            saved_h264_percent: None,
-            reason: None,
-        }]
+        changes::begun("film-1").into_iter().collect()
     }
 
     async fn purge(&self, purge: Purge) -> Result<Purged, PurgeFailure> {
@@ -348,16 +338,6 @@ async fn a_purge_takes_exactly_one_selector() {
         assert!(answer.head.contains("problem+json") && !answer.body.contains("s3cret"), "{}", answer.body);
     }
     assert_eq!(admin.get("/api/v1/purge", "").await.status, 405);
-}
-
-#[tokio::test]
-async fn a_purge_that_a_restart_would_forget_is_not_acknowledged() {
-    let admin = open().await;
-    for (tag, status, detail) in [("busy", 503, "try again"), ("full", 500, "it is in force")] {
-        let answer = admin.purge(PURGE, &serde_json::json!({ "tag": tag }).to_string()).await;
-        assert_eq!((answer.status, answer.json()["detail"].as_str()), (status, Some(detail)));
-        assert!(answer.head.contains("problem+json"), "{}", answer.head);
-    }
 }
 
 #[tokio::test]

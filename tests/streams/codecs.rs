@@ -71,7 +71,8 @@ fn hevc_and_av1_lie_on_the_grid_of_h264() {
 /// A change of the admin API.
 #[track_caller]
 fn optimise(edge: &Edge, body: &Value) -> (u16, Value) {
-    let request = Request::post("/api/v1/optimise").header("Content-Type", "application/json").body(body.to_string());
+    let request =
+        Request::new("POST", "/api/v1/optimise").header("Content-Type", "application/json").body(body.to_string());
     let response = request.send(edge.admin());
     (response.status, response.json())
 }

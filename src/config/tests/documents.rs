@@ -116,7 +116,9 @@ fn shown(text: &str) -> String {
 fn needs_restart(key: &str) -> bool {
     let alone = ["cache.memory", "cache.object_max", "admin.address", "admin.token", "log.level", "workers"];
     let blocks = ["listen", "cache.disk", "transcode"];
-    blocks.iter().any(|block| key.starts_with(block)) || alone.contains(&key)
+    // The library's own: it is built anew.
+    let codecs = "transcode.codecs";
+    blocks.iter().any(|block| key.starts_with(block)) && key != codecs || alone.contains(&key)
 }
 
 fn rows() -> Vec<String> {

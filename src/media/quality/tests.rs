@@ -1,3 +1,5 @@
+//! Searches over made-up films, and what is left of their ladders.
+
 use super::*;
 use proptest::prelude::*;
 

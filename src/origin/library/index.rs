@@ -236,14 +236,17 @@ impl Index {
         self.with(|connection| stored(connection, id, what, stamp)).flatten()
     }
 
-    /// Everything that was found out under a name about titles as they are now: ids, and what was said.
+    /// Everything that was found out under a name about titles as they are now, by the build that looked into them last: ids, and what
+    /// was said.
     pub fn all_found(&self, what: &str) -> Vec<(String, String)> {
         let found = self.with(|connection| {
             let mut query = connection.prepare(
                 "SELECT f.id, f.said FROM found f JOIN titles t ON t.id = f.id AND t.stamp = f.stamp
+                 JOIN found film ON film.id = f.id AND film.what = ?3 AND film.stamp = f.stamp AND film.build = f.build
                  WHERE f.what = ?1 AND f.said IS NOT NULL AND t.missing_since_s IS NULL LIMIT ?2",
             )?;
-            let rows = query.query_map(params![what, ENTRIES_MAX as i64], |row| Ok((row.get(0)?, row.get(1)?)))?;
+            let rows =
+                query.query_map(params![what, ENTRIES_MAX as i64, FILM], |row| Ok((row.get(0)?, row.get(1)?)))?;
             rows.collect()
         });
         found.unwrap_or_default()

@@ -168,6 +168,9 @@ impl Library {
     /// clients of the configuration that was in force when they began.
     pub fn stop(&self) {
         self.stop.cancel();
+        if let Some(sidecar) = &self.state.sidecar {
+            sidecar.optimiser.stop();
+        }
         self.socket.remove();
     }
 }

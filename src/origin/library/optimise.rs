@@ -22,6 +22,7 @@ use std::sync::Arc;
 use std::time::Duration;
 use tokio::sync::Semaphore;
 use tokio::time::sleep;
+use tokio_util::sync::CancellationToken;
 
 /// Segments that stand for a title.
 const SAMPLES: u64 = 4;
@@ -88,6 +89,7 @@ pub struct Optimiser {
     /// Titles that were optimised: parts of the bits saved, with every codec.
     saved: Mutex<HashMap<String, f64>>,
     one: Semaphore,
+    stop: CancellationToken,
 }
 
 impl Library {
@@ -130,7 +132,16 @@ pub fn recall(state: &State, index: &Index) {
 impl Optimiser {
     pub fn new(client: Arc<Client>, films: Arc<Films>, origin: &str, metrics: Arc<Metrics>) -> Arc<Self> {
         let (told, saved) = (Mutex::default(), Mutex::default());
-        Arc::new(Self { client, films, origin: origin.to_owned(), metrics, told, saved, one: Semaphore::new(1) })
+        Arc::new(Self {
+            client,
+            films,
+            origin: origin.to_owned(),
+            metrics,
+            told,
+            saved,
+            one: Semaphore::new(1),
+            stop: CancellationToken::new(),
+        })
     }
 
     /// The part of a title's bits that is saved, where it was optimised.
@@ -166,7 +177,8 @@ impl Optimiser {
         };
         told.push_back(begun.clone());
         drop(told);
-        tokio::spawn(Arc::clone(self).run(Arc::clone(title)));
+        let (optimiser, title) = (Arc::clone(self), Arc::clone(title));
+        tokio::spawn(async move { optimiser.stop.run_until_cancelled(optimiser.run(&title)).await });
         Ok(begun)
     }
 
@@ -176,10 +188,15 @@ impl Optimiser {
         }
     }
 
-    async fn run(self: Arc<Self>, title: Arc<Title>) {
+    /// Its library is gone.
+    pub fn stop(&self) {
+        self.stop.cancel();
+    }
+
+    async fn run(&self, title: &Title) {
         let Ok(_one) = self.one.acquire().await else { return };
         self.tell(&title.id, |told| told.state = "running");
-        match self.optimised(&title).await {
+        match self.optimised(title).await {
             Ok(plan) => {
                 let percent = |permille: u32| Some(f64::from(permille) / 10.0);
                 self.tell(&title.id, |told| {

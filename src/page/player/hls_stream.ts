@@ -1,10 +1,10 @@
 // A stream played by hls.js: rungs chosen by it or by the viewer, a buffer that follows the bandwidth, and patience with the network.
 
-import Hls, { Events, ErrorDetails, ErrorTypes, type ErrorData, type FragLoadedData, type HlsConfig, type Level } from 'hls.js';
-import { languageName, pictureName } from '../common/text';
+import Hls, { Events, ErrorDetails, ErrorTypes, type ErrorData, type FragLoadedData, type HlsConfig } from 'hls.js';
+import { languageName } from '../common/text';
 import { isWatched, tell } from '../common/register';
 import { BYTES_MAX, BYTES_MAX_PHONE, bufferTarget } from './buffer_target';
-import { bestFamily, family, firstLevel, inMenu, type Candidate, type Family } from './codec_choice';
+import { levelChoices, levelName, startLevel } from './levels';
 import { AUTO, OFF, type Choice, type Facts, type Listener, type Stream } from './stream';
 
 /** A film nobody watched yet begins with the rung that is made soonest; better ones follow within seconds. */
@@ -31,26 +31,6 @@ const policy = (times: number, firstByteMs: number) => ({
 function protocol(url: string): string {
   const timing = [...performance.getEntriesByName(url), ...performance.getEntriesByType('navigation')];
   return timing.map((entry) => (entry as PerformanceResourceTiming).nextHopProtocol).find((name) => name !== '') ?? '';
-}
-
-const candidates = (levels: readonly Level[]): Candidate[] =>
-  levels.map(({ height, bitrate, videoCodec }) => ({ height, bitrate, codec: videoCodec }));
-
-/** Codecs whose largest picture this browser says that it decodes smoothly. One alone is not asked about. */
-async function smoothFamilies(levels: readonly Level[]): Promise<Set<Family>> {
-  const largest = new Map<Family, Level>();
-  for (const level of levels) {
-    const name = family(level.videoCodec);
-    if (level.height >= (largest.get(name)?.height ?? 0)) largest.set(name, level);
-  }
-  if (largest.size < 2) return new Set(largest.keys());
-  const smooth = async ([name, { width, height, bitrate, frameRate, videoCodec }]: [Family, Level]): Promise<Family | undefined> => {
-    const video = { contentType: `video/mp4; codecs="${videoCodec ?? ''}"`, width, height, bitrate, framerate: frameRate || 25 };
-    const known = await navigator.mediaCapabilities?.decodingInfo({ type: 'media-source', video }).catch(() => undefined);
-    return known === undefined || known.smooth ? name : undefined;
-  };
-  const found = await Promise.all([...largest].map(smooth));
-  return new Set(found.filter((name) => name !== undefined));
 }
 
 export class HlsStream implements Stream {
@@ -132,12 +112,9 @@ export class HlsStream implements Stream {
     for (const event of changes) hls.on(event, changed);
   }
 
-  /** In the codec that needs the fewest bits of those that play smoothly; hls.js then stays with it. */
   async #begin(): Promise<void> {
     const hls = this.#hls;
-    const smooth = await smoothFamilies(hls.levels);
-    const levels = candidates(hls.levels);
-    hls.startLevel = firstLevel(levels, bestFamily(levels, smooth), FIRST_HEIGHT);
+    hls.startLevel = await startLevel(hls.levels, FIRST_HEIGHT);
     hls.startLoad(this.#startAt > 0 ? this.#startAt : -1);
   }
 
@@ -221,12 +198,7 @@ export class HlsStream implements Stream {
     this.#held = false;
   }
 
-  qualities = (): Choice[] =>
-    inMenu(candidates(this.#hls.levels)).map(({ id, family: codec }) => {
-      const { height = 0, bitrate = 0 } = this.#hls.levels[id] ?? {};
-      const label = height > 0 ? pictureName(height) : `${Math.round(bitrate / 1000)} kbit/s`;
-      return { id, label: codec === undefined ? label : `${label} · ${codec}` };
-    });
+  qualities = (): Choice[] => levelChoices(this.#hls.levels);
   quality = (): number => (this.#hls.autoLevelEnabled || this.#held ? AUTO : this.#hls.manualLevel);
   chooseQuality(id: number): void {
     this.#held = false;
@@ -265,7 +237,7 @@ export class HlsStream implements Stream {
     const level = this.#hls.levels[this.#hls.currentLevel];
     return {
       player: `hls.js ${Hls.version}`,
-      rung: level === undefined ? '–' : `${pictureName(level.height)} (${level.width}×${level.height})`,
+      rung: levelName(level),
       bitrate: level?.bitrate ?? 0,
       bandwidth: this.#hls.bandwidthEstimate,
       targetSeconds: this.#targetSeconds,

@@ -21,11 +21,14 @@ use std::fs::File;
 use std::io::{self, Write};
 use std::ops::Range;
 use std::os::fd::RawFd;
+use std::time::{Duration, Instant};
 use tokio::sync::watch;
 
 /// Of what a comparison says: a line or an object for each frame.
 const SAID_BYTES_MAX: usize = 1 << 20;
 const FILTERS_BYTES_MAX: usize = 256 * 1024;
+/// What the cache has not got is made while somebody waits, within a minute for each run.
+const ENCODE_TIME_MAX: Duration = Duration::from_secs(40);
 /// Decibels of a picture that is the same.
 const SAME_DB: f64 = 60.0;
 
@@ -58,16 +61,12 @@ pub fn trial(
     let film_file =
         || open().map_err(|error| Failure::Mismatch(format!("the film cannot be opened: {}", error.kind())));
 
-    let output = watch::Sender::new(Output::default());
-    encode(
-        tools,
-        &film,
-        (&rung, job.segment),
-        &Means::software(rung.codec),
-        film_file()?,
-        kill,
-        &[Sink::new(&output)],
-    )?;
+    let (output, started) = (watch::Sender::new(Output::default()), Instant::now());
+    let (means, sinks) = (Means::software(rung.codec), [Sink::new(&output)]);
+    encode(tools, &film, (&rung, job.segment), &means, film_file()?, kill, &sinks)?;
+    if started.elapsed() > ENCODE_TIME_MAX {
+        return Err(Failure::Failed("it takes too long here to be made while somebody waits".to_owned()));
+    }
     let output = output.borrow();
     let mut made = memory().map_err(|error| Failure::Machine(format!("there is no memory: {error}")))?;
     for piece in output.init.iter().chain(&output.fragments) {
