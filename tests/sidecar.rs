@@ -3,6 +3,7 @@
 
 mod batches;
 mod faults;
+mod idle;
 
 use crate::streams::{children, kill, script};
 use crate::support::{eventually, patience, runtime, wait_for};

@@ -210,6 +210,8 @@ pub struct RawTranscode {
     pub queue: u16,
     /// Memory for segments made before they are asked for; 0: none are.
     pub ahead: ByteSize,
+    /// What popular titles lack in the cache, made while nobody waits for anything.
+    pub background: RawBackground,
     /// The program `reelgate-transcoder`; default: beside `reelgate`, else from PATH.
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schemars(extend("format" = "non-empty"))]
@@ -218,7 +220,35 @@ pub struct RawTranscode {
 
 impl Default for RawTranscode {
     fn default() -> Self {
-        Self { enabled: true, jobs: None, queue: 32, ahead: ByteSize::mib(64), program: None }
+        let background = RawBackground::default();
+        Self { enabled: true, jobs: None, queue: 32, ahead: ByteSize::mib(64), background, program: None }
+    }
+}
+
+/// `transcode.background`
+#[derive(Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(default, deny_unknown_fields)]
+#[schemars(inline)]
+pub struct RawBackground {
+    /// Whether the rest of what is watched is made ahead, for the cache.
+    pub enabled: bool,
+    /// Of a title so much must have been watched lately, by one or by many; what was watched three days ago counts half.
+    #[schemars(extend("format" = "positive-time-span"))]
+    pub after: TimeSpan,
+    /// Titles at most, the most watched ones.
+    #[schemars(range(min = 1, max = 1000))]
+    pub titles: u16,
+    /// Bytes that these titles may have in the cache; default: a tenth of the disks, or of `cache.memory` where there is no disk.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub size: Option<ByteSize>,
+    /// Share of the time in which the transcoder works at it, 0 to 1, where nobody waits for anything.
+    #[schemars(range(min = 0.01, max = 1.0))]
+    pub share: f64,
+}
+
+impl Default for RawBackground {
+    fn default() -> Self {
+        Self { enabled: true, after: TimeSpan::secs(600), titles: 10, size: None, share: 0.5 }
     }
 }
 

@@ -2,7 +2,7 @@
 
 use super::Edge;
 use super::context::{Context, InFlightGauge, UNIX_CLIENT};
-use super::{follow, refresh, slices};
+use super::{follow, inquiry, refresh, slices};
 use crate::http::fields::HeaderView;
 use crate::http::headers::{self, BadRequest};
 use crate::http::{cors, forwarded, key, rules, traceparent};
@@ -37,6 +37,7 @@ impl Edge {
         ctx.refresh = refresh::of(session);
         ctx.part = slices::of(session);
         ctx.follow = follow::of(session);
+        ctx.inquiry = inquiry::of(session);
         if !ctx.is_ours() {
             ctx.in_flight = Some(InFlightGauge::enter(&self.metrics));
         }

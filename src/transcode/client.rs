@@ -4,8 +4,8 @@
 //! Invariant: dropping an answer closes its connection, by which the sidecar knows that nobody waits any more.
 
 use super::protocol::{
-    BUILD, COPY, Copied, Film, FilmFile, HEALTH, Job, PICTURE, PICTURE_BYTES_MAX, PROBE, SEGMENT, STATUS, Source,
-    Status,
+    AHEAD, Ahead, BUILD, COPY, Copied, Film, FilmFile, HEALTH, Job, PICTURE, PICTURE_BYTES_MAX, PROBE, SEGMENT, STATUS,
+    Source, Status, UNWATCHED,
 };
 use bytes::Bytes;
 use http::{Method, Request, Response, StatusCode, header};
@@ -26,6 +26,8 @@ use tokio_util::task::AbortOnDropHandle;
 const HEAD_TIME_MAX: Duration = Duration::from_secs(45);
 /// The same where a film is read from end to end.
 const COPY_TIME_MAX: Duration = Duration::from_secs(920);
+/// The same where segments are made when there is time.
+const AHEAD_TIME_MAX: Duration = Duration::from_secs(240);
 /// Between two pieces of a body.
 const PIECE_TIME_MAX: Duration = Duration::from_secs(30);
 const HEALTH_TIME_MAX: Duration = Duration::from_secs(2);
@@ -129,9 +131,23 @@ impl Client {
         small(response.into_body()).await
     }
 
+    /// Has segments made that nobody waits for, and kept until they are asked for. [`Error::Busy`]: there is something else to do.
+    pub async fn ahead(&self, ahead: &Ahead) -> Result<(), Error> {
+        self.ask_within(AHEAD_TIME_MAX, AHEAD, ahead).await.map(drop)
+    }
+
     /// The fragments of a segment, as they are made. The body fails where they are not all there.
     pub async fn segment(&self, job: &Job) -> Result<Body, Error> {
-        let (response, connection) = self.ask(SEGMENT, job).await?;
+        self.fragments(SEGMENT, job).await
+    }
+
+    /// The same, for nobody who would want what follows.
+    pub async fn unwatched(&self, job: &Job) -> Result<Body, Error> {
+        self.fragments(UNWATCHED, job).await
+    }
+
+    async fn fragments(&self, path: &str, job: &Job) -> Result<Body, Error> {
+        let (response, connection) = self.ask(path, job).await?;
         let pieces = futures_util::stream::try_unfold((response.into_body(), connection), |(mut body, held)| async {
             let frame = timeout(PIECE_TIME_MAX, body.frame()).await.map_err(|_| io::ErrorKind::TimedOut)?;
             let Some(frame) = frame.transpose().map_err(io::Error::other)? else { return Ok(None) };

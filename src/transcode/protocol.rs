@@ -7,6 +7,8 @@
 //! | `POST /probe`, a [`Source`] | 200, a [`Film`] |
 //! | `POST /picture`, a [`FilmFile`] | 200, JPEG |
 //! | `POST /segment`, a [`Job`] | 200, fMP4 bytes as they are made, or WebVTT |
+//! | `POST /segment/unwatched`, a [`Job`] | the same, for nobody who would want what follows |
+//! | `POST /ahead`, an [`Ahead`] | 200 once its segments are made, to be asked for soon; 503 where there is anything else to do |
 //! | `POST /copy`, a [`FilmFile`] | 200, a [`Copied`]: its packets can be used as they are; read whole, so minutes later |
 //! | `GET /status` | 200, a [`Status`] |
 //!
@@ -29,6 +31,8 @@ pub const BUILD: &str = "/build";
 pub const PROBE: &str = "/probe";
 pub const PICTURE: &str = "/picture";
 pub const SEGMENT: &str = "/segment";
+pub const UNWATCHED: &str = "/segment/unwatched";
+pub const AHEAD: &str = "/ahead";
 pub const COPY: &str = "/copy";
 pub const STATUS: &str = "/status";
 
@@ -219,6 +223,15 @@ impl Wanted {
             Self::Video { segment, .. } | Self::Audio { segment, .. } | Self::Text { segment, .. } => *segment,
         }
     }
+}
+
+/// Segments in a row that nobody waits for, to be made when there is nothing else to do.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Ahead {
+    /// The first.
+    pub job: Job,
+    /// How many; of what is no video, one.
+    pub segments: u64,
 }
 
 /// What the sidecar is at.

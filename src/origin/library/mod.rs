@@ -8,6 +8,7 @@
 //! - `server`, `respond`: connections, and requests → answers.
 //! - `file`, `answer`, `list`, `artwork`, `page`: the kinds of answer; `player`: the pages built from `src/page`.
 //! - `streams`: adaptive streams of a film, made by the sidecar.
+//! - `watched`, `popular`: what is watched these days, and making more of it when there is time.
 //! - `copies`: which films are offered with their own packets.
 //! - `status`, `fill`: how far it is; and all of it at once, for `reelgate scan`.
 //!
@@ -29,6 +30,7 @@ mod list;
 mod look;
 mod page;
 mod player;
+mod popular;
 mod rescan;
 mod respond;
 mod scan;
@@ -39,6 +41,7 @@ mod status;
 mod streams;
 #[cfg(test)]
 mod tests;
+mod watched;
 
 use crate::config::LibraryOrigin;
 use crate::observe::Metrics;
@@ -59,7 +62,9 @@ use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 
 pub use fill::{Filled, Progress, fill};
+pub use popular::Popular;
 pub use status::{Counts, Status};
+pub use streams::Course;
 
 /// How long a request waits for the first scan before it gets 503.
 const FIRST_SCAN_WAIT: Duration = Duration::from_secs(10);
@@ -93,6 +98,7 @@ struct State {
     trouble: Mutex<Trouble>,
     /// None: films are served as they are only.
     sidecar: Option<Sidecar>,
+    watched: Mutex<watched::Watched>,
 }
 
 /// For people; empty: nothing.
@@ -134,6 +140,7 @@ impl Library {
         let stop = CancellationToken::new();
         if let Some(sidecar) = &state.sidecar {
             tokio::spawn(look::keep_looking(Arc::clone(&state), Arc::clone(&sidecar.films), stop.clone()));
+            tokio::spawn(popular::keep_watched(Arc::clone(&state), stop.clone()));
         }
         tokio::spawn(server::serve(listener, Arc::clone(&state), stop.clone()));
         tokio::spawn(rescan::keep_scanning(Arc::clone(&state), settings.rescan_interval, stop.clone()));
@@ -191,6 +198,7 @@ impl State {
             counts: Mutex::default(),
             trouble: Mutex::default(),
             sidecar,
+            watched: Mutex::default(),
         })
     }
 

@@ -22,18 +22,22 @@ use super::copies::Copies;
 use super::films::{self, Films};
 use super::scan::MASTER;
 use crate::http::precondition::{Outcome, Validators, evaluate};
+use crate::http::priority;
 use crate::media::ladder::SOURCE;
 use crate::media::{aac, dash, playlist};
 use crate::transcode::protocol::{Film, FilmFile, Job, Source, Wanted};
 use crate::transcode::{Client, Error};
 use ::http::request::Parts;
-use ::http::{HeaderValue, Method, Response, StatusCode, header};
+use ::http::{HeaderMap, HeaderValue, Method, Response, StatusCode, header};
 use bytes::Bytes;
 use offer::{Asked, Found, Offer, TextFrom};
 use std::sync::Arc;
 
+mod course;
 mod offer;
 mod subtitles;
+
+pub use course::Course;
 
 const FRESH_PLAYLIST: &str = "public, max-age=60";
 const FRESH_SEGMENT: &str = "public, max-age=31536000, immutable";
@@ -139,7 +143,10 @@ impl Streams {
                     response
                 }
                 Outcome::Proceed if request.method == Method::HEAD => Response::new(full(Bytes::new())),
-                Outcome::Proceed => self.piece(&title.id, wanted, source, film).await?,
+                Outcome::Proceed => {
+                    let watched = !is_background(&request.headers);
+                    self.piece(&title.id, wanted, source, film, watched).await?
+                }
             };
         let fields = response.headers_mut();
         fields.insert(header::CONTENT_TYPE, HeaderValue::from_static(content_type));
@@ -149,8 +156,16 @@ impl Streams {
         Ok(response)
     }
 
-    async fn piece(&self, title: &str, wanted: Asked, source: Source, film: Arc<Film>) -> Result<Answer, Error> {
-        let _viewer = self.films.viewer();
+    /// `watched`: somebody waits for it, and is likely to want what follows.
+    async fn piece(
+        &self,
+        title: &str,
+        wanted: Asked,
+        source: Source,
+        film: Arc<Film>,
+        watched: bool,
+    ) -> Result<Answer, Error> {
+        let _viewer = watched.then(|| self.films.viewer());
         let job = |wanted| Job { title: title.to_owned(), source, film: film.as_ref().clone(), wanted };
         Ok(Response::new(match wanted {
             Asked::AudioInit(layout) => full(aac::init(layout)),
@@ -163,7 +178,11 @@ impl Streams {
                     Wanted::Text { .. } | Wanted::TextFile { .. } => "text",
                     _ => "video",
                 };
-                self.counted(kind, self.client.segment(&job(wanted)).await)?
+                let made = match watched {
+                    true => self.client.segment(&job(wanted)).await,
+                    false => self.client.unwatched(&job(wanted)).await,
+                };
+                self.counted(kind, made)?
             }
         }))
     }
@@ -171,6 +190,12 @@ impl Streams {
     fn counted<T>(&self, kind: &str, result: Result<T, Error>) -> Result<T, Error> {
         self.films.counted(kind, result)
     }
+}
+
+/// What nobody watches is asked for at the least urgency (RFC 9218 §4.1).
+fn is_background(headers: &HeaderMap) -> bool {
+    priority::parse_lines(headers.get_all("priority").iter().map(HeaderValue::as_bytes))
+        .is_some_and(|priority| priority.urgency == priority::BACKGROUND)
 }
 
 fn no_such() -> Answer {

@@ -9,7 +9,10 @@ use super::failure::classify;
 use super::reading::Reading;
 use parking_lot::Mutex;
 use rustix::io::{Errno, FdFlags, fcntl_setfd};
-use rustix::process::{Pid, Resource, Rlimit, Signal, WaitId, WaitIdOptions, kill_process_group, prlimit, waitid};
+use rustix::process::{
+    Pid, Resource, Rlimit, Signal, WaitId, WaitIdOptions, getpriority_process, kill_process_group, prlimit,
+    setpriority_process, waitid,
+};
 use std::fs::File;
 use std::io::{PipeReader, PipeWriter};
 use std::os::fd::{AsRawFd, RawFd};
@@ -29,13 +32,14 @@ pub const LOOK_CPU_S_MAX: u64 = 25;
 const CPU_S_TO_END: u64 = 5;
 const DESCRIPTORS_MAX: u64 = 64;
 
-/// Kills a child from another thread.
+/// Kills a child from another thread, and says how nice it is.
 #[derive(Debug, Default)]
 pub struct Kill(Mutex<State>);
 
 #[derive(Debug, Default)]
 struct State {
     killed: bool,
+    niceness: i32,
     /// While it lives and is not reaped: no other process can have its number.
     group: Option<Pid>,
 }
@@ -65,6 +69,11 @@ impl Kill {
     fn watch(&self, child: &Child) {
         let mut state = self.0.lock();
         state.group = i32::try_from(child.id()).ok().and_then(Pid::from_raw);
+        if state.niceness != 0 {
+            // From outside, like its limits: before it has threads, which have each their own. One that is gone needs none.
+            let ours = getpriority_process(None).unwrap_or(0);
+            let _ = setpriority_process(state.group, (ours + state.niceness).min(19));
+        }
         if let (true, Some(group)) = (state.killed, state.group) {
             let _ = kill_process_group(group, Signal::KILL);
         }
@@ -87,6 +96,11 @@ impl Kill {
 pub struct KillOnDrop(Arc<Kill>);
 
 impl KillOnDrop {
+    /// Of a child that leaves the processors to others; 0: it does not, 19: to all others.
+    pub fn of_nice(niceness: i32) -> Self {
+        Self(Arc::new(Kill(Mutex::new(State { niceness, ..State::default() }))))
+    }
+
     pub fn share(&self) -> Arc<Kill> {
         Arc::clone(&self.0)
     }

@@ -1,6 +1,8 @@
 //! Requests of the edge → jobs → answers (see [`super::super::protocol`]).
 
-use super::super::protocol::{BUILD, COPY, FilmFile, HEALTH, Job, PICTURE, PROBE, SEGMENT, STATUS, Source, Wanted};
+use super::super::protocol::{
+    AHEAD, Ahead, BUILD, COPY, FilmFile, HEALTH, Job, PICTURE, PROBE, SEGMENT, STATUS, Source, UNWATCHED, Wanted,
+};
 use super::child::{Failure, Kill, KillOnDrop};
 use super::jobs::{Jobs, Waiter};
 use super::output::Output;
@@ -101,7 +103,15 @@ async fn respond(server: &Server, request: Request<Incoming>) -> Response<Body> 
             Err(refusal) => Err(refusal),
         },
         (Method::POST, SEGMENT) => match read::<Job>(body).await {
-            Ok(job) => segment(server, job).await,
+            Ok(job) => segment(server, job, true).await,
+            Err(refusal) => Err(refusal),
+        },
+        (Method::POST, UNWATCHED) => match read::<Job>(body).await {
+            Ok(job) => segment(server, job, false).await,
+            Err(refusal) => Err(refusal),
+        },
+        (Method::POST, AHEAD) => match read::<Ahead>(body).await {
+            Ok(ahead) => made_ahead(server, ahead).await,
             Err(refusal) => Err(refusal),
         },
         (Method::POST, COPY) => match read::<FilmFile>(body).await {
@@ -213,7 +223,7 @@ async fn copied(server: &Server, whole: FilmFile) -> Outcome {
     Ok(answer(StatusCode::OK, &serde_json::to_string(&copied).unwrap_or_default()))
 }
 
-async fn segment(server: &Server, job: Job) -> Outcome {
+async fn segment(server: &Server, job: Job, watched: bool) -> Outcome {
     let only_init = matches!(job.wanted, Wanted::Init { .. });
     let job = match job.wanted {
         // What begins every run: the player wants the first segment next.
@@ -224,7 +234,7 @@ async fn segment(server: &Server, job: Job) -> Outcome {
     let this_time = |failure| refusal(&failure, StatusCode::INTERNAL_SERVER_ERROR);
     now(server).await?.expect_makes(&job.film).map_err(this_time)?;
     let busy = |_| (StatusCode::SERVICE_UNAVAILABLE, "all slots and the queue are full".to_owned());
-    let mut waiter = server.jobs.join(job).map_err(busy)?;
+    let mut waiter = server.jobs.join(job, watched).map_err(busy)?;
     let began = |output: &Output| {
         output.end.is_some() || if only_init { output.init.is_some() } else { !output.fragments.is_empty() }
     };
@@ -241,6 +251,24 @@ async fn segment(server: &Server, job: Job) -> Outcome {
         return Ok(Response::new(full(init)));
     }
     Ok(Response::new(fragments(waiter)))
+}
+
+/// What failed for the machine's sake, or was ended for somebody who waits, is tried again when there is time.
+async fn made_ahead(server: &Server, Ahead { job, segments }: Ahead) -> Outcome {
+    let busy = || (StatusCode::SERVICE_UNAVAILABLE, "there is something else to do".to_owned());
+    now(server).await?.expect_makes(&job.film).map_err(|failure| refusal(&failure, StatusCode::CONFLICT))?;
+    let made = server.jobs.make_when_idle(&job, segments).map_err(|_| busy())?;
+    for mut output in made {
+        let ended = output.wait_for(|output| output.end.is_some()).await;
+        match ended.ok().and_then(|output| output.end.clone()) {
+            Some(Ok(())) => {}
+            Some(Err(failure @ (Failure::Failed(_) | Failure::Mismatch(_)))) => {
+                return Err(refusal(&failure, StatusCode::INTERNAL_SERVER_ERROR));
+            }
+            _ => return Err(busy()),
+        }
+    }
+    Ok(answer(StatusCode::OK, ""))
 }
 
 /// The fragments as they are made; an error where the job fails, which cuts the body off.

@@ -93,7 +93,7 @@ impl Jobs {
             let slots = state.device.slots(now);
             let Some(next) = schedule::next(waiting, slots_of(&state.running, slots)) else { break };
             let run = state.waiting.swap_remove(next);
-            let kill = KillOnDrop::default();
+            let kill = KillOnDrop::of_nice(run.priority.niceness());
             let segments = run.segments.clone();
             let id = run.id;
             state.running.push(Running { run, started: now, kill: kill.share(), stopping: false });
