@@ -62,3 +62,37 @@ fn the_rest_of_what_is_watched_comes_into_the_cache_and_is_known_after_a_restart
         (0..6).all(|n| is_hit(&edge, &format!("{video}/{n}.m4s"))).then_some(())
     });
 }
+
+#[test]
+fn a_film_that_was_read_whole_is_not_read_again_after_a_restart() {
+    let films = tempfile::tempdir().expect("a folder");
+    film(&films.path().join("Film.mp4"), "25", "9", &["-g", "50", "-keyint_min", "50", "-sc_threshold", "0"]);
+    let state = tempfile::tempdir().expect("a folder");
+    let configured = library(films.path()).set("origins.main.index", json!(state.path().display().to_string()));
+    // Each time another object of the cache.
+    let has_source = |edge: &Edge, title: &str, time: u32| {
+        let master = edge.get(&format!("{title}/master.m3u8?{time}")).expect_status(200).text();
+        master.contains("source/index.m3u8")
+    };
+    let edge = configured.clone().run();
+    wait_until_ready(&edge);
+    let known = title(&edge, "Film");
+    let mut time = 0;
+    wait_for("its own packets are offered", || {
+        time += 1;
+        has_source(&edge, &known, time).then_some(())
+    });
+    // What the index says is what is believed, so nobody has looked again.
+    let index = rusqlite::Connection::open(state.path().join("main.sqlite")).expect("the index");
+    wait_for("it is kept", || {
+        let turned = "UPDATE found SET said = NULL, refused = 'a test' WHERE what = 'copied'";
+        (index.execute(turned, []).ok()? == 1).then_some(())
+    });
+    edge.sigterm();
+    edge.expect_exit();
+    let edge = configured.run();
+    wait_until_ready(&edge);
+    for time in 0..5 {
+        assert!(!has_source(&edge, &known, time));
+    }
+}

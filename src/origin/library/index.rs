@@ -50,6 +50,9 @@ pub struct Index {
 /// own.
 pub const FILM: &str = "film";
 
+/// Whether its own packets can be offered: `Copied` of the sidecar's protocol.
+pub const COPIED: &str = "copied";
+
 /// Something that was found out about a film, for one version of its file.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Stored {

@@ -55,7 +55,7 @@ pub struct Streams {
 
 impl Streams {
     pub fn new(client: Arc<Client>, films: Arc<Films>) -> Self {
-        Self { copies: Copies::new(Arc::clone(&client)), client, films }
+        Self { copies: Copies::new(Arc::clone(&client), Arc::clone(&films)), client, films }
     }
 
     /// Whether a path below a film's title is one of ours.

@@ -215,7 +215,7 @@ async fn copied(server: &Server, whole: FilmFile) -> Outcome {
         Err(error) => Err((StatusCode::CONFLICT, format!("the film cannot be opened: {}", error.kind()))),
     });
     let Ok(done) = timeout(COPY_TIME_MAX, work).await else {
-        // Whoever is to blame, it is not begun again and again: nobody keeps this beyond a restart.
+        // Whoever is to blame, it is not begun again and again: only after a day.
         return Err((StatusCode::UNPROCESSABLE_ENTITY, "its packets could not be read in time".to_owned()));
     };
     let done = done.map_err(|_| (StatusCode::INTERNAL_SERVER_ERROR, "reading panicked".to_owned()))??;
