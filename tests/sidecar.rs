@@ -58,6 +58,7 @@ impl Sidecar {
         let second = Fraction::parse("0").expect("a number");
         let film = Film {
             video_stream: 0,
+            codec: "h264".into(),
             width: 320,
             height: 180,
             start: second,

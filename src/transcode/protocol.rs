@@ -60,6 +60,8 @@ pub struct Source {
 pub struct Film {
     /// Index of the video stream.
     pub video_stream: u32,
+    /// Of that, as ffmpeg names it: `hevc`.
+    pub codec: String,
     /// As shown: turned, and with square pixels.
     pub width: u32,
     pub height: u32,
@@ -119,6 +121,8 @@ pub enum Colours {
 #[derive(Debug, Clone, PartialEq, Eq, Hash, Serialize, Deserialize)]
 pub struct Audio {
     pub stream: u32,
+    /// As ffmpeg names it: `ac3`.
+    pub codec: String,
     /// As the file says (ISO 639-2); `und` where it does not.
     pub language: String,
     /// As the file says; may be empty, and is nobody's word but the file's.

@@ -163,6 +163,7 @@ pub mod tests {
     pub fn film() -> Film {
         Film {
             video_stream: 1,
+            codec: "h264".into(),
             width: 640,
             height: 360,
             start: Fraction::parse("23/1000").unwrap(),
