@@ -1,6 +1,6 @@
 //! The operators' listener: dashboard, metrics, probes and the API, over HTTP/1.1.
 //!
-//! Parts: [`serve`] (connections and their limits), `routes` (what answers which path), `guard` (who may ask), `events` (live
+//! Parts: [`serve`] (connections and their limits), `routes` (what answers which path), `guard` (who may ask), `patient` (whom it leaves), `events` (live
 //! counters as Server-Sent Events), `jobs` (the transcoder's), `purge` (the one request that changes something), `page` (the embedded dashboard), `problem` (errors, RFC 9457).
 //!
 //! Invariants: but for a purge it reads and never changes what the edge does; it reaches the rest of the process only through [`Source`]; every
@@ -11,6 +11,7 @@ mod events;
 mod guard;
 mod jobs;
 mod page;
+mod patient;
 mod problem;
 mod purge;
 mod routes;

@@ -37,7 +37,7 @@ pub const COPY: &str = "/copy";
 pub const STATUS: &str = "/status";
 
 /// Changes with everything that changes the bytes of segments: part of their version.
-pub const RECIPE: u32 = 3;
+pub const RECIPE: u32 = 4;
 
 /// Tracks of a film, at most; what is beyond is left out.
 pub const AUDIO_MAX: usize = 16;

@@ -13,7 +13,7 @@ mod audio;
 mod text;
 
 pub use audio::{WARM_UP_FRAMES, audio, silence};
-pub use text::{text, text_file};
+pub use text::{look_back_s, text, text_file};
 
 /// Demuxers that may read a film, by ffmpeg's names: those that seek to keyframes. (MPEG-TS does not: what comes before the next
 /// keyframe would be missing from a segment.)
