@@ -1,7 +1,8 @@
 //! A real player: hls.js in headless Chromium plays the sample ladder through the edge, seeks, and ends without a stall. The
 //! page lies on another port than the film, as players do, so CORS is part of it.
 
-use crate::support::{Edge, Nginx, Origin, Reply};
+use crate::streams::{library, rendition, title, wait_until_ready};
+use crate::support::{Edge, Nginx, Origin, Reply, wait_for};
 use serde_json::{Value, json};
 use std::path::{Path, PathBuf};
 use std::process::Command;
@@ -51,9 +52,20 @@ pub fn films(names: &[&str], seconds: u32, size: &str) -> tempfile::TempDir {
 
 #[track_caller]
 fn play(source: &str) -> Value {
+    let (result, said) = played(source, "player.js");
+    assert_eq!(result["ended"], true, "{result}");
+    assert_eq!((&result["fatal"], &result["stalls"]), (&json!([]), &json!([])), "{result}\n{said}");
+    assert_eq!(result["seeks"], 2, "{result}");
+    assert!(result["frames"].as_u64().is_some_and(|n| n > 100), "{result}");
+    result
+}
+
+/// What `player` (a script of tests/browser) made of a source, and what was said meanwhile.
+#[track_caller]
+fn played(source: &str, player: &str) -> (Value, String) {
     let library = here("node_modules/hls.js/dist/hls.min.js");
     let library = std::fs::read(library).expect("hls.js is installed (tests/run does it: npm ci in tests/browser)");
-    let script = std::fs::read(here("player.js")).expect("player.js is part of the tests");
+    let script = std::fs::read(here(player)).expect("the player is part of the tests");
     let page = Origin::start()
         .route("/", Reply::ok(PAGE).header("Content-Type", "text/html"))
         .route("/hls.js", Reply::ok(library).header("Content-Type", "text/javascript"))
@@ -65,12 +77,8 @@ fn play(source: &str) -> Value {
         .expect("node runs (tests/run installs it)");
     let said = String::from_utf8_lossy(&output.stderr);
     assert!(output.status.success(), "play.mjs: {said}");
-    let result: Value = serde_json::from_slice(&output.stdout).unwrap_or_else(|e| panic!("{e}: {output:?}"));
-    assert_eq!(result["ended"], true, "{result}");
-    assert_eq!((&result["fatal"], &result["stalls"]), (&json!([]), &json!([])), "{result}\n{said}");
-    assert_eq!(result["seeks"], 2, "{result}");
-    assert!(result["frames"].as_u64().is_some_and(|n| n > 100), "{result}");
-    result
+    let result = serde_json::from_slice(&output.stdout).unwrap_or_else(|e| panic!("{e}: {output:?}"));
+    (result, said.into_owned())
 }
 
 /// Plays a film offered in these codecs too; which ones were played.
@@ -154,4 +162,41 @@ fn a_film_made_into_streams_on_demand_plays_through_the_edge() {
     let titles = edge.get("/titles.json").expect_status(200).json();
     let id = titles["titles"][0]["id"].as_str().expect("an id").to_owned();
     play(&format!("http://{}/t/{id}/master.m3u8", edge.http()));
+}
+
+#[test]
+fn a_player_goes_from_a_films_own_packets_to_encoded_ones_and_back_without_a_stall() {
+    let films = tempfile::tempdir().expect("a folder");
+    let made = Command::new("ffmpeg")
+        .args(["-nostdin", "-v", "error", "-f", "lavfi", "-i", "testsrc2=s=640x360:r=25:d=24", "-f", "lavfi"])
+        .args(["-i", "sine=f=440:r=48000:d=24", "-threads", "1", "-c:v", "libx264", "-preset", "veryfast", "-bf", "2"])
+        // Keyframes on the grid.
+        .args(["-g", "50", "-keyint_min", "50", "-sc_threshold", "0", "-c:a", "aac"])
+        .arg(films.path().join("Film.mp4"))
+        .status();
+    assert!(made.is_ok_and(|status| status.success()), "ffmpeg (tests/run installs it)");
+    let edge = library(films.path()).set("sites.0.cors", json!({"origins": ["*"]})).run();
+    wait_until_ready(&edge);
+    let title = title(&edge, "Film");
+    // Each time another object of the cache.
+    let mut time = 0;
+    let (path, master) = wait_for("its own packets are offered", || {
+        time += 1;
+        let path = format!("{title}/master.m3u8?{time}");
+        let master = edge.get(&path).expect_status(200).text();
+        master.contains("source/index.m3u8").then_some((path, master))
+    });
+    // So that a slow machine makes no stalls.
+    for name in ["240p", "source", "audio-1"] {
+        assert!(master.contains(&format!("{name}/index.m3u8")), "{master}");
+        let (folder, segments, _) = rendition(&edge, &title, name);
+        (0..segments).for_each(|segment| drop(edge.get(&format!("{folder}/{segment}.m4s")).expect_status(200)));
+    }
+    let (result, said) = played(&format!("http://{}{path}", edge.http()), "levels.js");
+    assert_eq!((&result["ended"], &result["corrupted"]), (&json!(true), &json!(0)), "{result}");
+    assert_eq!((&result["errors"], &result["stalls"]), (&json!([]), &json!([])), "{result}\n{said}");
+    assert_eq!(result["ranges"], json!({"audio": 1, "video": 1}), "{result}");
+    let shown: Vec<&str> = result["shown"].as_array().expect("a list").iter().filter_map(Value::as_str).collect();
+    let changes = shown.windows(2).filter(|pair| pair[0] != pair[1]).count();
+    assert!(changes >= 3 && shown.contains(&"source") && shown.contains(&"240p"), "{result}");
 }

@@ -7,6 +7,7 @@ mod support;
 
 mod admin;
 mod architecture;
+mod background;
 mod browser;
 mod cache;
 mod chaos;

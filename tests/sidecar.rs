@@ -3,6 +3,7 @@
 
 mod batches;
 mod faults;
+mod idle;
 mod remote;
 
 use crate::streams::{children, kill, script};
@@ -63,6 +64,7 @@ impl Sidecar {
         let second = Fraction::parse("0").expect("a number");
         let film = Film {
             video_stream: 0,
+            codec: "h264".into(),
             width: 320,
             height: 180,
             start: second,

@@ -1,7 +1,7 @@
 //! `/api/v1/events` and `/api/v1/jobs/events`: Server-Sent Events (HTML Living Standard, section 9.2), a snapshot every second.
 //!
 //! Invariants: a snapshot is taken once a second for all subscribers, and not at all without any; a subscriber that reads
-//! slowly skips snapshots instead of queueing them; every stream ends when the listener shuts down.
+//! slowly skips snapshots instead of queueing them, and one that stops reading is left (`patient`); every stream ends when the listener shuts down.
 
 use axum::response::sse::{Event, KeepAlive, Sse};
 use axum::response::{IntoResponse, Response};

@@ -1,7 +1,7 @@
 //! The operators' listener: dashboard, metrics, probes and the API, over HTTP/1.1.
 //!
-//! Parts: [`serve`] (connections and their limits), `routes` (what answers which path), `guard` (who may ask), `events` (live
-//! counters as Server-Sent Events), `jobs` (the transcoder's), `purge` and
+//! Parts: [`serve`] (connections and their limits), `routes` (what answers which path), `guard` (who may ask), `patient` (whom it
+//! leaves), `events` (live counters as Server-Sent Events), `jobs` (the transcoder's), `purge` and
 //! `optimise` (the requests that change something), `page` (the embedded dashboard), `problem` (errors, RFC 9457).
 //!
 //! Invariants: but for these it reads and never changes what the edge does; it reaches the rest of the process only through [`Source`]; every
@@ -13,6 +13,7 @@ mod guard;
 mod jobs;
 mod optimise;
 mod page;
+mod patient;
 mod problem;
 mod purge;
 mod routes;

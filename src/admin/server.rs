@@ -2,6 +2,7 @@
 
 use super::events::{Events, ended};
 use super::guard::Guard;
+use super::patient::Patient;
 use super::routes::{self, Shared};
 use super::{Source, jobs, page};
 use crate::config::Secret;
@@ -16,6 +17,8 @@ use tokio::sync::{Semaphore, watch};
 pub(super) const CONNECTIONS_MAX: usize = 256;
 /// From the first byte of a connection, or the end of the answer before, to the end of a request's headers.
 const HEADER_TIMEOUT: Duration = Duration::from_secs(10);
+/// For a client to take any more of its answer: a subscriber that stopped reading makes room for others.
+const WRITE_TIMEOUT: Duration = Duration::from_secs(30);
 const HEADER_BYTES_MAX: usize = 64 * 1024;
 /// How long answers may go on after shutdown; event streams end at once.
 const SHUTDOWN_TIMEOUT: Duration = Duration::from_secs(5);
@@ -71,7 +74,10 @@ pub async fn serve(
             .timer(TokioTimer::new())
             .header_read_timeout(HEADER_TIMEOUT)
             .max_buf_size(HEADER_BYTES_MAX)
-            .serve_connection(TokioIo::new(stream), TowerToHyperService::new(router.clone()))
+            .serve_connection(
+                TokioIo::new(Patient::new(stream, WRITE_TIMEOUT)),
+                TowerToHyperService::new(router.clone()),
+            )
             .with_upgrades();
         let mut shutdown = shutdown.clone();
         tokio::spawn(async move {

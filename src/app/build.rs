@@ -1,12 +1,14 @@
 //! Puts the rooms together and starts them: everything that can fail does so here, before the first request.
 
+use super::idle;
+use super::popular::PopularTitles;
 use super::reload::Reloader;
 use super::source::AppSource;
 use crate::admin;
 use crate::cache::disk::{Disks, LogSettings};
 use crate::cache::{BanLog, Bans, MemoryStore, Slices, StoreSettings, collapse};
 use crate::config::{Config, Loaded, OriginKind};
-use crate::edge::{self, Edge, Generation, Refreshes, Renditions, SlicedObjects};
+use crate::edge::{self, Asker, Edge, Generation, Refreshes, Renditions, SlicedObjects};
 use crate::http::loop_detection::LoopId;
 use crate::observe::{AccessLog, Lifecycle, Metrics};
 use crate::origin::{Embedded, Origins};
@@ -15,6 +17,7 @@ use crate::transport::{Listener, Shared, Workers};
 use arc_swap::{ArcSwap, ArcSwapOption};
 use pingora_core::server::configuration::ServerConf;
 use pingora_proxy::http_proxy;
+use std::collections::HashMap;
 use std::error::Error;
 use std::path::Path;
 use std::sync::Arc;
@@ -115,6 +118,22 @@ pub(super) async fn start(loaded: Loaded) -> Result<Running, Box<dyn Error>> {
             loop_id: LoopId::new(&format!("{:016x}", fastrand::u64(..))).expect("hex digits are a token"),
         },
     ));
+
+    // What is made so waits in the sidecar's memory until the edge has asked for it.
+    let background = config.transcode.as_ref().filter(|transcode| transcode.ahead_bytes_max > 0);
+    let background = background.and_then(|transcode| transcode.background);
+    if let (Some(_), Some(settings)) = (&transcoder, background) {
+        let popular = PopularTitles {
+            settings,
+            generation: generation.clone(),
+            store,
+            asker: Asker::new(proxy.clone()),
+            metrics: metrics.clone(),
+            under_way: None,
+            done: HashMap::new(),
+        };
+        tokio::spawn(idle::keep_working(vec![Box::new(popular)], settings.share, all_ends.clone()));
+    }
 
     // Every socket is bound before the first is served, so that a mistake in one leaves nothing half open.
     let listeners = Listener::bind_all(&config.listen, &shared).map_err(|errors| {

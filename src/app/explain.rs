@@ -3,6 +3,7 @@
 use crate::cache::{self, MemoryStore, ObjectInfo, Verdict};
 use crate::config::{Config, Site};
 use crate::http::freshness::{self, SiteTtl, TtlSource};
+use crate::http::key::NormalisedUrl;
 use crate::http::slicing::ContentRange;
 use crate::http::{key, rules, tags};
 use crate::media::class;
@@ -38,15 +39,8 @@ pub(super) async fn explain_with(
         }));
     };
     let site = &config.sites[index];
-    let target = asked.path_and_query();
     let redirect = site.redirects.iter().find_map(|rule| rule.apply(&asked.path, asked.query.as_deref()));
-    let rewritten = match rules::rewrite_first(&site.rewrites, &target) {
-        Ok(rewritten) => rewritten.unwrap_or(target),
-        Err(error) => return Err(format!("the site's rewrite of this path fails: {error}")),
-    };
-    let host = site.host_in_key.then_some(asked.host.as_str());
-    let content_key =
-        key::content_key(&site.name, host, &site.cache.key.apply(&rewritten)).map_err(|error| error.to_string())?;
+    let (rewritten, content_key) = named(site, &asked)?;
     let cache_key = cache::key(content_key.clone());
     let found = match store {
         Some(store) => match held(store, &cache_key.to_compact()).await {
@@ -73,6 +67,32 @@ pub(super) async fn explain_with(
         "object": found.as_ref().map(|object| describe(object, site, path)),
         "prefetch": [],
     }))
+}
+
+/// Whether the store would answer a GET of `url`, or will when what fills it is done. Also where nothing would ever be stored.
+pub(super) async fn is_held(config: &Config, store: &'static MemoryStore, url: &str) -> bool {
+    let Ok(asked) = key::normalise_url(url) else { return true };
+    let Some(site) = config.routes.find(Some(&asked.host), &asked.path).map(|index| &config.sites[index]) else {
+        return true;
+    };
+    let Ok((_, content_key)) = named(site, &asked) else { return true };
+    let found = held(store, &cache::key(content_key).to_compact()).await;
+    let holds = |object: ObjectInfo| {
+        object.filling || (object.verdict == Verdict::Clear && object.fresh_until > SystemTime::now())
+    };
+    !site.cache.enabled || found.is_some_and(holds)
+}
+
+/// The path and query after the site's rewrites, and the content key.
+fn named(site: &Site, asked: &NormalisedUrl) -> Result<(String, String), String> {
+    let target = asked.path_and_query();
+    let rewritten = match rules::rewrite_first(&site.rewrites, &target) {
+        Ok(rewritten) => rewritten.unwrap_or(target),
+        Err(error) => return Err(format!("the site's rewrite of this path fails: {error}")),
+    };
+    let host = site.host_in_key.then_some(asked.host.as_str());
+    let content_key = key::content_key(&site.name, host, &site.cache.key.apply(&rewritten));
+    Ok((rewritten, content_key.map_err(|error| error.to_string())?))
 }
 
 /// In RAM or below it.

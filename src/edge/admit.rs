@@ -2,7 +2,7 @@
 
 use super::Edge;
 use super::context::{Context, InFlightGauge, UNIX_CLIENT};
-use super::{follow, refresh, renditions, slices};
+use super::{follow, inquiry, refresh, renditions, slices};
 use crate::http::fields::HeaderView;
 use crate::http::headers::{self, BadRequest};
 use crate::http::{cors, forwarded, key, rules, traceparent};
@@ -38,6 +38,7 @@ impl Edge {
         ctx.part = slices::of(session);
         ctx.follow = follow::of(session);
         ctx.source = renditions::of(session);
+        ctx.inquiry = inquiry::of(session);
         if !ctx.is_ours() {
             ctx.in_flight = Some(InFlightGauge::enter(&self.metrics));
         }

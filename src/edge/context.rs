@@ -64,6 +64,8 @@ pub struct Context {
     pub refresh: Option<Refresh>,
     /// This request is the cache's own, for a part of a sliced object.
     pub part: Option<Part>,
+    /// This request is for nobody: what it gets goes into the store.
+    pub inquiry: bool,
     /// This request answers for a client's.
     pub follow: Option<Follow>,
     /// This request is the cache's own, for what something is made of.
@@ -183,6 +185,7 @@ impl Context {
             refusal: None,
             refresh: None,
             part: None,
+            inquiry: false,
             follow: None,
             source: None,
             rendition: None,
@@ -192,6 +195,6 @@ impl Context {
     }
     /// A request of our own: the client it is for has been admitted, and is logged by its own request.
     pub fn is_ours(&self) -> bool {
-        self.refresh.is_some() || self.part.is_some() || self.follow.is_some() || self.source.is_some()
+        self.refresh.is_some() || self.part.is_some() || self.follow.is_some() || self.source.is_some() || self.inquiry
     }
 }

@@ -6,7 +6,7 @@ use crate::http::cache_status::Fwd;
 use crate::http::tags;
 use crate::observe::{AccessRecord, Answer, AnswerLabels, OriginExchange};
 use http::header::{REFERER, USER_AGENT};
-use http::{HeaderMap, Version};
+use http::{HeaderMap, Method, Version};
 use pingora_cache::CachePhase;
 use pingora_cache::key::CacheHashKey;
 use pingora_error::Error;
@@ -46,6 +46,7 @@ impl Edge {
         }
 
         self.count_what_is_asked_for(session, ctx, sent);
+        note_watched(session, ctx, status);
 
         let access_log = self.access_log.load();
         let Some(access_log) = &*access_log else { return };
@@ -97,6 +98,17 @@ impl Edge {
         top.count_object(key, sent, || format!("{}{}", ctx.authority.as_deref().unwrap_or_default(), ctx.target));
         let tags = tags::of(meta.headers());
         tags.list.iter().take(TAGS_COUNTED_MAX).for_each(|tag| top.count_tag(tag, sent));
+    }
+}
+
+/// A library is told what of its titles is watched, also where the store has it.
+fn note_watched(session: &Session, ctx: &Context, status: u16) {
+    if !matches!(status, 200 | 206) || session.req_header().method != Method::GET {
+        return;
+    }
+    let (Some(site), Some(host)) = (&ctx.site, &ctx.authority) else { return };
+    if let Some(library) = ctx.generation.origins.library(&site.origin.name) {
+        library.watched(host, &ctx.target);
     }
 }
 

@@ -13,6 +13,7 @@ mod failure;
 mod fetch;
 mod follow;
 mod generation;
+mod inquiry;
 mod keep;
 mod limiter;
 mod log;
@@ -26,6 +27,7 @@ mod slices;
 
 pub use coders::on_the_way;
 pub use generation::Generation;
+pub use inquiry::{Asker, Inquired};
 pub use refresh::Refreshes;
 pub use renditions::Renditions;
 pub use slices::SlicedObjects;
@@ -198,7 +200,7 @@ impl ProxyHttp for Edge {
     }
 
     fn allow_spawning_subrequest(&self, _session: &Session, ctx: &Box<Context>) -> bool {
-        ctx.part.is_none()
+        ctx.part.is_none() && !ctx.inquiry
     }
 
     async fn upstream_peer(&self, session: &mut Session, ctx: &mut Box<Context>) -> Result<Box<HttpPeer>> {

@@ -14,6 +14,9 @@ impl Default for Priority {
     }
 }
 
+/// The least urgent: "reserved for delivery of background tasks" (RFC 9218, section 4.1).
+pub const BACKGROUND: u8 = 7;
+
 /// Longer than this a line says nothing we know.
 const BYTES_MAX: usize = 256;
 

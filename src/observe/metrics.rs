@@ -105,6 +105,8 @@ pub struct Metrics {
     pub transcoder_ahead_bytes: IntGauge,
     pub transcoder_server_up: IntGaugeVec,
     pub transcoder_server_answers: IntCounterVec,
+    pub background_files: IntCounterVec,
+    pub background_bytes: IntCounterVec,
     pub build_info: IntGaugeVec,
     pub start_timestamp_seconds: Gauge,
 }
@@ -409,6 +411,18 @@ impl Metrics {
                 "transcoder_server_answers_total",
                 "Answers asked of each transcoder, by outcome.",
                 &["server", "outcome"],
+            ),
+            background_files: counters(
+                &r,
+                "background_files_total",
+                "Files of popular titles that the cache lacked, by what became of them.",
+                &["origin", "outcome"],
+            ),
+            background_bytes: counters(
+                &r,
+                "background_bytes_total",
+                "Bytes of popular titles that were made and put into the cache while nobody waited.",
+                &["origin"],
             ),
             build_info: gauges(&r, "build_info", "1, with the version as a label.", &["version"]),
             start_timestamp_seconds: float_gauge(

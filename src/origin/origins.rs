@@ -85,10 +85,20 @@ impl Origins {
 
     /// How far the libraries are, by name.
     pub fn libraries(&self) -> Vec<(&str, library::Status)> {
+        self.all_libraries().into_iter().map(|(name, library)| (name, library.status())).collect()
+    }
+
+    /// A library by its origin's name; None: that is none.
+    pub fn library(&self, name: &str) -> Option<&Arc<Library>> {
+        self.by_name.get(name)?.library.as_ref()
+    }
+
+    /// All libraries, by name.
+    pub fn all_libraries(&self) -> Vec<(&str, &Arc<Library>)> {
         let libraries = self.by_name.iter().filter_map(|(name, entry)| Some((name.as_str(), entry.library.as_ref()?)));
-        let mut status: Vec<_> = libraries.map(|(name, library)| (name, library.status())).collect();
-        status.sort_by_key(|(name, _)| *name);
-        status
+        let mut libraries: Vec<_> = libraries.collect();
+        libraries.sort_by_key(|(name, _)| *name);
+        libraries
     }
 
     /// The libraries, by name.

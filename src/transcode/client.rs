@@ -8,9 +8,9 @@
 //! it comes from one sidecar alone; one that is alone on this host is always asked, whatever is known of it.
 
 use super::protocol::{
-    BUILD, COPY, Copied, Film, FilmFile, Format, HEALTH, Job, MADE_BY, PICTURE, PICTURE_BYTES_MAX, PICTURES, PROBE,
-    PictureJob, RENDITION, RENDITION_MADE_BYTES_MAX, Rendition, SEGMENT, Source, TRIAL, TrialJob, Tried, VERSION_FIELD,
-    version,
+    AHEAD, Ahead, BUILD, COPY, Copied, Film, FilmFile, Format, HEALTH, Job, MADE_BY, PICTURE, PICTURE_BYTES_MAX,
+    PICTURES, PROBE, PictureJob, RENDITION, RENDITION_MADE_BYTES_MAX, Rendition, SEGMENT, Source, TRIAL, TrialJob,
+    Tried, UNWATCHED, VERSION_FIELD, version,
 };
 use super::tls::{self, Renewed};
 use crate::config::{ServerAddress, TranscodeServers};
@@ -49,6 +49,8 @@ const COPY_TIME_MAX: Duration = Duration::from_secs(920);
 const RENDITION_TIME_MAX: Duration = Duration::from_secs(75);
 /// The same where a segment is made slowly.
 const TRIAL_TIME_MAX: Duration = Duration::from_secs(190);
+/// The same where segments are made when there is time.
+const AHEAD_TIME_MAX: Duration = Duration::from_secs(240);
 /// Between two pieces of a body.
 const PIECE_TIME_MAX: Duration = Duration::from_secs(30);
 const HEALTH_TIME_MAX: Duration = Duration::from_secs(2);
@@ -258,6 +260,12 @@ impl Client {
         Ok((answer.small().await?, made_by))
     }
 
+    /// Has segments made that nobody waits for, and kept until they are asked for. [`Error::Busy`]: there is something else to do.
+    pub async fn ahead(&self, ahead: &Ahead) -> Result<(), Error> {
+        let job = &ahead.job;
+        self.ask_within(AHEAD_TIME_MAX, &job.source, Some(&job.film.build), AHEAD, ahead).await.map(drop)
+    }
+
     /// The fragments of a segment, as they are made. The body fails where they are not all there.
     pub async fn segment(&self, job: &Job) -> Result<Body, Error> {
         Ok(self.segment_made_by(job).await?.0)
@@ -265,9 +273,18 @@ impl Client {
 
     /// Like [`Self::segment`], and which encoder makes it; None: it is not encoded.
     pub async fn segment_made_by(&self, job: &Job) -> Result<(Body, Option<String>), Error> {
+        self.fragments(SEGMENT, job).await
+    }
+
+    /// The same, for nobody who would want what follows.
+    pub async fn unwatched(&self, job: &Job) -> Result<(Body, Option<String>), Error> {
+        self.fragments(UNWATCHED, job).await
+    }
+
+    async fn fragments(&self, path: &str, job: &Job) -> Result<(Body, Option<String>), Error> {
         let body = serde_json::to_vec(job).map_err(away)?;
         let (key, build) = (key_of(&job.source), Some(job.film.build.as_str()));
-        let (server, answer) = self.ask_from(HEAD_TIME_MAX, &key, build, SEGMENT, body.into()).await?;
+        let (server, answer) = self.ask_from(HEAD_TIME_MAX, &key, build, path, body.into()).await?;
         let made_by = made_by(&answer.response);
         let state = (answer.response.into_body(), answer.held, Arc::clone(&self.servers[server].look_now));
         let pieces = futures_util::stream::try_unfold(state, |(mut body, held, look_now)| async move {

@@ -8,6 +8,8 @@
 //! | `POST /picture`, a [`PictureJob`] | 200, a picture |
 //! | `GET /pictures` | 200, a list of the [`Format`]s it makes, the best first |
 //! | `POST /segment`, a [`Job`] | 200, fMP4 bytes as they are made, or WebVTT |
+//! | `POST /segment/unwatched`, a [`Job`] | the same, for nobody who would want what follows |
+//! | `POST /ahead`, an [`Ahead`] | 200 once its segments are made, to be asked for soon; 503 where there is anything else to do |
 //! | `POST /copy`, a [`FilmFile`] | 200, a [`Copied`]: its packets can be used as they are; read whole, so minutes later |
 //! | `POST /rendition`, a [`Rendition`] as one line, and after it bytes | 200, the bytes of a segment or a head, all of them checked |
 //! | `POST /trial`, a [`TrialJob`] | 200, a [`Tried`]: one segment made and compared with the film, some seconds later; one at a time |
@@ -41,6 +43,8 @@ pub const PROBE: &str = "/probe";
 pub const PICTURE: &str = "/picture";
 pub const PICTURES: &str = "/pictures";
 pub const SEGMENT: &str = "/segment";
+pub const UNWATCHED: &str = "/segment/unwatched";
+pub const AHEAD: &str = "/ahead";
 pub const COPY: &str = "/copy";
 pub const TRIAL: &str = "/trial";
 pub const STATUS: &str = "/status";
@@ -81,6 +85,8 @@ pub struct Source {
 pub struct Film {
     /// Index of the video stream.
     pub video_stream: u32,
+    /// Of that, as ffmpeg names it: `hevc`.
+    pub codec: String,
     /// As shown: turned, and with square pixels.
     pub width: u32,
     pub height: u32,
@@ -181,6 +187,8 @@ pub enum Colours {
 #[derive(Debug, Clone, PartialEq, Eq, Hash, Serialize, Deserialize)]
 pub struct Audio {
     pub stream: u32,
+    /// As ffmpeg names it: `ac3`.
+    pub codec: String,
     /// As the file says (ISO 639-2); `und` where it does not.
     pub language: String,
     /// As the file says; may be empty, and is nobody's word but the file's.
@@ -336,6 +344,15 @@ pub struct Tried {
     /// Of the segment.
     pub bytes: u64,
     pub score_milli: u32,
+}
+
+/// Segments in a row that nobody waits for, to be made when there is nothing else to do.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Ahead {
+    /// The first.
+    pub job: Job,
+    /// How many; of what is no video, one.
+    pub segments: u64,
 }
 
 /// What the sidecar is at.

@@ -2,7 +2,11 @@
 //! the number of workers, sites' names, bursts.
 
 use super::super::raw::{RawCertificate, RawConfig, RawKind, RawServer, RawSite};
+use crate::config::units::ByteSize;
 use std::path::{Path, PathBuf};
+
+/// Of the store for what is made ahead of popular titles: 1/10.
+const BACKGROUND_PART: u64 = 10;
 
 /// `folder` is where relative paths start: the configuration file's own.
 pub fn complete(raw: &mut RawConfig, folder: &Path) {
@@ -55,6 +59,9 @@ pub fn complete(raw: &mut RawConfig, folder: &Path) {
     let cores = std::thread::available_parallelism().map_or(1, usize::from);
     raw.workers.get_or_insert(cores);
     raw.transcode.jobs.get_or_insert(u16::try_from(cores / 2).unwrap_or(u16::MAX).clamp(1, 256));
+    let disks = raw.cache.disk.0.iter().map(|disk| disk.size.0).fold(0, u64::saturating_add);
+    let store = if disks > 0 { disks } else { raw.cache.memory.0 };
+    raw.transcode.background.size.get_or_insert(ByteSize(store / BACKGROUND_PART));
     for site in &mut raw.sites {
         let name = derived_name(site);
         site.name.get_or_insert(name);

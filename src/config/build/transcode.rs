@@ -1,6 +1,6 @@
 //! `transcode`: where streams are made, and by whom it is believed.
 
-use super::super::built::{ServerAddress, TlsFiles, Transcode, TranscodeServers};
+use super::super::built::{Background, ServerAddress, TlsFiles, Transcode, TranscodeServers};
 use super::super::formats;
 use super::Builder;
 use std::path::PathBuf;
@@ -37,6 +37,12 @@ impl Builder<'_> {
             jobs: raw.jobs.unwrap_or(1),
             queue: raw.queue,
             ahead_bytes_max: raw.ahead.0,
+            background: raw.background.enabled.then(|| Background {
+                watched_min: raw.background.after.0,
+                titles_max: raw.background.titles.into(),
+                bytes_max: raw.background.size.map_or(0, |size| size.0),
+                share: raw.background.share,
+            }),
             program: raw.program.as_ref().map(PathBuf::from),
             remote,
             local: raw.local,

@@ -2,9 +2,10 @@
 
 use super::ServerAddress;
 use std::path::PathBuf;
+use std::time::Duration;
 
 /// `transcode`: who makes streams.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq)]
 pub struct Transcode {
     /// Segments made at once on this host, ≥ 1.
     pub jobs: u16,
@@ -12,12 +13,26 @@ pub struct Transcode {
     pub queue: u16,
     /// Of segments made before they are asked for; 0: none are.
     pub ahead_bytes_max: u64,
+    /// None: popular titles are not made ahead.
+    pub background: Option<Background>,
     /// None: `reelgate-transcoder`, beside this program or in PATH.
     pub program: Option<PathBuf>,
     /// On other hosts.
     pub remote: Option<TranscodeServers>,
     /// Whether one is started on this host; None: yes, but beside `remote` only where it can be.
     pub local: Option<bool>,
+}
+
+/// `transcode.background`: what popular titles lack in the cache.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct Background {
+    /// Of a title so much must have been watched lately.
+    pub watched_min: Duration,
+    pub titles_max: usize,
+    /// Of these titles in the cache.
+    pub bytes_max: u64,
+    /// Of the time, 0.0–1.0, exclusive of 0.
+    pub share: f64,
 }
 
 /// `transcode.servers` and what is needed to speak to them.

@@ -1,6 +1,6 @@
 //! `transcode` as typed.
 
-use super::super::units::ByteSize;
+use super::super::units::{ByteSize, TimeSpan};
 use super::items;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
@@ -20,6 +20,8 @@ pub struct RawTranscode {
     pub queue: u16,
     /// Memory for segments made before they are asked for; 0: none are.
     pub ahead: ByteSize,
+    /// What popular titles lack in the cache, made while nobody waits for anything.
+    pub background: RawBackground,
     /// What every title is offered in, beside H.264: `hevc` and `av1`, where ffmpeg has them. Default: what hardware makes, and of
     /// titles that were optimised all; made by software on demand they take more of the processor than they save.
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -48,12 +50,40 @@ impl Default for RawTranscode {
             jobs: None,
             queue: 32,
             ahead: ByteSize::mib(64),
+            background: RawBackground::default(),
             codecs: None,
             program: None,
             servers: Vec::new(),
             local: None,
             tls: None,
         }
+    }
+}
+
+/// `transcode.background`
+#[derive(Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(default, deny_unknown_fields)]
+#[schemars(inline)]
+pub struct RawBackground {
+    /// Whether the rest of what is watched is made ahead, for the cache.
+    pub enabled: bool,
+    /// Of a title so much must have been watched lately, by one or by many; what was watched three days ago counts half.
+    #[schemars(extend("format" = "positive-time-span"))]
+    pub after: TimeSpan,
+    /// Titles at most, the most watched ones.
+    #[schemars(range(min = 1, max = 1000))]
+    pub titles: u16,
+    /// Bytes that these titles may have in the cache; default: a tenth of the disks, or of `cache.memory` where there is no disk.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub size: Option<ByteSize>,
+    /// Share of the time in which the transcoder works at it, 0 to 1, where nobody waits for anything.
+    #[schemars(range(min = 0.01, max = 1.0))]
+    pub share: f64,
+}
+
+impl Default for RawBackground {
+    fn default() -> Self {
+        Self { enabled: true, after: TimeSpan::secs(600), titles: 10, size: None, share: 0.5 }
     }
 }
 

@@ -1,11 +1,13 @@
 //! Which films are offered with their own packets, beside the rungs that are encoded. To know it, the sidecar reads the film from end
-//! to end: behind the back of the first who asks for its playlist, one film at a time.
+//! to end: behind the back of the first who asks for its playlist, one film at a time, and once for each version of the file: what was
+//! found is kept in the index.
 //!
 //! Invariants: nobody waits for that longer than [`PATIENCE`]; until it is known the film's playlists are as if it were unfit, and
-//! the segments that others name are the same either way. At most [`FILMS_MAX`] are remembered and [`WAITING_MAX`] wait; a film
+//! the segments that others name are the same either way. At most [`FILMS_MAX`] are remembered in memory and [`WAITING_MAX`] wait; a film
 //! that found no place is tried again at its next playlist.
 
-use super::films::FILMS_MAX;
+use super::films::{FILMS_MAX, Films};
+use super::index::COPIED;
 use crate::media::codec::Codec;
 use crate::media::ladder::{Copied, Rung, SOURCE, with_source};
 use crate::source::Stamp;
@@ -25,6 +27,7 @@ const WAITING_MAX: usize = 64;
 #[derive(Debug)]
 pub struct Copies {
     client: Arc<Client>,
+    kept: Arc<Films>,
     /// By title.
     films: Mutex<HashMap<String, Known>>,
     one: Arc<Semaphore>,
@@ -41,8 +44,8 @@ struct Known {
 type Found = Option<Copied>;
 
 impl Copies {
-    pub fn new(client: Arc<Client>) -> Arc<Self> {
-        Arc::new(Self { client, films: Mutex::default(), one: Arc::new(Semaphore::new(1)) })
+    pub fn new(client: Arc<Client>, kept: Arc<Films>) -> Arc<Self> {
+        Arc::new(Self { client, kept, films: Mutex::default(), one: Arc::new(Semaphore::new(1)) })
     }
 
     /// The rungs to offer: a film's own packets among them, where they are known to fit.
@@ -97,8 +100,8 @@ impl Copies {
         let (tell, found) = watch::channel(None);
         films.insert(title.to_owned(), Known { stamp, found: found.clone() });
         drop(films);
-        let reading =
-            Reading { copies: Arc::downgrade(self), one: Arc::clone(&self.one), client: Arc::clone(&self.client) };
+        let (one, client, kept) = (Arc::clone(&self.one), Arc::clone(&self.client), Arc::clone(&self.kept));
+        let reading = Reading { copies: Arc::downgrade(self), one, client, kept };
         tokio::spawn(reading.read(title.to_owned(), whole, tell));
         Some(found)
     }
@@ -109,24 +112,30 @@ struct Reading {
     copies: Weak<Copies>,
     one: Arc<Semaphore>,
     client: Arc<Client>,
+    kept: Arc<Films>,
 }
 
 impl Reading {
     async fn read(self, title: String, whole: FilmFile, tell: watch::Sender<Option<Found>>) {
+        let stamp = whole.source.stamp;
+        if let Some(finding) = self.kept.findings().find::<Copied>(&title, COPIED, &stamp).await {
+            let _ = tell.send(Some(finding.ok()));
+            return;
+        }
         let Ok(_one) = self.one.acquire().await else { return };
         if self.copies.strong_count() == 0 {
             return;
         }
-        match self.client.copied(&whole).await {
-            Ok(copied) => {
-                let _ = tell.send(Some(Some(copied)));
-            }
+        let finding = match self.client.copied(&whole).await {
+            Ok(copied) => Ok(copied),
             Err(Error::Unfit(reason)) => {
                 tracing::debug!(title, reason, "library: a film's own packets are not offered");
-                let _ = tell.send(Some(None));
+                Err(reason)
             }
             // Nothing is known: the next playlist asks again.
-            Err(error) => tracing::debug!(title, %error, "library: a film was not read"),
-        }
+            Err(error) => return tracing::debug!(title, %error, "library: a film was not read"),
+        };
+        let _ = tell.send(Some(finding.as_ref().ok().copied()));
+        self.kept.findings().keep(&title, COPIED, &stamp, &finding).await;
     }
 }

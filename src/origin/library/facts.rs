@@ -27,6 +27,14 @@ pub struct Facts {
     /// As shown: turned, and with square pixels.
     pub width: u32,
     pub height: u32,
+    /// Of its pictures and of its sound, each once, as ffmpeg names them: `hevc`, `ac3`.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub codec: Option<String>,
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub audio_codecs: Vec<String>,
+    /// It has a high dynamic range.
+    #[serde(skip_serializing_if = "std::ops::Not::not")]
+    pub hdr: bool,
     /// Frames a second, of the grid.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub frame_rate: Option<f64>,
@@ -52,23 +60,26 @@ impl Facts {
             height: side("height")?,
             frame_rate: rate.map(rounded),
             duration_s: frames.zip(rate).map(|(frames, rate)| rounded(frames / rate)),
-            audio: languages(&film["audio"]),
-            subtitles: languages(&film["text"]),
+            codec: film["codec"].as_str().map(str::to_owned),
+            audio_codecs: each_once(&film["audio"], "codec", None),
+            hdr: matches!(film["picture"]["colours"].as_str(), Some("pq" | "hlg")),
+            audio: each_once(&film["audio"], "language", Some("und")),
+            subtitles: each_once(&film["text"], "language", Some("und")),
         })
     }
 }
 
-/// Of one track, or of a list of tracks; each once.
-fn languages(tracks: &Value) -> Vec<String> {
+/// What one track says under a name, or each of a list of tracks, and `other` where it says nothing.
+fn each_once(tracks: &Value, name: &str, other: Option<&str>) -> Vec<String> {
     let tracks = tracks.as_array().map_or(std::slice::from_ref(tracks), Vec::as_slice);
-    let mut languages = Vec::new();
+    let mut said = Vec::new();
     for track in tracks.iter().filter(|track| track.is_object()) {
-        let language = track["language"].as_str().unwrap_or("und");
-        if !languages.iter().any(|known| known == language) {
-            languages.push(language.to_owned());
+        let Some(word) = track[name].as_str().or(other) else { continue };
+        if !said.iter().any(|known| known == word) {
+            said.push(word.to_owned());
         }
     }
-    languages
+    said
 }
 
 /// To thousandths: more is noise of the division.
@@ -109,16 +120,18 @@ mod tests {
     #[test]
     fn facts_are_read_from_one_track_or_several_and_from_fields_to_come() {
         let film = json!({"width": 640, "height": 360, "grid": {"frame_rate": [30000, 1001], "frames": 300},
-            "audio": {"stream": 1, "language": "eng"}, "later": true});
+            "audio": {"stream": 1, "language": "eng"}, "later": true, "codec": "hevc", "picture": {"colours": "pq"}});
         let facts = Facts::read(&film).unwrap();
         assert_eq!(
             (facts.width, facts.height, facts.frame_rate, facts.duration_s),
             (640, 360, Some(29.97), Some(10.01))
         );
         assert_eq!((facts.audio, facts.subtitles), (vec!["eng".to_owned()], vec![]));
-        let film = json!({"width": 1, "height": 2, "audio": [{"language": "fra"}, {}, {"language": "fra"}], "text": [{"language": "deu"}]});
+        assert_eq!((facts.codec.as_deref(), facts.audio_codecs, facts.hdr), (Some("hevc"), vec![], true));
+        let film = json!({"width": 1, "height": 2, "audio": [{"language": "fra", "codec": "ac3"}, {}, {"language": "fra"}], "text": [{"language": "deu"}]});
         let facts = Facts::read(&film).unwrap();
         assert_eq!((facts.audio, facts.subtitles), (vec!["fra".into(), "und".into()], vec!["deu".to_owned()]));
+        assert_eq!((facts.codec, facts.audio_codecs, facts.hdr), (None, vec!["ac3".to_owned()], false));
         assert_eq!((facts.frame_rate, facts.duration_s), (None, None));
         let silent = Facts::read(&json!({"width": 1, "height": 2, "audio": null})).unwrap();
         assert!(silent.audio.is_empty());

@@ -81,6 +81,11 @@ impl Films {
         }
     }
 
+    /// What else was found out about films, kept.
+    pub fn findings(&self) -> &Findings {
+        &self.findings
+    }
+
     /// Somebody waits for a segment, as long as this is held.
     pub fn viewer(&self) -> Viewer<'_> {
         let mut viewers = self.viewers.lock();

@@ -15,6 +15,7 @@ mod tests;
 use super::catalog::{Kind, Title, title_id};
 use super::facts::{Facts, Known};
 use super::scan::ENTRIES_MAX;
+use super::watched;
 use crate::observe::Metrics;
 use crate::source::{Folder, Stamp};
 use arc_swap::ArcSwap;
@@ -50,6 +51,9 @@ pub struct Index {
 pub const FILM: &str = "film";
 /// How a title is encoded that was optimised: `media::quality::Plan`.
 pub const PLAN: &str = "plan";
+
+/// Whether its own packets can be offered: `Copied` of the sidecar's protocol.
+pub const COPIED: &str = "copied";
 
 /// Something that was found out about a film, for one version of its file.
 #[derive(Debug, Clone, PartialEq)]
@@ -228,6 +232,38 @@ impl Index {
                 )?;
             }
             Ok(())
+        });
+    }
+
+    /// What was watched lately, by title.
+    pub fn watched(&self) -> Vec<(String, watched::Entry)> {
+        let rows = self.with(|connection| {
+            let mut query = connection.prepare("SELECT id, said FROM watched LIMIT ?1")?;
+            let rows = query.query_map([watched::TITLES_MAX as i64], |row| Ok((row.get(0)?, row.get(1)?)))?;
+            rows.collect::<rusqlite::Result<Vec<(String, String)>>>()
+        });
+        // What does not decode is of another Reelgate, and is counted anew.
+        let entries = rows.unwrap_or_default().into_iter();
+        entries.filter_map(|(title, said)| Some((title, serde_json::from_str(&said).ok()?))).collect()
+    }
+
+    /// Keeps that, of titles that are known here.
+    pub fn keep_watched(&self, changes: &[(String, watched::Entry)]) {
+        self.with(|connection| {
+            let transaction = connection.transaction_with_behavior(TransactionBehavior::Immediate)?;
+            for (title, entry) in changes {
+                let said = serde_json::to_string(entry).unwrap_or_default();
+                transaction.execute(
+                    "INSERT OR REPLACE INTO watched (id, said, at_s)
+                     SELECT ?1, ?2, ?3 WHERE EXISTS (SELECT 1 FROM titles WHERE id = ?1)",
+                    params![title, said, now_s()],
+                )?;
+            }
+            transaction.execute(
+                "DELETE FROM watched WHERE id IN (SELECT id FROM watched ORDER BY at_s DESC LIMIT -1 OFFSET ?1)",
+                [watched::TITLES_MAX as i64],
+            )?;
+            transaction.commit()
         });
     }
 

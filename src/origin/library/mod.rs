@@ -9,6 +9,7 @@
 //! - `file`, `answer`, `list`, `artwork`, `page`: the kinds of answer; `player`: the pages built from `src/page`.
 //! - `streams`: adaptive streams of a film, made by the sidecar.
 //! - `optimise`: how many bits a title needs, found out by trials.
+//! - `watched`, `popular`: what is watched these days, and making more of it when there is time.
 //! - `copies`: which films are offered with their own packets.
 //! - `pictures`: posters, thumbnails and trickplay, made by the sidecar.
 //! - `status`, `fill`: how far it is; and all of it at once, for `reelgate scan`.
@@ -33,6 +34,7 @@ mod optimise;
 mod page;
 mod pictures;
 mod player;
+mod popular;
 mod rescan;
 mod respond;
 mod scan;
@@ -43,6 +45,7 @@ mod status;
 mod streams;
 #[cfg(test)]
 mod tests;
+mod watched;
 
 use crate::config::LibraryOrigin;
 use crate::observe::Metrics;
@@ -66,7 +69,9 @@ use tokio_util::sync::CancellationToken;
 
 pub use fill::{Filled, Progress, fill};
 pub use optimise::{Optimisation, Refused};
+pub use popular::Popular;
 pub use status::{Counts, Status};
+pub use streams::Course;
 
 /// How long a request waits for the first scan before it gets 503.
 const FIRST_SCAN_WAIT: Duration = Duration::from_secs(10);
@@ -100,6 +105,7 @@ struct State {
     trouble: Mutex<Trouble>,
     /// None: films are served as they are only.
     sidecar: Option<Sidecar>,
+    watched: Mutex<watched::Watched>,
 }
 
 /// For people; empty: nothing.
@@ -143,6 +149,7 @@ impl Library {
         let stop = CancellationToken::new();
         if let Some(sidecar) = &state.sidecar {
             tokio::spawn(look::keep_looking(Arc::clone(&state), Arc::clone(&sidecar.films), stop.clone()));
+            tokio::spawn(popular::keep_watched(Arc::clone(&state), stop.clone()));
         }
         tokio::spawn(server::serve(listener, Arc::clone(&state), stop.clone()));
         tokio::spawn(rescan::keep_scanning(Arc::clone(&state), settings.rescan_interval, stop.clone()));
@@ -206,6 +213,7 @@ impl State {
             counts: Mutex::default(),
             trouble: Mutex::default(),
             sidecar,
+            watched: Mutex::default(),
         })
     }
 

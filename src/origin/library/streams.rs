@@ -26,19 +26,23 @@ use super::films::{self, Films};
 use super::pictures::trickplay;
 use super::scan::MASTER;
 use crate::http::precondition::{Outcome, Validators, evaluate};
+use crate::http::priority;
 use crate::media::codec::Codec;
 use crate::media::ladder::SOURCE;
 use crate::media::{aac, dash, playlist};
 use crate::transcode::protocol::{Film, FilmFile, Job, Source, Wanted};
 use crate::transcode::{Client, Error};
 use ::http::request::Parts;
-use ::http::{HeaderValue, Method, Response, StatusCode, header};
+use ::http::{HeaderMap, HeaderValue, Method, Response, StatusCode, header};
 use bytes::Bytes;
 use offer::{Asked, Found, Offer, TextFrom};
 use std::sync::Arc;
 
+mod course;
 mod offer;
 mod subtitles;
+
+pub use course::Course;
 
 const FRESH_PLAYLIST: &str = "public, max-age=60";
 const FRESH_SEGMENT: &str = "public, max-age=31536000, immutable";
@@ -58,7 +62,7 @@ pub struct Streams {
 
 impl Streams {
     pub fn new(client: Arc<Client>, films: Arc<Films>, codecs: Option<Vec<Codec>>) -> Self {
-        Self { copies: Copies::new(Arc::clone(&client)), client, films, codecs }
+        Self { copies: Copies::new(Arc::clone(&client), Arc::clone(&films)), client, films, codecs }
     }
 
     /// Whether a path below a film's title is one of ours.
@@ -159,7 +163,8 @@ impl Streams {
                 }
                 Outcome::Proceed if request.method == Method::HEAD => Response::new(full(Bytes::new())),
                 Outcome::Proceed => {
-                    let (response, made_by) = self.piece(&title.id, wanted, source, Arc::clone(&film)).await?;
+                    let watched = !is_background(&request.headers);
+                    let (response, made_by) = self.piece(&title.id, wanted, source, Arc::clone(&film), watched).await?;
                     // Films name one encoder for each codec, and what was optimised is always made by software.
                     let expected = |name: &String| is_optimised || film.encoders.values().any(|chosen| chosen == name);
                     if let Some(another) = made_by.filter(|name| !expected(name)) {
@@ -176,15 +181,16 @@ impl Streams {
         Ok(response)
     }
 
-    /// A piece, and which encoder made it.
+    /// A piece, and which encoder made it. `watched`: somebody waits for it, and is likely to want what follows.
     async fn piece(
         &self,
         title: &str,
         wanted: Asked,
         source: Source,
         film: Arc<Film>,
+        watched: bool,
     ) -> Result<(Answer, Option<String>), Error> {
-        let _viewer = self.films.viewer();
+        let _viewer = watched.then(|| self.films.viewer());
         let job = |wanted| Job { title: title.to_owned(), source, film: film.as_ref().clone(), wanted };
         let (body, made_by) = match wanted {
             Asked::AudioInit(layout) => (full(aac::init(layout)), None),
@@ -198,7 +204,11 @@ impl Streams {
                     Wanted::Text { .. } | Wanted::TextFile { .. } => "text",
                     _ => "video",
                 };
-                self.counted(kind, self.client.segment_made_by(&job(wanted)).await)?
+                let made = match watched {
+                    true => self.client.segment_made_by(&job(wanted)).await,
+                    false => self.client.unwatched(&job(wanted)).await,
+                };
+                self.counted(kind, made)?
             }
         };
         Ok((Response::new(body), made_by))
@@ -207,6 +217,12 @@ impl Streams {
     fn counted<T>(&self, kind: &str, result: Result<T, Error>) -> Result<T, Error> {
         self.films.counted(kind, result)
     }
+}
+
+/// What nobody watches is asked for at the least urgency (RFC 9218 §4.1).
+fn is_background(headers: &HeaderMap) -> bool {
+    priority::parse_lines(headers.get_all("priority").iter().map(HeaderValue::as_bytes))
+        .is_some_and(|priority| priority.urgency == priority::BACKGROUND)
 }
 
 fn no_such() -> Answer {

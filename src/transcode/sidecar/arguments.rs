@@ -17,7 +17,7 @@ mod text;
 pub mod upstream;
 
 pub use audio::{WARM_UP_FRAMES, audio, silence};
-pub use text::{text, text_file};
+pub use text::{look_back_s, text, text_file};
 
 /// Demuxers that may read a film, by ffmpeg's names: those that seek to keyframes. (MPEG-TS does not: what comes before the next
 /// keyframe would be missing from a segment.)
@@ -208,6 +208,7 @@ pub mod tests {
     pub fn film() -> Film {
         Film {
             video_stream: 1,
+            codec: "h264".into(),
             width: 640,
             height: 360,
             start: Fraction::parse("23/1000").unwrap(),

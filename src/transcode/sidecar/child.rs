@@ -10,7 +10,8 @@ use super::reading::Reading;
 use parking_lot::Mutex;
 use rustix::io::{Errno, FdFlags, fcntl_setfd};
 use rustix::process::{
-    Pid, Resource, Rlimit, Signal, WaitId, WaitIdOptions, kill_process_group, prlimit, setpriority_pgrp, waitid,
+    Pid, Resource, Rlimit, Signal, WaitId, WaitIdOptions, getpriority_process, kill_process_group, prlimit,
+    setpriority_process, waitid,
 };
 use std::fs::File;
 use std::io::{PipeReader, PipeWriter};
@@ -28,22 +29,20 @@ const CPU_S_MAX: u64 = 120;
 /// The same where a film is only looked at: less than its request waits, so that a film that is too much work is known as one even
 /// where the machine is to blame for what takes longer than that.
 pub const LOOK_CPU_S_MAX: u64 = 25;
-/// How much a run that makes pictures gives way to those that make segments (nice, `setpriority(2)`): with both on one core, it gets
-/// about a quarter, so neither starves.
-const PICTURE_NICE: i32 = 6;
-/// Processor seconds of such a run for each of its outputs.
+/// Processor seconds of a run that makes pictures, for each of its outputs.
 const PICTURE_CPU_S_MAX: u64 = 40;
 /// What a run has to end by itself when it is told that its seconds are over.
 const CPU_S_TO_END: u64 = 5;
 const DESCRIPTORS_MAX: u64 = 64;
 
-/// Kills a child from another thread.
+/// Kills a child from another thread, and says how nice it is.
 #[derive(Debug, Default)]
 pub struct Kill(Mutex<State>);
 
 #[derive(Debug, Default)]
 struct State {
     killed: bool,
+    niceness: i32,
     /// While it lives and is not reaped: no other process can have its number.
     group: Option<Pid>,
 }
@@ -73,6 +72,11 @@ impl Kill {
     fn watch(&self, child: &Child) {
         let mut state = self.0.lock();
         state.group = i32::try_from(child.id()).ok().and_then(Pid::from_raw);
+        if state.niceness != 0 {
+            // From outside, like its limits: before it has threads, which have each their own. One that is gone needs none.
+            let ours = getpriority_process(None).unwrap_or(0);
+            let _ = setpriority_process(state.group, (ours + state.niceness).min(19));
+        }
         if let (true, Some(group)) = (state.killed, state.group) {
             let _ = kill_process_group(group, Signal::KILL);
         }
@@ -95,6 +99,11 @@ impl Kill {
 pub struct KillOnDrop(Arc<Kill>);
 
 impl KillOnDrop {
+    /// Of a child that leaves the processors to others; 0: it does not, 19: to all others.
+    pub fn of_nice(niceness: i32) -> Self {
+        Self(Arc::new(Kill(Mutex::new(State { niceness, ..State::default() }))))
+    }
+
     pub fn share(&self) -> Arc<Kill> {
         Arc::clone(&self.0)
     }
@@ -127,7 +136,7 @@ pub fn run_within(
     mut take: impl FnMut(&[u8]) -> Result<(), String>,
 ) -> Result<(), Failure> {
     let line = |_: &[RawFd]| arguments.to_vec();
-    let bounds = Bounds { outputs: 1, cpu_s: cpu_s_max, address: true, nice: 0 };
+    let bounds = Bounds { outputs: 1, cpu_s: cpu_s_max, address: true };
     run_all(bounds, program, line, (film, None), kill, &mut |_, bytes| take(bytes))
 }
 
@@ -142,7 +151,7 @@ pub fn run_beside(
 ) -> Result<(), Failure> {
     let descriptor = beside.as_raw_fd();
     let line = |_: &[RawFd]| arguments(descriptor);
-    let bounds = Bounds { outputs: 1, cpu_s: CPU_S_MAX, address: true, nice: 0 };
+    let bounds = Bounds { outputs: 1, cpu_s: CPU_S_MAX, address: true };
     run_all(bounds, program, line, (film, Some(beside)), kill, &mut |_, bytes| take(bytes))
 }
 
@@ -153,8 +162,6 @@ struct Bounds {
     cpu_s: u64,
     /// Whether its address space is bounded.
     address: bool,
-    /// How much it gives way to others.
-    nice: i32,
 }
 
 /// Like [`run`], for a program with several outputs: the first is standard output, and `arguments` is told the descriptors of all.
@@ -167,11 +174,11 @@ pub fn run_split(
     kill: &Kill,
     mut take: impl FnMut(usize, &[u8]) -> Result<(), String>,
 ) -> Result<(), Failure> {
-    let bounds = Bounds { outputs, cpu_s: CPU_S_MAX.saturating_mul(outputs as u64), address: !on_device, nice: 0 };
+    let bounds = Bounds { outputs, cpu_s: CPU_S_MAX.saturating_mul(outputs as u64), address: !on_device };
     run_all(bounds, program, arguments, (film, None), kill, &mut take)
 }
 
-/// Like [`run_split`], for pictures: it gives way to others.
+/// Like [`run_split`], for pictures: within less of the processor's time.
 pub fn run_pictures(
     program: &Path,
     outputs: usize,
@@ -181,7 +188,7 @@ pub fn run_pictures(
     mut take: impl FnMut(usize, &[u8]) -> Result<(), String>,
 ) -> Result<(), Failure> {
     let cpu_s = PICTURE_CPU_S_MAX.saturating_mul(outputs as u64);
-    let bounds = Bounds { outputs, cpu_s, address: true, nice: PICTURE_NICE };
+    let bounds = Bounds { outputs, cpu_s, address: true };
     run_all(bounds, program, arguments, (film, None), kill, &mut take)
 }
 
@@ -217,10 +224,6 @@ fn run_all(
     let mut child = spawn(&mut command, inherited).map_err(|error| failed("the program cannot be started", error))?;
     kill.watch(&child);
     limit(&child, bounds);
-    if let (1.., Some(group)) = (bounds.nice, i32::try_from(child.id()).ok().and_then(Pid::from_raw)) {
-        // A child that is gone needs none.
-        let _ = setpriority_pgrp(Some(group), bounds.nice);
-    }
     let mut reading = Reading::new(child.id(), child.stdout.take(), readers, child.stderr.take());
     let taken = reading.read(take);
     if taken.is_err() {

@@ -5,7 +5,7 @@
 //! length and time of change are the same, as far as both file systems keep it: over a network an inode's number is another one.
 //! What is made then is bound to the whole stamp of the file here, inode and all, so that two versions never mix.
 
-use super::super::protocol::{FilmFile, Job, PictureJob, Source, TrialJob};
+use super::super::protocol::{Ahead, FilmFile, Job, PictureJob, Source, TrialJob};
 use crate::source::{Folder, Stamp};
 use std::path::{Component, Path, PathBuf};
 
@@ -103,6 +103,12 @@ impl AboutFilm for Source {
 impl AboutFilm for TrialJob {
     fn source(&mut self) -> &mut Source {
         &mut self.source
+    }
+}
+
+impl AboutFilm for Ahead {
+    fn source(&mut self) -> &mut Source {
+        &mut self.job.source
     }
 }
 

@@ -1,6 +1,7 @@
 //! Jobs: what is wanted, who waits for it, what is made before it is wanted.
 //!
 //! - this file: segments, who waits for them, how long they are kept.
+//! - `idle`: what is made when there is nothing else to do.
 //! - `runs`: what runs when, on which slot; failures and a second attempt.
 //! - `status`: what there is to tell.
 //!
@@ -9,6 +10,7 @@
 //! head and then for the segment; what was made ahead is bounded in bytes and in time. A failed job is forgotten at once: the
 //! next request tries anew.
 
+mod idle;
 mod runs;
 mod status;
 
@@ -20,7 +22,7 @@ use super::schedule::Priority;
 use super::segment::{bytes_expected, encoder_of};
 use super::survey::{Finding, Survey};
 use super::tools::Toolbox;
-use super::viewers::{Plan, Viewers, plan};
+use super::viewers::{Plan, Seen, Viewers, plan};
 use parking_lot::Mutex;
 use runs::{Run, Running};
 use std::collections::{HashMap, VecDeque};
@@ -161,8 +163,8 @@ impl Jobs {
         Self { tools, survey, settings, state: Mutex::new(state), counts: Counts::default() }
     }
 
-    /// Joins the job that is there, or begins it.
-    pub fn join(self: &Arc<Self>, job: Job) -> Result<Waiter, Busy> {
+    /// Joins the job that is there, or begins it. `watched`: by somebody who is likely to want what follows.
+    pub fn join(self: &Arc<Self>, job: Job, watched: bool) -> Result<Waiter, Busy> {
         let now = Instant::now();
         let mut state = self.state.lock();
         let state = &mut *state;
@@ -178,7 +180,10 @@ impl Jobs {
             self.counts.add(Count::Refusal);
             return Err(Busy);
         }
-        let seen = state.viewers.asked(&Rendition::of(&job), job.wanted.segment(), now);
+        let seen = match watched {
+            true => state.viewers.asked(&Rendition::of(&job), job.wanted.segment(), now),
+            false => Seen { priority: Priority::Sequential, streak: 0, viewers: 0 },
+        };
         if !state.segments.contains_key(&job) {
             state.forget_finished();
             let segment = Segment::new(job.clone());

@@ -184,6 +184,7 @@ pub mod tests {
         let grid = Grid { frame_rate: Fraction::parse("25").unwrap(), frames: 110 };
         let film = Film {
             video_stream: 0,
+            codec: "h264".into(),
             width: 640,
             height: 360,
             start: zero,

@@ -1,5 +1,5 @@
 //! Pictures: posters, thumbnails and sheets of tiles. A queue of their own beside the segments': they have places of their own, so a
-//! page of posters keeps no film from playing, and they give way on the processor (`child::run_pictures`), so that a film that is being
+//! page of posters keeps no film from playing, and they give way on the processor ([`NICE`]), so that a film that is being
 //! played keeps no page from being shown.
 //!
 //! - `arguments`: the command lines; pure.
@@ -42,6 +42,9 @@ const SHEETS_MAX: usize = 16;
 const FRAMES_MAX: usize = 8;
 /// Of a run: a sheet of the largest film there is, on a slow disk.
 const TIME_MAX: Duration = Duration::from_secs(90);
+/// How much these runs give way to those that make segments (nice, `setpriority(2)`): with both on one core, they get about a quarter, so
+/// neither starves.
+const NICE: i32 = 6;
 
 pub type Made = Result<Bytes, Failure>;
 
@@ -160,7 +163,7 @@ impl Pictures {
     }
 
     async fn run(self: Arc<Self>, batch: Vec<Arc<Entry>>) {
-        let kill = KillOnDrop::default();
+        let kill = KillOnDrop::of_nice(NICE);
         let (tools, killing) = (Arc::clone(&self.tools), kill.share());
         let jobs: Vec<PictureJob> = batch.iter().map(|entry| entry.job.clone()).collect();
         let mut work = tokio::task::spawn_blocking(move || produce(&tools, &jobs, &killing));

@@ -126,6 +126,7 @@ pub fn probe(tools: &Tools, open: impl Fn() -> std::io::Result<File>, kill: &Kil
     let tracks = tracks::read(&text, tools.decodable.as_ref());
     Ok(Film {
         video_stream: video.index,
+        codec: video.codec_name.clone().unwrap_or_default().chars().filter(char::is_ascii_graphic).take(32).collect(),
         width,
         height,
         start: start.ok_or_else(|| refused("its video starts at no time"))?,

@@ -35,6 +35,16 @@ impl Priority {
         }
     }
 
+    /// What a run's process is to be nice by (`setpriority(2)`): where cores are short, those have them whose segments somebody waits
+    /// for.
+    pub fn niceness(self) -> i32 {
+        match self {
+            Self::Seek | Self::First | Self::Sequential => 0,
+            Self::Prefetch => 5,
+            Self::Background => 15,
+        }
+    }
+
     /// A person waits in front of a picture that does not move.
     pub fn is_interactive(self) -> bool {
         matches!(self, Self::Seek | Self::First)

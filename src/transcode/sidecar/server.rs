@@ -1,8 +1,8 @@
 //! Requests of the edge → jobs → answers (see [`super::super::protocol`]).
 
 use super::super::protocol::{
-    BUILD, COPY, FilmFile, HEALTH, Job, MADE_BY, PICTURE, PICTURES, PROBE, PictureJob, RENDITION, RENDITION_BYTES_MAX,
-    SEGMENT, STATUS, Source, TRIAL, TrialJob, VERSION_FIELD, Wanted, version,
+    AHEAD, Ahead, BUILD, COPY, FilmFile, HEALTH, Job, MADE_BY, PICTURE, PICTURES, PROBE, PictureJob, RENDITION,
+    RENDITION_BYTES_MAX, SEGMENT, STATUS, Source, TRIAL, TrialJob, UNWATCHED, VERSION_FIELD, Wanted, version,
 };
 use super::child::{Failure, Kill, KillOnDrop};
 use super::folders::{AboutFilm, Folders, NotHere};
@@ -11,6 +11,7 @@ use super::output::Output;
 use super::pictures::{Pictures, encoders};
 use super::probe::probe;
 use super::remux;
+use super::schedule::Priority;
 use super::segment::open;
 use super::survey::Survey;
 use super::tools::{Toolbox, Tools};
@@ -118,7 +119,15 @@ async fn respond(server: &Server, request: Request<Incoming>) -> Response<Body> 
             Err(refusal) => Err(refusal),
         },
         (Method::POST, SEGMENT) => match read::<Job>(server, body).await {
-            Ok(job) => segment(server, job).await,
+            Ok(job) => segment(server, job, true).await,
+            Err(refusal) => Err(refusal),
+        },
+        (Method::POST, UNWATCHED) => match read::<Job>(server, body).await {
+            Ok(job) => segment(server, job, false).await,
+            Err(refusal) => Err(refusal),
+        },
+        (Method::POST, AHEAD) => match read::<Ahead>(server, body).await {
+            Ok(ahead) => made_ahead(server, ahead).await,
             Err(refusal) => Err(refusal),
         },
         (Method::POST, COPY) => match read::<FilmFile>(server, body).await {
@@ -217,16 +226,16 @@ async fn looked_into<T: Send + 'static>(
     let busy = || (StatusCode::SERVICE_UNAVAILABLE, "too many films are being probed".to_owned());
     let _waiting = server.probes_waiting_max.try_acquire().map_err(|_| busy())?;
     let _slot = server.probes.acquire().await.map_err(|_| busy())?;
-    worked_on(server, source, PROBE_TIME_MAX, work).await
+    worked_on(server, source, (PROBE_TIME_MAX, KillOnDrop::default()), work).await
 }
 
+/// Within a time; `kill` says how much its programs give way to others.
 async fn worked_on<T: Send + 'static>(
     server: &Server,
     source: Source,
-    time_max: Duration,
+    (time_max, kill): (Duration, KillOnDrop),
     work: impl FnOnce(&Tools, Open, &Kill) -> Result<T, Failure> + Send + 'static,
 ) -> Result<T, (StatusCode, String)> {
-    let kill = KillOnDrop::default();
     let (tools, killing) = (now(server).await?, kill.share());
     let work = tokio::task::spawn_blocking(move || match open(&source) {
         Ok(Some(_)) => {
@@ -257,7 +266,7 @@ async fn copied(server: &Server, whole: FilmFile) -> Outcome {
         Err(error) => Err((StatusCode::CONFLICT, format!("the film cannot be opened: {}", error.kind()))),
     });
     let Ok(done) = timeout(COPY_TIME_MAX, work).await else {
-        // Whoever is to blame, it is not begun again and again: nobody keeps this beyond a restart.
+        // Whoever is to blame, it is not begun again and again: only after a day.
         return Err((StatusCode::UNPROCESSABLE_ENTITY, "its packets could not be read in time".to_owned()));
     };
     let done = done.map_err(|_| (StatusCode::INTERNAL_SERVER_ERROR, "reading panicked".to_owned()))??;
@@ -268,13 +277,13 @@ async fn copied(server: &Server, whole: FilmFile) -> Outcome {
 async fn tried(server: &Server, job: TrialJob) -> Outcome {
     let busy = |_| (StatusCode::SERVICE_UNAVAILABLE, "another trial is running".to_owned());
     let _slot = server.trials.try_acquire().map_err(busy)?;
-    let source = job.source.clone();
-    let tried =
-        worked_on(server, source, TRIAL_TIME_MAX, move |tools, open, kill| trial(tools, &job, open, kill)).await?;
+    let (source, kill) = (job.source.clone(), KillOnDrop::of_nice(Priority::Background.niceness()));
+    let work = move |tools: &Tools, open: Open, kill: &Kill| trial(tools, &job, open, kill);
+    let tried = worked_on(server, source, (TRIAL_TIME_MAX, kill), work).await?;
     Ok(answer(StatusCode::OK, &serde_json::to_string(&tried).unwrap_or_default()))
 }
 
-async fn segment(server: &Server, job: Job) -> Outcome {
+async fn segment(server: &Server, job: Job, watched: bool) -> Outcome {
     let only_init = matches!(job.wanted, Wanted::Init { .. });
     let job = match job.wanted {
         // What begins every run: the player wants the first segment next.
@@ -285,7 +294,7 @@ async fn segment(server: &Server, job: Job) -> Outcome {
     let this_time = |failure| refusal(&failure, StatusCode::INTERNAL_SERVER_ERROR);
     now(server).await?.expect_makes(&job.film).map_err(this_time)?;
     let busy = |_| (StatusCode::SERVICE_UNAVAILABLE, "all slots and the queue are full".to_owned());
-    let mut waiter = server.jobs.join(job).map_err(busy)?;
+    let mut waiter = server.jobs.join(job, watched).map_err(busy)?;
     let began = |output: &Output| {
         output.end.is_some() || if only_init { output.init.is_some() } else { !output.fragments.is_empty() }
     };
@@ -322,6 +331,24 @@ async fn rendition(server: &Server, body: Incoming) -> Outcome {
     let made = server.renditions.make(wanted, bytes).await.map_err(busy)?;
     let made = made.map_err(|failure| refusal(&failure, StatusCode::UNPROCESSABLE_ENTITY))?;
     Ok(Response::new(full(made)))
+}
+
+/// What failed for the machine's sake, or was ended for somebody who waits, is tried again when there is time.
+async fn made_ahead(server: &Server, Ahead { job, segments }: Ahead) -> Outcome {
+    let busy = || (StatusCode::SERVICE_UNAVAILABLE, "there is something else to do".to_owned());
+    now(server).await?.expect_makes(&job.film).map_err(|failure| refusal(&failure, StatusCode::CONFLICT))?;
+    let made = server.jobs.make_when_idle(&job, segments).map_err(|_| busy())?;
+    for mut output in made {
+        let ended = output.wait_for(|output| output.end.is_some()).await;
+        match ended.ok().and_then(|output| output.end.clone()) {
+            Some(Ok(())) => {}
+            Some(Err(failure @ (Failure::Failed(_) | Failure::Mismatch(_)))) => {
+                return Err(refusal(&failure, StatusCode::INTERNAL_SERVER_ERROR));
+            }
+            _ => return Err(busy()),
+        }
+    }
+    Ok(answer(StatusCode::OK, ""))
 }
 
 /// The fragments as they are made; an error where the job fails, which cuts the body off.

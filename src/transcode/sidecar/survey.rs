@@ -291,6 +291,7 @@ fn film(tools: &Tools) -> Film {
         Picture { colours: Colours::Bt709, interlaced: false, turned: false, transparent: false, plain: true };
     Film {
         video_stream: 0,
+        codec: String::new(),
         width: 640,
         height: 360,
         start: number("0"),

@@ -20,7 +20,8 @@ const PLAIN: &AsciiSet = &NON_ALPHANUMERIC.remove(b'-').remove(b'_');
 const NAME_BYTES_MAX: usize = 100;
 
 /// From one version of the tables to the next; `user_version` counts those that were done.
-const MIGRATIONS: [&str; 1] = ["
+const MIGRATIONS: [&str; 2] = [
+    "
     CREATE TABLE titles (
         id TEXT NOT NULL PRIMARY KEY,
         folder BLOB NOT NULL,
@@ -43,7 +44,15 @@ const MIGRATIONS: [&str; 1] = ["
         at_s INTEGER NOT NULL,
         PRIMARY KEY (id, what)
     );
-"];
+",
+    "
+    CREATE TABLE watched (
+        id TEXT NOT NULL PRIMARY KEY REFERENCES titles (id) ON DELETE CASCADE,
+        said TEXT NOT NULL,
+        at_s INTEGER NOT NULL
+    ) WITHOUT ROWID;
+",
+];
 
 #[derive(Debug)]
 pub enum Place {

@@ -4,6 +4,7 @@
 //! a file has one spelling.
 
 use super::super::catalog::hex;
+use super::super::facts::rounded;
 use super::subtitles::SubtitleFile;
 use crate::media::aac::Layout;
 use crate::media::codec::Codec;
@@ -175,6 +176,7 @@ impl Offer {
         });
         let audio = self.audio.iter().map(|(audio, _)| {
             json!({"name": audio.name, "label": audio.label, "language": audio.language, "channels": audio.layout.channels(),
+                   "codec": crate::media::playlist::AUDIO_CODEC,
                    "default": audio.default, "commentary": audio.commentary, "descriptive": audio.descriptive})
         });
         let text = self.text.iter().map(|(text, _)| {
@@ -182,6 +184,8 @@ impl Offer {
                    "hearing_impaired": text.hearing_impaired})
         });
         json!({
+            "duration_s": rounded(self.grid.time_of(self.grid.frames).as_f64()),
+            "frame_rate": rounded(self.grid.frame_rate.as_f64()),
             "video": video.collect::<Vec<_>>(),
             "audio": audio.collect::<Vec<_>>(),
             "text": text.collect::<Vec<_>>(),
@@ -243,6 +247,7 @@ mod tests {
     fn sound(stream: u32, channels: u32, default: bool, commentary: bool) -> protocol::Audio {
         protocol::Audio {
             stream,
+            codec: "aac".into(),
             language: "eng".into(),
             title: String::new(),
             channels,
@@ -263,6 +268,7 @@ mod tests {
     fn film() -> Film {
         Film {
             video_stream: 0,
+            codec: "hevc".into(),
             width: 640,
             height: 360,
             start: Fraction::parse("0").unwrap(),

@@ -86,6 +86,7 @@ mod tests {
     fn track(counted_from: Option<&str>) -> Audio {
         Audio {
             stream: 2,
+            codec: "ac3".into(),
             language: "eng".into(),
             title: String::new(),
             channels: 6,

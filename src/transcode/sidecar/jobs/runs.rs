@@ -113,7 +113,7 @@ impl Jobs {
         let now = Instant::now();
         while let Some((next, device)) = state.startable(now) {
             let run = state.waiting.swap_remove(next);
-            let kill = KillOnDrop::default();
+            let kill = KillOnDrop::of_nice(run.priority.niceness());
             let segments = run.segments.clone();
             let id = run.id;
             let means = run.wants.filter(|_| device != Devices::SOFTWARE).map(|encoder| {

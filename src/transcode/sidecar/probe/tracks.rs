@@ -107,6 +107,7 @@ fn audio(stream: Stream, decodable: Option<&HashSet<String>>, taken: usize) -> R
     let said = title.to_lowercase();
     Ok(Audio {
         stream: stream.index,
+        codec: words(&codec),
         language: language(stream.tags.language),
         channels,
         default: stream.disposition.default != 0,

@@ -37,7 +37,9 @@ pub fn make(
         until_s: to_ms as f64 / 1000.0 + film.start.as_f64() + BEYOND_S,
         ended: false,
     };
-    let ran = run(&tools.ffmpeg, &arguments::text(film, stream, &frames), file, kill, |bytes| reader.push(bytes));
+    let bytes = file.metadata().map_err(|error| Failure::Machine(format!("the film: {}", error.kind())))?.len();
+    let line = arguments::text(film, stream, &frames, arguments::look_back_s(film, bytes));
+    let ran = run(&tools.ffmpeg, &line, file, kill, |bytes| reader.push(bytes));
     if !reader.ended {
         ran?;
     } else if kill.was_used() {
