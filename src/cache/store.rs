@@ -8,6 +8,7 @@
 //! because a reader holds the version it began with; `cache_bytes` never exceeds `bytes_max`, running fills included.
 
 use std::collections::HashMap;
+use std::pin::pin;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, SystemTime};
@@ -17,6 +18,7 @@ use parking_lot::{Mutex, RwLock};
 use pingora_cache::CacheMeta;
 use pingora_cache::key::{CacheHashKey, CompactCacheKey};
 use prometheus::{IntCounter, IntGauge};
+use tokio::time::Instant;
 
 use super::bans::{Bans, Begun, Stamp, Verdict};
 use super::budget::{Budget, Charge};
@@ -37,6 +39,9 @@ const SHARDS: usize = 32;
 /// The share of the bytes kept free of objects for bodies that turn out too large to keep: 1/16.
 pub(super) const PASSING_SHARE: u64 = 16;
 const TIER: &str = "memory";
+/// How often who waits for room looks for readers that stall.
+const STALLED_PAUSE_MIN: Duration = Duration::from_millis(20);
+const STALLED_PAUSE_MAX: Duration = Duration::from_secs(1);
 
 /// The bounds of a [`MemoryStore`].
 #[derive(Debug, Clone, Copy)]
@@ -316,6 +321,29 @@ impl MemoryStore {
     /// Pays for bytes on their way to one client. Evicts nothing: a slow client is no reason to lose an object.
     pub(super) fn take_for_passing(&self, bytes: u64) -> Option<Charge> {
         self.budget.try_take(bytes, self.budget.bytes_max())
+    }
+
+    /// Tries until there is room, at most for `wait`: whenever some came free or a reader has ended, and now and then, because readers
+    /// stall without a word.
+    pub(super) async fn room_within<T>(&self, wait: Duration, mut attempt: impl FnMut() -> Option<T>) -> Option<T> {
+        let deadline = Instant::now() + wait;
+        let waiting = self.budget.wait();
+        loop {
+            let mut notice = pin!(waiting.notice());
+            notice.as_mut().enable();
+            let room = attempt();
+            if room.is_some() || Instant::now() >= deadline {
+                return room;
+            }
+            let again = Instant::now() + self.hold_timeout.clamp(STALLED_PAUSE_MIN, STALLED_PAUSE_MAX);
+            // Without a notice it is time to look for who stalls.
+            let _ = tokio::time::timeout_at(again.min(deadline), notice).await;
+        }
+    }
+
+    /// A reader has ended: what it kept in RAM can be let go.
+    pub(super) fn reader_ended(&self) {
+        self.budget.room_came();
     }
 
     pub(super) fn begin(&self, fill: impl FnOnce(u64) -> Arc<Fill>) -> Arc<Fill> {

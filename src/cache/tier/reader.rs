@@ -13,10 +13,9 @@ use super::super::disk::{BODY_CHUNK_BYTES, Found as OnDisk};
 use super::super::hit::FILL_FAILED;
 use super::super::store::MemoryStore;
 
-/// A reader waits so often, so long each time, for room for its first chunk, and for each that follows: half a second, ten seconds.
-const ROOM_WAIT: Duration = Duration::from_millis(20);
-const FIRST_WAITS_MAX: u32 = 25;
-const NEXT_WAITS_MAX: u32 = 500;
+/// A reader waits so long for room for its first chunk, and for each that follows.
+const FIRST_WAIT: Duration = Duration::from_millis(500);
+const NEXT_WAIT: Duration = Duration::from_secs(10);
 
 #[derive(Debug)]
 pub(in crate::cache) struct DiskReader {
@@ -30,12 +29,12 @@ impl DiskReader {
     /// `first`: the body's first chunk. None: there is no room for as much as that.
     pub(super) async fn open(store: &'static MemoryStore, found: OnDisk, first: Bytes) -> Option<Self> {
         let bytes = first.len() as u64;
-        if let Some(charge) = pay(store, bytes, 1).await {
+        if let Some(charge) = pay(store, bytes) {
             return Some(Self { store, found, held: Some((0, charge.pay_for(first))) });
         }
         // Nobody holds what is not paid for while waiting: many may wait.
         drop(first);
-        let charge = pay(store, bytes, FIRST_WAITS_MAX).await?;
+        let charge = store.room_within(FIRST_WAIT, || pay(store, bytes)).await?;
         let first = store.read_below(&found, 0).await.filter(|first| first.len() as u64 == bytes)?;
         Some(Self { store, found, held: Some((0, charge.pay_for(first))) })
     }
@@ -84,7 +83,11 @@ impl DiskReader {
 
     async fn fetch(&self, start: u64) -> Result<Bytes> {
         let bytes = BODY_CHUNK_BYTES.min(self.found.body_bytes - start);
-        let Some(charge) = pay(self.store, bytes, NEXT_WAITS_MAX).await else {
+        let charge = match pay(self.store, bytes) {
+            Some(charge) => Some(charge),
+            None => self.store.room_within(NEXT_WAIT, || pay(self.store, bytes)).await,
+        };
+        let Some(charge) = charge else {
             return Error::e_explain(FILL_FAILED, "all of the cache's memory is in use");
         };
         let read = self.store.read_below(&self.found, start).await;
@@ -96,15 +99,6 @@ impl DiskReader {
 }
 
 /// Objects make room; where they cannot, there is some left for what only passes.
-async fn pay(store: &MemoryStore, bytes: u64, waits_max: u32) -> Option<Charge> {
-    for waits in 1..=waits_max {
-        let charge = store.reserve(bytes).or_else(|| store.take_for_passing(bytes));
-        if charge.is_some() {
-            return charge;
-        }
-        if waits < waits_max {
-            tokio::time::sleep(ROOM_WAIT).await;
-        }
-    }
-    None
+fn pay(store: &MemoryStore, bytes: u64) -> Option<Charge> {
+    store.reserve(bytes).or_else(|| store.take_for_passing(bytes))
 }
