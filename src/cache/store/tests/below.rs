@@ -2,6 +2,7 @@
 
 use std::path::Path;
 
+use super::super::room::STALLED_PAUSE_MAX;
 use super::*;
 use crate::cache::disk::{Disks, LogSettings};
 use crate::config::{Disk, DiskAdmission};
