@@ -2,7 +2,8 @@
 //! byte: from the disk, else from the origin under `If-Range`; where neither has that version, they are aborted, never cut short.
 
 use crate::support::{
-    Answer, Edge, EdgeBuilder, Origin, Player, Received, Reply, Speech, eventually, patience, pattern, runtime,
+    Answer, Edge, EdgeBuilder, Gate, Origin, Player, Received, Reply, Speech, Step, eventually, patience, pattern,
+    runtime,
 };
 use serde_json::json;
 use std::sync::Arc;
@@ -10,12 +11,14 @@ use std::sync::atomic::{AtomicU64, Ordering};
 
 const MIB: usize = 1 << 20;
 const MEMORY_MIB: usize = 64;
-/// Far more than sockets and windows hold on the way.
-const SLOW: usize = 24 * MIB;
+/// More than sockets and windows hold on the way, and less than a disk's queue takes.
+const SLOW: usize = 15 * MIB;
+/// Two fit into the memory, three do not.
+const BARE: usize = 24 * MIB;
 const OTHER: usize = 8 * MIB;
 
 /// `/slow/…` is an object of [`SLOW`] bytes that answers ranges, in the version the counter is at, `/bare/…` one without any
-/// validator; all else is [`OTHER`] bytes.
+/// validator, of [`BARE`] bytes; all else is [`OTHER`] bytes.
 fn origin(version: &Arc<AtomicU64>) -> Origin {
     let version = Arc::clone(version);
     let body = pattern(SLOW);
@@ -24,7 +27,7 @@ fn origin(version: &Arc<AtomicU64>) -> Origin {
             return ranged(request, &body, version.load(Ordering::SeqCst));
         }
         let bare = request.path().starts_with("/bare/");
-        Reply::cacheable(pattern(if bare { SLOW } else { OTHER }))
+        Reply::cacheable(pattern(if bare { BARE } else { OTHER }))
     })
 }
 
@@ -37,6 +40,7 @@ fn ranged(request: &Received, body: &[u8], version: u64) -> Reply {
     let Some(range) = range else { return headers(Reply::ok(body)) };
     let (first, last) = range.trim_start_matches("bytes=").split_once('-').expect("a range");
     let (first, last): (usize, usize) = (first.parse().expect("first"), last.parse().expect("last"));
+    let last = last.min(body.len() - 1);
     let content_range = format!("bytes {first}-{last}/{}", body.len());
     headers(Reply::status_with(206, &body[first..=last])).header("Content-Range", &content_range)
 }
@@ -64,10 +68,10 @@ async fn stall(player: &mut Player, path: &str) -> Answer {
 }
 
 /// A fast client gets all of it, whatever slow ones do.
-async fn expect_whole(edge: &Edge, path: &str) {
+async fn expect_whole(edge: &Edge, path: &str, bytes: usize) {
     let mut player = Player::open(Speech::Http1, edge.speaks(Speech::Http1), None).await.expect("connected");
     let whole = tokio::time::timeout(patience(), async { player.get(path).await?.rest().await }).await;
-    assert!(whole.expect("held up").expect("whole") == pattern(SLOW), "{path}");
+    assert!(whole.expect("held up").expect("whole") == pattern(bytes), "{path}");
 }
 
 /// Others need the memory: all of them are kept at once, so what was there before is not.
@@ -98,7 +102,7 @@ fn rests(edge: &Edge, meanwhile: impl Fn(Speech)) -> Vec<Result<Vec<u8>, String>
             for player in &mut players {
                 answers.push(stall(player, &path).await);
             }
-            expect_whole(edge, &path).await;
+            expect_whole(edge, &path, SLOW).await;
         });
         meanwhile(speech);
         press(edge);
@@ -177,7 +181,7 @@ fn what_cannot_be_had_again_is_let_go_last_and_its_reader_aborted() {
             let mut answers = Vec::new();
             for (player, path) in players.iter_mut().zip(&paths) {
                 answers.push(stall(player, path).await);
-                expect_whole(&edge, path).await;
+                expect_whole(&edge, path, BARE).await;
             }
             answers
         });
@@ -196,6 +200,36 @@ fn what_cannot_be_had_again_is_let_go_last_and_its_reader_aborted() {
         let aborted = rests.iter().filter(|rest| rest.is_err()).count();
         assert!(aborted >= 1, "{speech:?}");
         assert!((let_go(&edge, "aborted") - before - aborted as f64).abs() < 0.5, "{speech:?}");
-        assert!(rests.iter().flatten().all(|rest| *rest == pattern(SLOW)[1000..]), "{speech:?}: whole or an error");
+        assert!(rests.iter().flatten().all(|rest| *rest == pattern(BARE)[1000..]), "{speech:?}: whole or an error");
     }
+}
+
+/// Of unknown length, it turns out too large to keep while others follow it.
+#[test]
+fn who_follows_a_body_too_large_to_keep_goes_on_from_the_origin() {
+    let (gate, body) = (Gate::new(), pattern(SLOW));
+    let held = gate.clone();
+    let origin = Origin::start().handle("*", move |request| {
+        let whole = request.header("Range").is_none();
+        let reply = ranged(request, &body, 0);
+        let steps = [Step::Send(body[..MIB].to_vec()), Step::Wait(held.clone()), Step::Send(body[MIB..].to_vec())];
+        if whole { reply.chunked().steps(steps.to_vec()) } else { reply }
+    });
+    let edge = edge(&origin).set("cache.object_max", "4MiB").run();
+    for speech in Speech::ALL {
+        gate.close();
+        let path = format!("/slow/{speech:?}");
+        runtime().block_on(async {
+            let mut owner = Player::open(Speech::Http1, edge.http(), None).await.expect("connected");
+            let mut owners = stall(&mut owner, &path).await;
+            let owners = tokio::spawn(async move { owners.rest().await });
+            let mut follower = open(speech, &edge).await;
+            let mut followers = stall(&mut follower, &path).await;
+            gate.open();
+            assert!(followers.rest().await.expect("whole") == pattern(SLOW)[1000..], "{speech:?}");
+            assert!(owners.await.expect("no panic").expect("whole") == pattern(SLOW)[1000..], "{speech:?}");
+        });
+        assert_eq!(origin.count(&path), 2, "{speech:?}");
+    }
+    assert!(let_go(&edge, "origin") >= Speech::ALL.len() as f64);
 }

@@ -8,21 +8,45 @@
 //! objects and no HTTP.
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 
 use bytes::Bytes;
 use prometheus::IntGauge;
+use tokio::sync::Notify;
+use tokio::sync::futures::Notified;
 
 #[derive(Debug)]
 pub(super) struct Budget {
     used: AtomicU64,
     bytes_max: u64,
     gauge: IntGauge,
+    /// Who waits for room; told one by one, because one that got some tells the next.
+    waiting: AtomicUsize,
+    room: Notify,
+}
+
+/// One that waits for room.
+#[derive(Debug)]
+pub(super) struct Waiting<'a>(&'a Budget);
+
+impl Waiting<'_> {
+    /// Resolves when there may be room that was not there when this was called.
+    pub(super) fn notice(&self) -> Notified<'_> {
+        self.0.room.notified()
+    }
+}
+
+impl Drop for Waiting<'_> {
+    fn drop(&mut self) {
+        self.0.waiting.fetch_sub(1, Ordering::SeqCst);
+        // What was left to one that gave up, or is left by one that got some, may do for the next.
+        self.0.room_came();
+    }
 }
 
 impl Budget {
     pub(super) fn new(bytes_max: u64, gauge: IntGauge) -> Arc<Self> {
-        Arc::new(Self { used: AtomicU64::new(0), bytes_max, gauge })
+        Arc::new(Self { used: AtomicU64::new(0), bytes_max, gauge, waiting: AtomicUsize::new(0), room: Notify::new() })
     }
 
     pub(super) fn used(&self) -> u64 {
@@ -37,7 +61,7 @@ impl Budget {
     pub(super) fn try_take(self: &Arc<Self>, bytes: u64, limit: u64) -> Option<Charge> {
         let limit = limit.min(self.bytes_max);
         self.used
-            .fetch_update(Ordering::AcqRel, Ordering::Acquire, |used| {
+            .fetch_update(Ordering::SeqCst, Ordering::SeqCst, |used| {
                 used.checked_add(bytes).filter(|sum| *sum <= limit)
             })
             .ok()?;
@@ -46,8 +70,22 @@ impl Budget {
     }
 
     fn give_back(&self, bytes: u64) {
-        self.used.fetch_sub(bytes, Ordering::AcqRel);
+        self.used.fetch_sub(bytes, Ordering::SeqCst);
         self.gauge.sub(bytes as i64);
+        self.room_came();
+    }
+
+    /// From before it is tried whether there is room: what comes free from then on is told.
+    pub(super) fn wait(&self) -> Waiting<'_> {
+        self.waiting.fetch_add(1, Ordering::SeqCst);
+        Waiting(self)
+    }
+
+    /// There is room, or something that can be let go.
+    pub(super) fn room_came(&self) {
+        if self.waiting.load(Ordering::SeqCst) > 0 {
+            self.room.notify_one();
+        }
     }
 }
 

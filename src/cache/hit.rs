@@ -69,6 +69,18 @@ pub struct StoreHit {
     pub(super) position: u64,
     /// One past the last byte asked for; `None`: to the end.
     end: Option<u64>,
+    /// The last field: dropped when the source has been.
+    _reads: Reads,
+}
+
+/// Its end is told to who waits for room.
+#[derive(Debug)]
+struct Reads(&'static MemoryStore);
+
+impl Drop for Reads {
+    fn drop(&mut self) {
+        self.0.reader_ended();
+    }
 }
 
 /// Whether this hit reads a fill that another request was still running when it was looked up (RFC 9211 `collapsed`).
@@ -103,7 +115,8 @@ pub fn verdict_on_alias(bans: &Bans, hit: &HitHandler, url: &str) -> Verdict {
 impl StoreHit {
     fn new(store: &'static MemoryStore, of: (u128, u64), source: Source, stamp: Arc<Stamp>) -> Self {
         let (follower, owner, position, end) = (false, false, 0, None);
-        Self { source, store, of: Some(of), resume: None, stamp, follower, owner, position, end }
+        let _reads = Reads(store);
+        Self { source, store, of: Some(of), resume: None, stamp, follower, owner, position, end, _reads }
     }
 
     pub(super) fn of_object(store: &'static MemoryStore, body: Arc<Body>, stamp: Arc<Stamp>) -> Self {
@@ -228,11 +241,17 @@ impl HandleHit for StoreHit {
                         continue;
                     }
                 },
-                Source::Origin { bytes, .. } => {
+                Source::Origin { bytes, body_bytes } => {
+                    if body_bytes.is_some_and(|body_bytes| self.position >= body_bytes) {
+                        return Ok(None);
+                    }
                     return match bytes.recv().await {
                         Some(Some(bytes)) if bytes.len() as u64 <= wanted => Ok(self.advance(bytes)),
                         // Of a body of unknown length; else all that was wanted has come before.
-                        Some(None) if wanted == u64::MAX => Ok(None),
+                        Some(None) if wanted == u64::MAX && body_bytes.is_none() => {
+                            *body_bytes = Some(self.position);
+                            Ok(None)
+                        }
                         _ => Error::e_explain(FILL_FAILED, "the rest did not come from the origin"),
                     };
                 }

@@ -157,33 +157,12 @@ impl Storage for MemoryStore {
         let stamp = Stamp::new(self.bans(), key, meta);
         let key = hash(key);
         let Some(Version(version)) = meta.extensions().get::<Version>().copied() else { return Ok(false) };
-        let Some(meta_charge) = self.reserve(meta::bytes(meta) + stamp.bytes()) else { return Ok(false) };
-        let (meta, meta_charge) = (Arc::new(kept(meta)), Arc::new(meta_charge));
-        let mut shard = self.shard(key).write();
-        let Some(slot) = shard.get_mut(&key) else { return Ok(false) };
-        if let Some(object) = slot.object.as_mut().filter(|object| object.body.version == version) {
-            let stamp = Arc::new(stamp.revalidated(&object.stamp));
-            *object = Object { meta, meta_charge, body: Arc::clone(&object.body), stamp };
-            self.resized(object);
-            let object = object.clone();
-            drop(shard);
-            self.send_head_down(key, version, &object.meta, &object.stamp);
-            return Ok(true);
+        let meta = Arc::new(kept(meta));
+        match self.update_here(key, version, &meta, stamp) {
+            Ok(updated) => Ok(updated),
+            // It was read from there, because RAM has no room for it.
+            Err(stamp) => Ok(self.update_below(key, version, &meta, stamp).await),
         }
-        let Some(fill) = slot.fills.iter().find(|fill| fill.version == version && !fill.is_hidden()) else {
-            return Ok(false);
-        };
-        let from_disk = fill.from_disk;
-        let mut head = fill.head.lock();
-        let stamp = Arc::new(stamp.revalidated(&head.stamp));
-        *head = Head { meta: Arc::clone(&meta), meta_charge, stamp: Arc::clone(&stamp), expired_at: None };
-        drop(head);
-        drop(shard);
-        if from_disk {
-            // It lies there already, with the head it had; every other fill goes down with its latest.
-            self.send_head_down(key, version, &meta, &stamp);
-        }
-        Ok(true)
     }
 
     fn support_streaming_partial_write(&self) -> bool {
@@ -210,6 +189,37 @@ impl MemoryStore {
         let purged = self.purge_here(key, PurgeTarget::Active(target));
         // … and again for what went down before it. In the disk's queue this is behind the first.
         (purged, self.remove_below(key))
+    }
+
+    /// Whether it took the head of this version; the stamp back where RAM has nothing of the key, or no room for another head.
+    fn update_here(&self, key: u128, version: u64, meta: &Arc<CacheMeta>, stamp: Stamp) -> Result<bool, Stamp> {
+        let Some(charge) = self.reserve(meta::bytes(meta) + stamp.bytes()) else { return Err(stamp) };
+        let (meta, meta_charge) = (Arc::clone(meta), Arc::new(charge));
+        let mut shard = self.shard(key).write();
+        let Some(slot) = shard.get_mut(&key) else { return Err(stamp) };
+        if let Some(object) = slot.object.as_mut().filter(|object| object.body.version == version) {
+            let stamp = Arc::new(stamp.revalidated(&object.stamp));
+            *object = Object { meta, meta_charge, body: Arc::clone(&object.body), stamp };
+            self.resized(object);
+            let object = object.clone();
+            drop(shard);
+            self.send_head_down(key, version, &object.meta, &object.stamp);
+            return Ok(true);
+        }
+        let Some(fill) = slot.fills.iter().find(|fill| fill.version == version && !fill.is_hidden()) else {
+            return Ok(false);
+        };
+        let from_disk = fill.from_disk;
+        let mut head = fill.head.lock();
+        let stamp = Arc::new(stamp.revalidated(&head.stamp));
+        *head = Head { meta: Arc::clone(&meta), meta_charge, stamp: Arc::clone(&stamp), expired_at: None };
+        drop(head);
+        drop(shard);
+        if from_disk {
+            // It lies there already, with the head it had; every other fill goes down with its latest.
+            self.send_head_down(key, version, &meta, &stamp);
+        }
+        Ok(true)
     }
 
     fn hit_of_fill(&'static self, fill: Arc<Fill>, owner: bool) -> (CacheMeta, HitHandler) {

@@ -1,4 +1,4 @@
-//! The RAM store: which versions of which objects are there, and making room. `Storage` itself is in `storage.rs`.
+//! The RAM store: which versions of which objects are there; `room`: making some. `Storage` itself is in `storage.rs`.
 //!
 //! Locks: a shard of the map (reads on every hit), the eviction policy (only when something is added or leaves), a fill's
 //! head. Order: shard → policy, shard → head; never the other way. A fill's bytes have a lock of their own that is never held
@@ -12,7 +12,6 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, SystemTime};
 
-use http::HeaderMap;
 use parking_lot::{Mutex, RwLock};
 use pingora_cache::CacheMeta;
 use pingora_cache::key::{CacheHashKey, CompactCacheKey};
@@ -23,14 +22,11 @@ use super::budget::{Budget, Charge};
 use super::coder::Coders;
 use super::disk::Disks;
 use super::eviction::S3Fifo;
-use super::fill::{Body, Fill, Readers};
-use super::flow::{CHUNK_BYTES, Content};
+use super::fill::{Body, Fill};
 use super::hold::Left;
 use super::meta;
 use super::recent_keys::RecentKeys;
-use super::simulation::room_for_objects;
 use super::tier::Tier;
-use crate::http::slicing;
 use crate::observe::Metrics;
 
 const SHARDS: usize = 32;
@@ -289,47 +285,6 @@ impl MemoryStore {
         self.hits.inc();
     }
 
-    /// Pays for `bytes` of objects, evicting what is needed; `None` when that much cannot be made free.
-    pub(super) fn reserve(&self, bytes: u64) -> Option<Charge> {
-        let limit = room_for_objects(self.budget.bytes_max());
-        loop {
-            if let Some(charge) = self.budget.try_take(bytes, limit) {
-                return Some(charge);
-            }
-            if self.left.let_go(self.hold_timeout) {
-                continue;
-            }
-            let victim = {
-                let mut policy = self.policy.lock();
-                let fixed = self.budget.used().saturating_sub(policy.bytes());
-                if fixed.saturating_add(bytes) > limit {
-                    return None; // not even with everything evicted: leave it be
-                }
-                let victim = policy.evict()?;
-                self.objects.set(policy.len() as i64);
-                victim
-            };
-            self.evictions.inc();
-            self.evict(&victim);
-        }
-    }
-
-    /// Whether so many bytes of an object fit without another one leaving.
-    pub(super) fn has_room_for(&self, bytes: u64) -> bool {
-        self.budget.used().saturating_add(bytes) <= room_for_objects(self.budget.bytes_max())
-    }
-
-    /// Pays for a piece that is read from a disk for one client, from half of what is kept free of objects.
-    pub(super) fn take_for_reading(&self, bytes: u64) -> Option<Charge> {
-        let (bytes_max, room) = (self.budget.bytes_max(), room_for_objects(self.budget.bytes_max()));
-        self.budget.try_take(bytes, room + (bytes_max - room) / 2)
-    }
-
-    /// Pays for bytes on their way to one client. Evicts nothing: a slow client is no reason to lose an object.
-    pub(super) fn take_for_passing(&self, bytes: u64) -> Option<Charge> {
-        self.budget.try_take(bytes, self.budget.bytes_max())
-    }
-
     pub(super) fn begin(&self, fill: impl FnOnce(u64) -> Arc<Fill>) -> Arc<Fill> {
         let fill = fill(self.next_version.fetch_add(1, Ordering::Relaxed));
         self.fills_running.fetch_add(1, Ordering::Relaxed);
@@ -447,24 +402,6 @@ impl MemoryStore {
         object
     }
 
-    /// An object has left its slot: what is still read of it counts until it is let go.
-    pub(super) fn leaves(&self, object: &Object) {
-        self.left.add(&object.body.content);
-        object.body.forms.contents().iter().for_each(|form| self.left.add(form));
-    }
-
-    /// A form has another in its place.
-    pub(super) fn left_behind(&self, form: &Arc<Content>) {
-        self.left.add(form);
-    }
-
-    /// For a body with this head.
-    pub(super) fn readers(&self, head: &HeaderMap, body_bytes: u64) -> Readers {
-        let below = || self.tier.as_ref().is_some_and(|tier| body_bytes <= tier.disks().body_bytes_max());
-        let go_on = body_bytes > CHUNK_BYTES as u64 && (below() || slicing::resumable(head).is_some());
-        Readers { hold_timeout: self.hold_timeout, go_on }
-    }
-
     /// Whether this version is there, whole.
     pub(super) fn holds(&self, key: u128, version: u64) -> bool {
         let shard = self.shard(key).read();
@@ -478,6 +415,8 @@ pub(super) enum Found {
     Object(Object, Verdict),
     Fill(Arc<Fill>, Verdict),
 }
+
+mod room;
 
 #[cfg(test)]
 mod tests;

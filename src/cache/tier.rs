@@ -38,7 +38,7 @@ use buffers::Buffers;
 pub(super) use offers::Offering;
 use offers::Offers;
 pub(super) use reader::DiskReader;
-use reader::FIRST_WAITS_MAX;
+use reader::FIRST_WAIT;
 use returns::Returns;
 
 /// How long the end of a fill waits for room in a disk's queue.
@@ -165,6 +165,20 @@ impl MemoryStore {
         }
     }
 
+    /// The head after a 304 of an object that is here only. False: this version is not here, or was purged.
+    pub(super) async fn update_below(&self, key: u128, version: u64, meta: &CacheMeta, stamp: Stamp) -> bool {
+        let Some(tier) = self.tier() else { return false };
+        let Some(found) = tier.disks.peek(key).filter(|found| found.version == version) else { return false };
+        let Ok(before) = tier.disks.read_head(&found).await else { return false };
+        let before =
+            head::from_bytes(&Bytes::from(before)).and_then(|head| Stamp::from_bytes(self.bans(), &head.stamp).ok());
+        let Some(before) = before.filter(|before| self.bans().verdict(before) != Verdict::Gone) else { return false };
+        let stamp = stamp.revalidated(&before);
+        // A version that is removed meanwhile is not found by its number.
+        let written = head::to_bytes(meta, &stamp.to_bytes(self.bans()));
+        written.is_some_and(|head| tier.disks.replace_head(key, version, stamp.oldest(), head).is_ok())
+    }
+
     /// Whatever a disk holds of this key, or waits to be written or is being offered, is not found again; durably when the ticket
     /// resolves.
     pub(super) fn remove_below(&self, key: u128) -> Option<Ticket> {
@@ -198,7 +212,7 @@ impl MemoryStore {
     async fn find_below(&'static self, key: u128, begun: Option<Begun>, accepts_codings: bool) -> Option<Below> {
         let tier = self.tier()?;
         let found = tier.disks.find(key)?;
-        let buffer = reader::buffer(self, tier, found.beginning_bytes(), FIRST_WAITS_MAX).await?;
+        let buffer = reader::buffer(self, tier, found.beginning_bytes(), FIRST_WAIT).await?;
         // Whoever sees the hit has the beginning already.
         let beginning = tier.disks.read_beginning(&found, buffer).await.ok()?;
         // The head outlives the buffer.

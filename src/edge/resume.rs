@@ -117,7 +117,8 @@ async fn give(mut answer: Answer, mut left: u64, sender: &mpsc::Sender<Option<By
     loop {
         let next = tokio::select! {
             next = answer.next() => next,
-            () = sender.closed() => return,
+            // To the very end, once it is near: a connection that was read to its end is used again.
+            () = sender.closed(), if left > 0 => return,
         };
         let Some(bytes) = next else { break };
         let came = bytes.len() as u64;

@@ -11,7 +11,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use rustix::buffer::spare_capacity;
-use rustix::fs::{FallocateFlags, FlockOperation, fallocate, flock};
+use rustix::fs::{FallocateFlags, FlockOperation, OFlags, fallocate, flock};
 use rustix::io::{Errno, ReadWriteFlags, pread, preadv2};
 
 const SUFFIX: &str = ".segment";
@@ -93,7 +93,7 @@ impl Folder for Files {
     }
 
     fn open(&self, sequence: u32) -> io::Result<Arc<dyn Device>> {
-        let file = OpenOptions::new().read(true).write(true).open(self.file(sequence))?;
+        let file = open_regular(OpenOptions::new().read(true).write(true), &self.file(sequence))?;
         Ok(Arc::new(SegmentFile(Arc::new(file))))
     }
 
@@ -102,6 +102,16 @@ impl Folder for Files {
             Err(error) if error.kind() != io::ErrorKind::NotFound => Err(error),
             _ => Ok(()),
         }
+    }
+}
+
+/// Opens a file of ours: what somebody put there in its place, a link to elsewhere, a pipe, a device, is neither followed, nor waited
+/// for, nor written to.
+fn open_regular(options: &mut OpenOptions, path: &Path) -> io::Result<File> {
+    let file = options.custom_flags((OFlags::NOFOLLOW | OFlags::NONBLOCK).bits() as i32).open(path)?;
+    match file.metadata()?.is_file() {
+        true => Ok(file),
+        false => Err(io::Error::new(io::ErrorKind::InvalidInput, "not a regular file")),
     }
 }
 
@@ -198,7 +208,7 @@ impl Lock {
         DirBuilder::new().recursive(true).mode(0o700).create(folder)?;
         let mut options = OpenOptions::new();
         let options = options.read(true).write(true).create(true).truncate(false).mode(0o600);
-        let file = options.open(folder.join(LOCK))?;
+        let file = open_regular(options, &folder.join(LOCK))?;
         flock(&file, FlockOperation::NonBlockingLockExclusive)?;
         Ok(Self { file })
     }

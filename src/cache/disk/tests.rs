@@ -1,10 +1,12 @@
 //! Tests of the disk tier: what it keeps (`keeping`), what it does when the disk fails (`faults`), and random operations
-//! against a simple model (`model`); a process that is killed (`killed`).
+//! against a simple model (`model`); a process that is killed (`killed`);
+//! files that somebody else put there (`tampered`).
 
 mod faults;
 mod keeping;
 mod killed;
 mod model;
+mod tampered;
 
 use std::path::Path;
 use std::sync::Arc;

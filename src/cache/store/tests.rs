@@ -1,5 +1,6 @@
 //! The store through Pingora's traits, as its proxy drives them. Chunks are 64 bytes here, so every body crosses borders.
 
+mod below;
 mod coded;
 mod concurrent;
 mod model;

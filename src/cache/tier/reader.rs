@@ -15,10 +15,9 @@ use super::super::store::MemoryStore;
 use super::Tier;
 use super::buffers::Buffer;
 
-/// A reader waits so often, so long each time, for room for the beginning, and for each chunk that follows: half a second, ten seconds.
-const ROOM_WAIT: Duration = Duration::from_millis(20);
-pub(super) const FIRST_WAITS_MAX: u32 = 25;
-const NEXT_WAITS_MAX: u32 = 500;
+/// A reader waits so long for room for the beginning, and for each chunk that follows.
+pub(super) const FIRST_WAIT: Duration = Duration::from_millis(500);
+const NEXT_WAIT: Duration = Duration::from_secs(10);
 
 #[derive(Debug)]
 pub(in crate::cache) struct DiskReader {
@@ -80,7 +79,7 @@ impl DiskReader {
         let Some(tier) = self.store.tier() else {
             return Error::e_explain(FILL_FAILED, "there is no disk");
         };
-        let Some(buffer) = buffer(self.store, tier, self.found.chunk_bytes(), NEXT_WAITS_MAX).await else {
+        let Some(buffer) = buffer(self.store, tier, self.found.chunk_bytes(), NEXT_WAIT).await else {
             return Error::e_explain(FILL_FAILED, "all of the cache's memory is in use");
         };
         match tier.disks.read_chunk(&self.found, start, buffer).await {
@@ -95,29 +94,20 @@ pub(super) async fn buffer(
     store: &'static MemoryStore,
     tier: &'static Tier,
     bytes: usize,
-    waits_max: u32,
+    wait: Duration,
 ) -> Option<Buffer> {
-    if let Some(buffer) = tier.buffers.take(bytes) {
+    let price = tier.buffers.price(bytes);
+    let made = |charge| tier.buffers.make(bytes, charge);
+    if let Some(buffer) = tier.buffers.take(bytes).or_else(|| store.take_for_reading(price).map(made)) {
         return Some(buffer);
     }
-    let price = tier.buffers.price(bytes);
-    let charge = match store.take_for_reading(price) {
-        Some(charge) => charge,
-        None => pay(store, price, waits_max).await?,
-    };
-    Some(tier.buffers.make(bytes, charge))
+    if let Some(charge) = pay(store, price) {
+        return Some(made(charge));
+    }
+    store.room_within(wait, || tier.buffers.take(bytes).or_else(|| pay(store, price).map(made))).await
 }
 
 /// Objects make room; where they cannot, there is some left for what only passes.
-async fn pay(store: &MemoryStore, bytes: u64, waits_max: u32) -> Option<Charge> {
-    for waits in 1..=waits_max {
-        let charge = store.reserve(bytes).or_else(|| store.take_for_passing(bytes));
-        if charge.is_some() {
-            return charge;
-        }
-        if waits < waits_max {
-            tokio::time::sleep(ROOM_WAIT).await;
-        }
-    }
-    None
+fn pay(store: &MemoryStore, bytes: u64) -> Option<Charge> {
+    store.reserve(bytes).or_else(|| store.take_for_passing(bytes))
 }

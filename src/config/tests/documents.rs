@@ -114,7 +114,15 @@ fn shown(text: &str) -> String {
 
 /// Keys whose change takes effect only after a restart, as `restart_differences` has them.
 fn needs_restart(key: &str) -> bool {
-    let alone = ["cache.memory", "cache.object_max", "admin.address", "admin.token", "log.level", "workers"];
+    let alone = [
+        "cache.hold_timeout",
+        "cache.memory",
+        "cache.object_max",
+        "admin.address",
+        "admin.token",
+        "log.level",
+        "workers",
+    ];
     let blocks = ["listen", "cache.disk", "transcode"];
     // The library's own: it is built anew.
     let codecs = "transcode.codecs";
