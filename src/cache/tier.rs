@@ -222,7 +222,7 @@ impl MemoryStore {
             && decided.is_some_and(|decided| !(decided.codable && accepts_codings) && !decided.validate_always);
         let bytes = head_bytes + found.body_bytes;
         // Noted for each.
-        let comes_up = tier.returns.note(key, bytes) || !stays || self.has_room_for(bytes);
+        let comes_up = tier.returns.note(key, bytes) || !stays || self.has_room_to_spare_for(bytes);
         let room = || Some((self.reserve(head_bytes)?, self.reserve(found.body_bytes)?));
         let Some((meta_charge, charge)) = comes_up.then(room).flatten() else {
             let reader = DiskReader::new(self, found, first);
