@@ -233,10 +233,10 @@ impl MemoryStore {
         let decided = head.meta.extensions().get::<Arc<Storable>>();
         let stays = verdict == Verdict::Clear
             && head.meta.is_fresh(SystemTime::now())
-            && decided.is_some_and(|decided| !(decided.codable && accepts_codings) && !decided.validate_always);
+            && decided.is_some_and(|decided| !(decided.validate_always || decided.codable && accepts_codings));
         let bytes = head_bytes + found.body_bytes;
         // Noted for each.
-        let comes_up = tier.returns.note(key, bytes) || !stays || self.has_room_for(bytes);
+        let comes_up = tier.returns.note(key, bytes) || !stays || self.has_room_to_spare_for(bytes);
         let room = || Some((self.reserve(head_bytes)?, self.reserve(found.body_bytes)?));
         let Some((meta_charge, charge)) = comes_up.then(room).flatten() else {
             let reader = DiskReader::new(self, found, first);

@@ -8,7 +8,6 @@ use super::cache_control::{ResponseCacheControl, Scope, delta_seconds};
 use super::fields::{HeaderView, list};
 use super::{date, heuristic, targeted, variant};
 use http::{Method, StatusCode};
-use serde::{Deserialize, Serialize};
 use std::time::{Duration, SystemTime};
 
 /// Fields without which the stored bytes could not be read: no directive can keep them apart.
@@ -47,7 +46,7 @@ pub struct SiteTtl {
 }
 
 /// An answer that may be stored, and what its header fields say about using it.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Storable {
     /// How long it is fresh from `now` on; zero where it was stale when it came.
     pub fresh_for: Duration,
@@ -106,7 +105,7 @@ impl Storable {
 }
 
 /// Where a lifetime came from.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum TtlSource {
     SMaxage,
     MaxAge,

@@ -66,7 +66,13 @@ impl Top {
 fn count(shards: &[Mutex<SpaceSaving>; SHARDS], key: u128, bytes: u64, name: impl FnOnce() -> String) {
     shards[key as usize % SHARDS].lock().count(key, bytes, || {
         let name = name();
-        redact_target(&name).chars().take(NAME_CHARACTERS_MAX).collect()
+        let name = redact_target(&name);
+        // In bytes there are as many at least.
+        let cut = (name.len() > NAME_CHARACTERS_MAX).then(|| name.char_indices().nth(NAME_CHARACTERS_MAX)).flatten();
+        match cut {
+            Some((end, _)) => name[..end].to_owned(),
+            None => name.into_owned(),
+        }
     });
 }
 

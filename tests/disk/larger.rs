@@ -46,6 +46,25 @@ fn what_ram_cannot_hold_is_served_from_the_disk_again_and_again() {
     assert_eq!(world.asked(), asked);
 }
 
+#[test]
+fn a_scan_of_the_disk_drives_nothing_out_of_ram_and_what_returns_soon_comes_up() {
+    let world = World::new();
+    let edge = edge_with(&world, "32MiB", "1GiB").run();
+    let paths = paths(400, 200_000);
+    fill(&edge, &paths, 4);
+    let told = |tier| edge.metrics().value("reelgate_cache_tier_hits_total", &[("tier", tier)]);
+    let evictions = || edge.metrics().value("reelgate_cache_evictions_total", &[("tier", "memory")]);
+    let (evicted, below) = (evictions(), told("disk"));
+    // What RAM holds answers a part of it.
+    assert_eq!(get_all(&edge, &paths, 1), 400);
+    assert!(evictions() - evicted < 20.0 && told("disk") - below > 200.0, "{} evicted", evictions() - evicted);
+    let above = told("memory");
+    for _ in 0..3 {
+        edge.get(&paths[0]).expect_hit();
+    }
+    assert!(told("memory") > above, "it came up at its second hit");
+}
+
 /// It was a miss, fetched again and refused again, as long as RAM was in use.
 #[test]
 fn what_ram_has_no_room_for_is_read_from_the_disk_as_it_is_asked_for() {

@@ -142,7 +142,13 @@ impl Log {
         let read = self.reading(found, wanted, bytes, buffer, move |segments, located, segment, buffer: &mut B| {
             let buffer = buffer.as_mut();
             // Copied meanwhile with another head, it may be longer.
-            let with_head = segments(located.head.segment).filter(|_| beginning_bytes(&located) <= buffer.len())?;
+            if beginning_bytes(&located) > buffer.len() {
+                return None;
+            }
+            if located.head.segment == located.record.segment {
+                return Some(segment.read_beginning(segment, key, &located, buffer));
+            }
+            let with_head = segments(located.head.segment)?;
             Some(segment.read_beginning(&with_head, key, &located, buffer))
         });
         read.await.map(|((head, first), buffer)| Beginning { buffer, head, first })
@@ -380,7 +386,8 @@ fn found(key: u128, located: Located) -> Found {
 fn locate(shared: &Shared, found: &Found) -> Option<(Arc<Segment>, Located)> {
     let is_there = |located: &Located| shared.segment(located.record.segment);
     if let Some(segment) = is_there(&found.located)
-        && shared.segments.read().contains_key(&found.located.head.segment)
+        && (found.located.head.segment == segment.sequence
+            || shared.segments.read().contains_key(&found.located.head.segment))
     {
         return Some((segment, found.located));
     }

@@ -44,9 +44,11 @@ impl MemoryStore {
         }
     }
 
-    /// Whether so many bytes of an object fit without another one leaving.
-    pub(in crate::cache) fn has_room_for(&self, bytes: u64) -> bool {
-        self.budget.used().saturating_add(bytes) <= room_for_objects(self.budget.bytes_max())
+    /// Whether so many bytes of an object fit without another one leaving, and more: what readers of a disk hold for a moment must not
+    /// drive out what came up into the room that they left.
+    pub(in crate::cache) fn has_room_to_spare_for(&self, bytes: u64) -> bool {
+        let (bytes_max, room) = (self.budget.bytes_max(), room_for_objects(self.budget.bytes_max()));
+        self.budget.used().saturating_add(bytes).saturating_add(bytes_max - room) <= room
     }
 
     /// Pays for a piece that is read from a disk for one client, from half of what is kept free of objects.

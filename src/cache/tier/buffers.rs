@@ -17,7 +17,7 @@ const MORE_BYTES: usize = 8 << 10;
 const SIZES: [usize; 2] = [(64 << 10) + MORE_BYTES, BODY_CHUNK_BYTES as usize + MORE_BYTES];
 /// Less is not kept.
 const BYTES_MIN: usize = 16 << 10;
-/// So many threads find their own buffers without meeting others.
+/// So many threads find their own buffers, warm, without meeting others.
 const SHARDS: usize = 16;
 /// The share of all memory that may lie idle: 1/32.
 const IDLE_SHARE: u64 = 32;
@@ -54,10 +54,18 @@ impl Buffers {
         self.size(bytes).map_or(bytes, |size| SIZES[size]) as u64
     }
 
-    /// One that was used before, for at least `bytes`.
+    /// One that was used before, for at least `bytes`; from another thread's where this one has none.
     pub(super) fn take(&'static self, bytes: usize) -> Option<Buffer> {
         let size = self.size(bytes)?;
-        let memory = self.shards[shard()].lock()[size].pop()?;
+        if self.idle_bytes.load(Ordering::Relaxed) == 0 {
+            return None;
+        }
+        let own = shard();
+        let warm = self.shards[own].lock()[size].pop();
+        let memory = warm.or_else(|| {
+            let others = (1..SHARDS).map(|step| &self.shards[(own + step) % SHARDS]);
+            others.filter_map(Mutex::try_lock).find_map(|mut idle| idle[size].pop())
+        })?;
         self.idle_bytes.fetch_sub(memory.bytes.len() as u64, Ordering::Relaxed);
         Some(Buffer { memory: Some(memory), home: Some((self, size)) })
     }
@@ -152,6 +160,8 @@ mod tests {
         assert!(buffers.take(50_000).is_none(), "that would be another size");
         let again = buffers.take(SIZES[1]).expect("it came back");
         assert_eq!(again.as_ref().as_ptr(), place);
+        std::thread::spawn(|| drop(again)).join().expect("no panic");
+        assert!(buffers.take(SIZES[1]).is_some(), "what another thread gave back is found, too");
     }
 
     #[test]

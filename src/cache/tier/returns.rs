@@ -39,7 +39,7 @@ impl Returns {
         // Keys are hashes: any of their bits do.
         let place = &self.places[key as usize & (self.places.len() - 1)];
         let tag = (key >> 104) as u64;
-        let now = self.read_bytes.fetch_add(bytes, Ordering::Relaxed) / TICK_BYTES & ((1 << TICK_BITS) - 1);
+        let now = (self.read_bytes.fetch_add(bytes, Ordering::Relaxed) / TICK_BYTES) & ((1 << TICK_BITS) - 1);
         let before = place.swap(tag << TICK_BITS | now, Ordering::Relaxed);
         let distance = now.wrapping_sub(before) & ((1 << TICK_BITS) - 1);
         before != 0 && before >> TICK_BITS == tag && distance <= self.distance_bytes_max / TICK_BYTES
