@@ -32,7 +32,7 @@ pub struct Tools {
     /// Whether it can turn HDR into SDR; asked when the first such film comes.
     pub maps_tones: OnceLock<bool>,
     /// What pictures it can make; asked when the first is wanted.
-    pub pictures: OnceLock<Vec<PictureEncoder>>,
+    pub pictures: Mutex<Option<Vec<PictureEncoder>>>,
     /// Names of the codecs that it decodes; None where it did not say.
     pub decodable: Option<HashSet<String>>,
     /// Of ffmpeg's file, from before it was asked.
@@ -53,7 +53,7 @@ impl Tools {
             build: build(&said),
             decodable,
             maps_tones: OnceLock::new(),
-            pictures: OnceLock::new(),
+            pictures: Mutex::default(),
             stamp,
         })
     }
