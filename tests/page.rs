@@ -214,7 +214,7 @@ fn shaka_player_shows_the_thumbnails_of_a_title() {
     for source in SHAKA_PLAYS {
         let seen =
             run("thumbnails", &format!("http://{}", edge.http()), &[&format!("/t/{id}/{source}"), "5", "25", "42"]);
-        assert_eq!(seen["tracks"][0]["width"], 1600, "{source}: {seen}");
+        assert_eq!(seen["tracks"][0]["mimeType"], "image/jpeg", "{source}: {seen}");
         let pictures = seen["pictures"].as_array().expect("pictures");
         for (picture, second) in pictures.iter().zip([0.0, 20.0, 40.0]) {
             let told = (&picture["width"], &picture["height"], &picture["whole"]);

@@ -23,8 +23,18 @@ pub fn wrap(mp4: &[u8]) -> Option<Vec<u8>> {
     let run = read(&fragment)?;
     let [sample] = run.samples.as_slice() else { return None };
     let data = run.data.get(..usize::try_from(sample.bytes).ok()?).filter(|data| !data.is_empty())?;
-    let (width, height, configuration) = described(&init)?;
-    Some(file(width, height, configuration, data))
+    let (width, height, written) = described(&init)?;
+    // libaom does not tell ffmpeg of a picture what it tells of a film.
+    let read = if written.is_empty() { configuration(data)?.to_vec() } else { written.to_vec() };
+    Some(file(width, height, &read, data))
+}
+
+/// `av1C` of a picture whose sequence header is the reduced one of stills (AV1 §5.5.1), as libaom writes it: 8 bits, 4:2:0.
+fn configuration(data: &[u8]) -> Option<[u8; 4]> {
+    // OBU 1, the sequence header, with a size of one byte; then profile (3 bits), still, reduced, level (5 bits).
+    let [0x0a, 1..=0x7f, first, second, ..] = *data else { return None };
+    let (profile, is_reduced, level) = (first >> 5, first & 0x18 == 0x18, (first & 7) << 2 | second >> 6);
+    (profile == 0 && is_reduced).then_some([0x81, level, 0x0c, 0])
 }
 
 /// Width, height and `av1C` of the track (AV1 Codec ISO Media File Format Binding §2.2, §2.3).
@@ -85,9 +95,13 @@ mod tests {
 
     /// As an encoder writes it: one sample of five bytes, 64 × 36.
     fn encoded() -> Vec<u8> {
+        with(&[0x81, 0, 0x0c, 0], b"coded")
+    }
+
+    fn with(configuration: &[u8], data: &[u8; 5]) -> Vec<u8> {
         let mut entry = vec![0; 78];
         entry[24..28].copy_from_slice(&[0, 64, 0, 36]);
-        let entry = boxed(b"av01", &[&entry, &boxed(b"av1C", &[&[0x81, 0, 0x0c, 0]])]);
+        let entry = boxed(b"av01", &[&entry, &boxed(b"av1C", &[configuration])]);
         let mut inner = boxed(b"stsd", &[&[0; 8], &entry]);
         for kind in [b"stbl", b"minf", b"mdia", b"trak", b"moov"] {
             inner = boxed(kind, &[&inner]);
@@ -101,7 +115,7 @@ mod tests {
             boxed(b"moof", &[&boxed(b"traf", &[&track.concat()])])
         };
         let offset = u8::try_from(run(0).len() + 8).unwrap();
-        [boxed(b"ftyp", &[b"iso5"]), inner, run(offset), boxed(b"mdat", &[b"coded"])].concat()
+        [boxed(b"ftyp", &[b"iso5"]), inner, run(offset), boxed(b"mdat", &[data])].concat()
     }
 
     #[test]
@@ -115,6 +129,16 @@ mod tests {
         let properties = child(child(meta, b"iprp").unwrap(), b"ipco").unwrap();
         assert_eq!(child(properties, b"av1C").unwrap(), [0x81, 0, 0x0c, 0]);
         assert_eq!(child(properties, b"ispe").unwrap()[4..], [0, 0, 0, 64, 0, 0, 0, 36]);
+    }
+
+    #[test]
+    fn what_libaom_leaves_out_is_read_from_the_picture() {
+        let level_5 = [0x0a, 0x0a, 0x19, 0x40, 0];
+        let file = wrap(&with(&[], &level_5)).unwrap();
+        assert!(file.windows(12).any(|bytes| bytes == b"\0\0\0\x0cav1C\x81\x05\x0c\0"), "{file:x?}");
+        for other in [*b"coded", [0x0a, 0x0a, 0x09, 0, 0], [0x0a, 0x0a, 0x38, 0, 0], [0x12, 0, 0x0a, 0x0a, 0x18]] {
+            assert_eq!(wrap(&with(&[], &other)), None, "{other:x?}");
+        }
     }
 
     proptest! {

@@ -31,9 +31,9 @@ use ::http::request::Parts;
 use ::http::{HeaderValue, Method, Response, StatusCode, header};
 use bytes::Bytes;
 use names::{name_of, redirect, spelled};
-use parking_lot::Mutex;
 use sha2::{Digest, Sha256};
 use std::sync::Arc;
+use tokio::sync::Mutex;
 
 mod names;
 
@@ -281,11 +281,13 @@ impl Pictures {
 
     /// Asked once of each build.
     async fn formats(&self, build: &str) -> Result<Arc<[Format]>, Error> {
-        if let Some(known) = self.formats.lock().as_ref().filter(|known| *known.build == *build) {
+        // One asks for all.
+        let mut known = self.formats.lock().await;
+        if let Some(known) = known.as_ref().filter(|known| *known.build == *build) {
             return Ok(Arc::clone(&known.formats));
         }
         let formats: Arc<[Format]> = self.client.picture_formats(build).await?.into();
-        *self.formats.lock() = Some(Formats { build: build.into(), formats: Arc::clone(&formats) });
+        *known = Some(Formats { build: build.into(), formats: Arc::clone(&formats) });
         Ok(formats)
     }
 }

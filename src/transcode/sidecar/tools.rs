@@ -35,7 +35,7 @@ pub struct Tools {
     /// Whether it can turn HDR into SDR; asked when the first such film comes.
     pub maps_tones: OnceLock<bool>,
     /// What pictures it can make; asked when the first is wanted.
-    pub pictures: OnceLock<Vec<PictureEncoder>>,
+    pub pictures: Mutex<Option<Vec<PictureEncoder>>>,
     /// What it compares pictures with; asked when the first title is optimised.
     pub measures: OnceLock<Measure>,
     /// Names of the codecs that it decodes; None where it did not say.
@@ -60,7 +60,7 @@ impl Tools {
             build: build(&said),
             decodable,
             maps_tones: OnceLock::new(),
-            pictures: OnceLock::new(),
+            pictures: Mutex::default(),
             measures: OnceLock::new(),
             encoders: OnceLock::new(),
             stamp,

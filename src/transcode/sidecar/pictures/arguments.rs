@@ -43,12 +43,14 @@ pub fn sheet(film: &Film, sheet: u64, size: (u32, u32), encoder: &PictureEncoder
     let count = tiles(duration_s).saturating_sub(first_s / INTERVAL_S).min(u64::from(COLUMNS * ROWS)).max(1);
     let mut arguments = words(&["-nostdin", "-hide_banner", "-v", "error", "-discard:v", "nokey"]);
     arguments.extend(opened(film, Some(first_s as f64)));
-    // Placed where frames begin, early by what a keyframe may be late; rounded up, each tile has the last frame by its time.
+    // Placed where frames begin, early by what a keyframe may be late; rounded up, each tile has the last frame by its time. Before
+    // that the last keyframe has to last to the end, and beyond, or it would be left out.
     let filters = format!(
-        "{}setpts=PTS-({})/TB-{EARLY_S}/TB,fps=1/{INTERVAL_S}:round=up:start_time={first_s},tpad=stop=-1:stop_mode=clone,\
-         trim=end_frame={count},{},tile={COLUMNS}x{ROWS}",
+        "{}setpts=PTS-({})/TB-{EARLY_S}/TB,fps={}:round=near,tpad=stop=-1:stop_mode=clone,\
+         fps=1/{INTERVAL_S}:round=up:start_time={first_s},trim=end_frame={count},{},tile={COLUMNS}x{ROWS}",
         progressive(film),
         film.start,
+        film.grid.frame_rate,
         picture::plain(film, size.0, size.1),
     );
     arguments.insert(arguments.len() - 2, "-copyts".to_owned());
@@ -176,7 +178,8 @@ mod tests {
             format!(
                 "-nostdin -hide_banner -v error -discard:v nokey {FENCES} -threads 1 -skip_frame nokey -noaccurate_seek -ss {seek} \
                  -reinit_filter 0 -copyts -i file:/proc/self/fd/0 -map 0:1 -an -sn -dn -map_metadata -1 -map_chapters -1 -frames:v 1 \
-                 -vf setpts=PTS-(23/1000)/TB-0.2/TB,fps=1/10:round=up:start_time={start},tpad=stop=-1:stop_mode=clone,trim=end_frame={count},\
+                 -vf setpts=PTS-(23/1000)/TB-0.2/TB,fps=30000/1001:round=near,tpad=stop=-1:stop_mode=clone,\
+                 fps=1/10:round=up:start_time={start},trim=end_frame={count},\
                  scale=320:180:flags=bicubic:out_range=tv,{PLAIN_FILTERS},tile=5x5,\
                  scale=in_color_matrix=bt709:in_range=tv:out_color_matrix=smpte170m:out_range=pc,format=yuvj420p,setpts=0 \
                  -c:v mjpeg -q:v 4 {ENDS} -f image2pipe pipe:1"

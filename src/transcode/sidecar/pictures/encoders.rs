@@ -78,7 +78,9 @@ impl PictureEncoder {
 
 /// The first working encoder of each format, the best format first. Tried once.
 pub fn encoders(tools: &Tools, kill: &Kill) -> Result<Vec<PictureEncoder>, Failure> {
-    if let Some(known) = tools.pictures.get() {
+    // Held while they are tried: dozens may want to know at once.
+    let mut pictures = tools.pictures.lock();
+    if let Some(known) = pictures.as_ref() {
         return Ok(known.clone());
     }
     let mut working: Vec<PictureEncoder> = Vec::new();
@@ -87,7 +89,8 @@ pub fn encoders(tools: &Tools, kill: &Kill) -> Result<Vec<PictureEncoder>, Failu
             working.push(encoder);
         }
     }
-    Ok(tools.pictures.get_or_init(|| working).clone())
+    *pictures = Some(working.clone());
+    Ok(working)
 }
 
 pub fn encoder(tools: &Tools, format: Format, kill: &Kill) -> Result<PictureEncoder, Failure> {
