@@ -206,7 +206,7 @@ pub fn insert(text: &str, (variants, end): &(Vec<Variant<'_>>, usize), source: &
     let mut lines = String::from(if before.ends_with('\n') { "" } else { ending });
     for rung in rungs {
         for variant in variants.iter().filter(|variant| variant.uri == source.uri && variant.is_fit) {
-            let Some(uri) = address::insert(variant.uri, &Size::of(variant).named(rung)) else { continue };
+            let Some(uri) = address::insert(variant.uri, &Size::of(source).named(rung)) else { continue };
             let sound_codecs: Vec<&str> = variant.codecs().filter(|codec| !is_video(codec)).collect();
             let codecs = [&[rung.codec().as_str()], &sound_codecs[..]].concat().join(",");
             let _ = write!(lines, "#EXT-X-STREAM-INF:BANDWIDTH={}", bits(rung, variant));
@@ -268,7 +268,7 @@ mod tests {
 
     #[test]
     fn each_group_of_sound_has_the_rung() {
-        let surround = "#EXT-X-STREAM-INF:BANDWIDTH=3400000,CODECS=\"avc1.64001F,ec-3\",RESOLUTION=1280x720,AUDIO=\"b\"\n720/i.m3u8?t=1\n";
+        let surround = "#EXT-X-STREAM-INF:BANDWIDTH=3400000,CODECS=\"avc1.64001F,ec-3\",RESOLUTION=1280x720,FRAME-RATE=29.970,AUDIO=\"b\"\n720/i.m3u8?t=1\n";
         let text = with(&format!("{MASTER}{surround}"), &Wanted::Heights(vec![240]));
         assert_eq!(text.matches("720/_reelgate/240p-1280x720-29970/i.m3u8?t=1").count(), 2);
         assert!(text.contains("CODECS=\"avc1.640015,ec-3\",RESOLUTION=426x240,AUDIO=\"b\""));
