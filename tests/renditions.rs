@@ -8,6 +8,7 @@ use std::path::Path;
 use std::process::Command;
 
 mod hostile;
+mod kinds;
 mod playing;
 
 /// The edge before an origin, with the rungs of a box.
@@ -213,7 +214,13 @@ fn compare(edge: &Edge, segments: &Segments, alone: bool) {
 fn a_ladder_of_transport_streams_gets_a_rung_frame_for_frame_with_its_own_sound() {
     let nginx = muxed(Nginx::start(), &["scenecut=0"]);
     let edge = ready(adding(&nginx.url()).run());
-    let segments = segments(&edge, &added(&edge));
+    let playlist = added(&edge);
+    let master = edge.get("/f/master.m3u8").expect_hit();
+    let asked = Request::get("/f/master.m3u8").header("If-None-Match", master.header("etag").expect("an entity-tag"));
+    edge.send(&asked).expect_status(304);
+    let head = edge.send(&Request::new("HEAD", "/f/master.m3u8")).expect_status(200);
+    assert_eq!(head.header("content-length"), Some(master.body.len().to_string().as_str()));
+    let segments = segments(&edge, &playlist);
     let before = nginx.requests();
     compare(&edge, &segments, true);
     assert!(nginx.requests() - before <= segments.pairs.len(), "each of the origin's segments is asked for once");

@@ -18,6 +18,7 @@ pub(super) use source::{Source, of};
 use super::Edge;
 use super::context::Context;
 use crate::config::OriginKind;
+use crate::http::fields::{HeaderView, list};
 use crate::http::reuse;
 use crate::media::upstream::multivariant::{self, Wanted};
 use crate::media::upstream::{Container, address, playlist};
@@ -188,6 +189,11 @@ impl Edge {
         let Some(target) = address::resolve(&ctx.target, authority, best.uri) else { return unfit };
         if !found.is_kept {
             return ("private", None);
+        }
+        // RFC 9110 §7.7.
+        let directives = list(found.header.headers.all("cache-control"));
+        if directives.into_iter().any(|directive| directive.eq_ignore_ascii_case(b"no-transform")) {
+            return unfit;
         }
         if sidecar.build().await.is_none() {
             return ("away", None);

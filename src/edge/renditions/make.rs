@@ -148,7 +148,12 @@ impl Order {
             return Ok(Made { body: Bytes::new(), etag, content_type, of });
         }
         let body = self.sidecar.client.rendition(&wanted, &bytes).await.map_err(|error| {
-            tracing::warn!(%error, rung = rung.name, "a segment of an added rung could not be made");
+            match error {
+                Error::Unfit(_) | Error::Failed(_) => {
+                    tracing::warn!(%error, "a segment of an added rung could not be made")
+                }
+                Error::Away(_) | Error::Busy | Error::Changed => tracing::debug!(%error, "no segment of an added rung"),
+            }
             Failed::Sidecar(error)
         })?;
         Ok(Made { body, etag, content_type, of })
