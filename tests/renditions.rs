@@ -1,7 +1,8 @@
 //! Rungs added to the ladders of an HLS origin: a real nginx with what ffmpeg made, with boundaries of its own. Each added segment has the
 //! frames of the one it was made of, at their times, in whatever order they are asked for.
 
-use crate::support::{Edge, EdgeBuilder, Nginx, Origin, Player, Reply, Request, Speech, runtime};
+use crate::streams::children;
+use crate::support::{Edge, EdgeBuilder, Nginx, Origin, Player, Reply, Request, Speech, eventually, runtime};
 use reelgate::media::upstream::address;
 use serde_json::json;
 use std::path::Path;
@@ -283,6 +284,25 @@ fn without_the_sidecar_the_variants_vanish_and_nothing_of_that_is_kept() {
     let segment = segment.lines().find(|line| !line.starts_with('#')).expect("a segment").to_owned();
     let refused = edge.get(&format!("/f/best/_reelgate/240p-640x360-29970/{segment}")).expect_status(503);
     assert_eq!((refused.header("cache-control"), refused.header("retry-after")), (Some("no-store"), Some("2")));
+}
+
+#[test]
+fn variants_go_with_the_sidecar_and_come_again_with_it() {
+    let nginx = muxed(Nginx::start(), &["scenecut=0"]);
+    let edge = ready(adding(&nginx.url()).run());
+    let segments = segments(&edge, &added(&edge));
+    let (kept, other) = (&segments.pairs[0].1, &segments.pairs[1].1);
+    edge.get(kept).expect_status(200);
+    let offers = || edge.get("/f/master.m3u8").expect_status(200).text().contains(address::RESERVED);
+    let sidecar = children(edge.pid()).pop().expect("a sidecar");
+    let signal = |name: &str| Command::new("kill").args([name, &sidecar]).status().is_ok_and(|status| status.success());
+    assert!(signal("-STOP"));
+    eventually("the variants vanish", || !offers());
+    edge.get(kept).expect_status(200).expect_hit();
+    let refused = edge.get(other);
+    assert!(matches!(refused.status, 502 | 503), "{}", refused.status);
+    eventually("another sidecar makes segments again", offers);
+    edge.get(other).expect_status(200);
 }
 
 #[test]
