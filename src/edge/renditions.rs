@@ -208,8 +208,7 @@ impl Edge {
         let container =
             std::str::from_utf8(&media.body).ok().and_then(|text| Some(playlist::read(text).ok()?.container));
         let is_fit = match container {
-            // Sound stays as it is beside the picture; in fMP4 it would have to be another track.
-            Some(Container::Fmp4) => !best.is_muxed(),
+            Some(Container::Fmp4) => true,
             Some(Container::MpegTs) => best.is_avc(),
             None => false,
         };

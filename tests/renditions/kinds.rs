@@ -27,6 +27,14 @@ fn hevc_in_fragmented_mp4_gets_a_rung_of_h264() {
     compare(&edge, &segments, true);
 }
 
+#[test]
+fn sound_in_the_same_fragments_stays_as_it_is() {
+    let nginx = muxed(Nginx::start(), &["scenecut=0", "-hls_segment_type", "fmp4"]);
+    let edge = ready(adding(&nginx.url()).run());
+    let segments = segments(&edge, &added(&edge));
+    compare(&edge, &segments, true);
+}
+
 /// The files of a finished ladder.
 fn files() -> (tempfile::TempDir, PathBuf) {
     let folder = tempfile::tempdir().expect("a folder");

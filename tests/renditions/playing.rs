@@ -41,6 +41,11 @@ fn a_player_switches_in_and_out_of_a_rung_of_transport_streams() {
 }
 
 #[test]
+fn a_player_switches_in_and_out_of_a_rung_with_sound_in_the_same_fragments() {
+    switches(&muxed(Nginx::start(), &["scenecut=0", "-hls_segment_type", "fmp4"]));
+}
+
+#[test]
 fn a_player_switches_in_and_out_of_a_rung_of_fragmented_mp4() {
     switches(&separate(Nginx::start(), &["-x264-params", "scenecut=0"]));
 }

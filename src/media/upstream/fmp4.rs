@@ -1,11 +1,14 @@
 //! A segment of fragmented MP4 (ISO/IEC 14496-12) with one track of video: its frames are found, and others written at their times; and
-//! the head of such segments, with another description of the picture.
+//! the head of such segments, with another description of the picture. Samples of other tracks (sound) stay as they are, in fragments of
+//! their own (`beside`).
 //!
 //! The edit list of the origin's head stays, and so do decode times: a player that goes from one rung to the other sees one timeline.
-//! Left alone, as [`Unfit`]: encryption, several tracks, boxes over 4 GiB.
+//! Left alone, as [`Unfit`]: encryption, several tracks of video, boxes over 4 GiB.
 
 use super::super::fragment::{child, number};
 use super::{Frame, Unfit};
+
+mod beside;
 
 /// Boxes of a segment that say something about it, and are copied; an index (`sidx`) would be wrong.
 const COPIED: [&[u8; 4]; 3] = [b"styp", b"emsg", b"prft"];
@@ -18,9 +21,11 @@ const TIMESCALE_MAX: u32 = 20_000_000;
 pub struct Head<'a> {
     bytes: &'a [u8],
     pub timescale: u32,
+    /// Of the video: its number, and its place among the tracks.
     track: u32,
-    /// Duration and flags of samples that say nothing of their own.
-    defaults: (u32, u32),
+    place: usize,
+    /// `mvex`: what samples are that say nothing of their own.
+    extends: &'a [u8],
 }
 
 /// A segment, and the frames in it.
@@ -36,15 +41,18 @@ pub struct Segment<'a> {
 pub fn head(bytes: &[u8]) -> Result<Head<'_>, Unfit> {
     let unreadable = || Unfit::Unreadable;
     let movie = child(bytes, b"moov").ok_or_else(unreadable)?;
-    if boxes(movie).filter(|found| found.is_ok_and(|(kind, _)| kind == b"trak")).count() != 1 {
-        return Err(Unfit::Streams);
+    let mut found = None;
+    for (place, track) in of_kind(movie, b"trak").enumerate() {
+        let media = child(track, b"mdia").ok_or_else(unreadable)?;
+        let handler = child(media, b"hdlr").and_then(|handler| handler.get(8..12)).ok_or_else(unreadable)?;
+        if entry(media).is_some_and(|entry| entry.starts_with(b"enc")) {
+            return Err(Unfit::Encrypted);
+        }
+        if handler == b"vide" && found.replace((place, track, media)).is_some() {
+            return Err(Unfit::Streams);
+        }
     }
-    let track = child(movie, b"trak").ok_or_else(unreadable)?;
-    let media = child(track, b"mdia").ok_or_else(unreadable)?;
-    let handler = child(media, b"hdlr").and_then(|handler| handler.get(8..12)).ok_or_else(unreadable)?;
-    if handler != b"vide" {
-        return Err(Unfit::Streams);
-    }
+    let (place, track, media) = found.ok_or(Unfit::Streams)?;
     let wide = |payload: &[u8]| payload.first().map(|version| if *version == 1 { 8 } else { 0 });
     let header = child(media, b"mdhd").ok_or_else(unreadable)?;
     let timescale = wide(header).and_then(|wide| number(header, 12 + wide, 4)).ok_or_else(unreadable)?;
@@ -52,21 +60,27 @@ pub fn head(bytes: &[u8]) -> Result<Head<'_>, Unfit> {
         u32::try_from(timescale).ok().filter(|scale| (1..=TIMESCALE_MAX).contains(scale)).ok_or_else(unreadable)?;
     let header = child(track, b"tkhd").ok_or_else(unreadable)?;
     let id = wide(header).and_then(|wide| number(header, 12 + wide, 4)).ok_or_else(unreadable)?;
-    let entries =
-        [b"minf", b"stbl", b"stsd"].iter().try_fold(media, |inner, kind| child(inner, kind)).ok_or_else(unreadable)?;
-    match entries.get(12..16) {
-        Some(b"avc1" | b"avc3" | b"hvc1" | b"hev1") => {}
-        Some(b"encv") => return Err(Unfit::Encrypted),
-        _ => return Err(Unfit::Streams),
+    if !matches!(entry(media), Some(b"avc1" | b"avc3" | b"hvc1" | b"hev1")) {
+        return Err(Unfit::Streams);
     }
-    let extends = child(movie, b"mvex").and_then(|extends| child(extends, b"trex")).ok_or_else(unreadable)?;
-    let default = |at| number(extends, at, 4).and_then(|value| u32::try_from(value).ok()).ok_or_else(unreadable);
-    Ok(Head {
-        bytes,
-        timescale,
-        track: u32::try_from(id).map_err(|_| unreadable())?,
-        defaults: (default(12)?, default(20)?),
-    })
+    let extends = child(movie, b"mvex").ok_or_else(unreadable)?;
+    let track = u32::try_from(id).map_err(|_| unreadable())?;
+    Ok(Head { bytes, timescale, track, place, extends })
+}
+
+/// What the samples of a track are.
+fn entry(media: &[u8]) -> Option<&[u8]> {
+    [b"minf", b"stbl", b"stsd"].iter().try_fold(media, |inner, kind| child(inner, kind))?.get(12..16)
+}
+
+/// The payloads of the boxes of a kind.
+fn of_kind<'a>(bytes: &'a [u8], kind: &'a [u8; 4]) -> impl Iterator<Item = &'a [u8]> {
+    boxes(bytes).map_while(Result::ok).filter(move |(found, _)| found == kind).map(|(_, whole)| &whole[8..])
+}
+
+/// The number of the track of a `traf`.
+fn track_of(traf: &[u8]) -> Option<u64> {
+    number(child(traf, b"tfhd")?, 4, 4)
 }
 
 /// Kinds and bounds of the boxes in a row.
@@ -109,27 +123,25 @@ impl Head<'_> {
 
     fn fragment(&self, moof: &[u8], frames: &mut Vec<Frame>, durations: &mut Vec<u32>) -> Result<(), Unfit> {
         let unreadable = || Unfit::Unreadable;
-        if boxes(moof).filter(|found| found.is_ok_and(|(kind, _)| kind == b"traf")).count() != 1 {
-            return Err(Unfit::Streams);
-        }
-        let track = child(moof, b"traf").ok_or_else(unreadable)?;
-        if [b"senc", b"saiz"].iter().any(|kind| child(track, kind).is_some()) {
+        if of_kind(moof, b"traf").any(|track| [b"senc", b"saiz"].iter().any(|kind| child(track, kind).is_some())) {
             return Err(Unfit::Encrypted);
+        }
+        let mut ours = of_kind(moof, b"traf").filter(|track| track_of(track) == Some(self.track.into()));
+        let Some(track) = ours.next() else { return Ok(()) };
+        if ours.next().is_some() {
+            return Err(Unfit::Streams);
         }
         let header = child(track, b"tfhd").ok_or_else(unreadable)?;
         let flags = number(header, 1, 3).ok_or_else(unreadable)?;
-        if number(header, 4, 4) != Some(u64::from(self.track)) {
-            return Err(Unfit::Streams);
-        }
         let mut at = 8 + if flags & 1 != 0 { 8 } else { 0 } + if flags & 2 != 0 { 4 } else { 0 };
         let mut field = |flag: u64| {
             let value = (flags & flag != 0).then(|| number(header, at, 4)).flatten();
             at += if flags & flag != 0 { 4 } else { 0 };
             value
         };
-        let ticks = field(8).unwrap_or(u64::from(self.defaults.0));
+        let ticks = field(8).or_else(|| self.default(self.track.into(), 12)).ok_or_else(unreadable)?;
         let _size = field(0x10);
-        let default_flags = field(0x20).unwrap_or(u64::from(self.defaults.1));
+        let default_flags = field(0x20).or_else(|| self.default(self.track.into(), 20)).ok_or_else(unreadable)?;
         let time = child(track, b"tfdt").ok_or_else(unreadable)?;
         let decode = number(time, 4, if time.first() == Some(&1) { 8 } else { 4 }).ok_or_else(unreadable)?;
         let mut decode = i64::try_from(decode).map_err(|_| unreadable())?;
@@ -167,14 +179,22 @@ impl Head<'_> {
         Ok(())
     }
 
+    /// What a track's samples have that say nothing of their own: a field of `trex` (§8.8.3).
+    fn default(&self, track: u64, at: usize) -> Option<u64> {
+        of_kind(self.extends, b"trex")
+            .find(|extends| number(extends, 4, 4) == Some(track))
+            .and_then(|e| number(e, at, 4))
+    }
+
     /// The head with the picture of another: its sample descriptions, and its size.
     pub fn with(&self, other: &[u8], (width, height): (u32, u32)) -> Option<Vec<u8>> {
         let inner = [b"moov", b"trak", b"mdia", b"minf", b"stbl", b"stsd"]
             .iter()
             .try_fold(other, |inner, kind| child(inner, kind))?;
-        let described =
-            replaced(self.bytes, &[b"moov", b"trak", b"mdia", b"minf", b"stbl", b"stsd"], &|_| Some(inner.to_vec()))?;
-        replaced(&described, &[b"moov", b"trak", b"tkhd"], &|payload| {
+        let track = (b"trak", self.place);
+        let path = [(b"moov", 0), track, (b"mdia", 0), (b"minf", 0), (b"stbl", 0), (b"stsd", 0)];
+        let described = replaced(self.bytes, &path, &|_| Some(inner.to_vec()))?;
+        replaced(&described, &[(b"moov", 0), track, (b"tkhd", 0)], &|payload| {
             let mut payload = payload.to_vec();
             let at = payload.len().checked_sub(8)?;
             payload[at..at + 4].copy_from_slice(&(width << 16).to_be_bytes());
@@ -184,14 +204,19 @@ impl Head<'_> {
     }
 }
 
+/// A box by its kind, and how many of that kind are before it.
+type Step<'a> = (&'a [u8; 4], usize);
+
 /// Boxes with the payload of the one at a path exchanged, and the sizes of those around it.
-fn replaced(bytes: &[u8], path: &[&[u8; 4]], exchange: &dyn Fn(&[u8]) -> Option<Vec<u8>>) -> Option<Vec<u8>> {
-    let (first, rest) = path.split_first()?;
+fn replaced(bytes: &[u8], path: &[Step<'_>], exchange: &dyn Fn(&[u8]) -> Option<Vec<u8>>) -> Option<Vec<u8>> {
+    let ((first, before), rest) = path.split_first()?;
     let mut written = Vec::with_capacity(bytes.len());
-    let mut done = false;
+    let (mut done, mut seen) = (false, 0);
     for found in boxes(bytes) {
         let (kind, whole) = found.ok()?;
-        if kind == *first && !done {
+        let is_it = kind == *first && seen == *before && !done;
+        seen += usize::from(kind == *first);
+        if is_it {
             done = true;
             let payload = if rest.is_empty() { exchange(&whole[8..])? } else { replaced(&whole[8..], rest, exchange)? };
             written.extend_from_slice(&boxed(first, &payload));
@@ -214,11 +239,12 @@ impl Segment<'_> {
         let mut written = Vec::with_capacity(self.bytes.len());
         for found in boxes(self.bytes) {
             let (kind, whole) = found.ok()?;
-            if kind != b"moof" {
+            let place = of_kind(&whole[8..], b"traf").position(|track| track_of(track) == Some(head.track.into()));
+            let Some(place) = place.filter(|_| kind == b"moof") else {
                 written.extend_from_slice(whole);
                 continue;
-            }
-            let moved = replaced(whole, &[b"moof", b"traf", b"tfdt"], &|payload| {
+            };
+            let moved = replaced(whole, &[(b"moof", 0), (b"traf", place), (b"tfdt", 0)], &|payload| {
                 let mut payload = payload.to_vec();
                 let wide = *payload.first()? == 1;
                 let time = i64::try_from(number(&payload, 4, if wide { 8 } else { 4 })?).ok()?;
@@ -268,6 +294,7 @@ impl Segment<'_> {
         written.extend_from_slice(&word(frames.iter().map(Vec::len).sum::<usize>() + 8)?);
         written.extend_from_slice(b"mdat");
         frames.iter().for_each(|frame| written.extend_from_slice(frame));
+        self.beside(head, &mut written)?;
         Some(written)
     }
 }

@@ -59,7 +59,7 @@ impl<'a> Variant<'a> {
     }
 
     /// Sound lies in the same segments as the picture.
-    pub fn is_muxed(&self) -> bool {
+    fn is_muxed(&self) -> bool {
         self.get("AUDIO").is_none() && self.codecs().any(|codec| !is_video(codec))
     }
 
