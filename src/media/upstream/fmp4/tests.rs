@@ -98,10 +98,60 @@ fn what_is_not_supported_is_said() {
     assert_eq!(head(&init).unwrap().segment(b"").err(), Some(Unfit::Unreadable));
 }
 
+/// A head and a segment with sound in front of the picture.
+fn with_sound() -> (Vec<u8>, Vec<u8>) {
+    let picture = init(b"avc1", 1);
+    let movie = child(&picture, b"moov").unwrap();
+    let header = [&[0; 12][..], &48_000_u32.to_be_bytes(), &[0; 8]].concat();
+    let entries = [&[0, 0, 0, 0, 0, 0, 0, 1][..], &boxed(b"mp4a", &[3; 20])].concat();
+    let media = [
+        boxed(b"mdhd", &header),
+        boxed(b"hdlr", b"\0\0\0\0\0\0\0\0soun\0\0"),
+        nested(&[b"minf", b"stbl", b"stsd"], &entries),
+    ];
+    let sound = boxed(b"trak", &boxed(b"mdia", &media.concat()));
+    let head = [boxed(b"ftyp", b"iso5"), boxed(b"moov", &[&sound, movie].concat())].concat();
+    let video = segment(90_090);
+    let fragment = child(&video, b"moof").unwrap();
+    let own = boxed(b"traf", child(fragment, b"traf").unwrap());
+    let track = |place: u32| {
+        let run = [0x0000_0201_u32, 2, place, 3, 2].map(u32::to_be_bytes).concat();
+        let header = [0x2_0000_u32, 8].map(u32::to_be_bytes).concat();
+        let time = [0_u32, 77].map(u32::to_be_bytes).concat();
+        boxed(b"traf", &[boxed(b"tfhd", &header), boxed(b"tfdt", &time), boxed(b"trun", &run)].concat())
+    };
+    let moof = |place| boxed(b"moof", &[boxed(b"mfhd", &[0; 8]), track(place), own.clone()].concat());
+    let place = moof(0).len() as u32 + 8 + 4;
+    (head, [moof(place), boxed(b"mdat", b"datasound...")].concat())
+}
+
+#[test]
+fn sound_stays_as_it_is_in_a_fragment_of_its_own() {
+    let (init, bytes) = with_sound();
+    let head = head(&init).unwrap();
+    let source = head.segment(&bytes).unwrap();
+    assert_eq!((head.place, source.frames.len()), (1, 3));
+    let made = source.with(&head, &[vec![1], vec![2], vec![3]]).unwrap();
+    assert_eq!(head.segment(&made).unwrap().frames.len(), 3);
+    let second = made.windows(4).rposition(|window| window == b"moof").unwrap() - 4;
+    let (moof, data) = (child(&made[second..], b"moof").unwrap(), child(&made[second..], b"mdat").unwrap());
+    assert_eq!(data, b"sound");
+    let run = child(child(moof, b"traf").unwrap(), b"trun").unwrap();
+    let place = number(run, 8, 4).unwrap() as usize;
+    assert_eq!(&made[second + place..], b"sound");
+    let time = child(child(moof, b"traf").unwrap(), b"tfdt").unwrap();
+    assert_eq!(number(time, 4, 4), Some(77));
+    let (width, height) = (426, 240);
+    let changed = head.with(&self::init(b"avc1", 2), (width, height)).unwrap();
+    assert_eq!(super::head(&changed).unwrap().place, 1);
+    let sound = child(&init, b"moov").and_then(|movie| child(movie, b"trak")).unwrap();
+    assert_eq!(child(&changed, b"moov").and_then(|movie| child(movie, b"trak")).unwrap(), sound);
+}
+
 proptest! {
     #[test]
-    fn damaged_segments_are_read_without_panic(changes in proptest::collection::vec((any::<prop::sample::Index>(), any::<u8>()), 1..9), of_head in any::<bool>()) {
-        let (mut init, mut bytes) = (init(b"avc1", 1), segment(90_090));
+    fn damaged_segments_are_read_without_panic(changes in proptest::collection::vec((any::<prop::sample::Index>(), any::<u8>()), 1..9), of_head in any::<bool>(), sound in any::<bool>()) {
+        let (mut init, mut bytes) = if sound { with_sound() } else { (init(b"avc1", 1), segment(90_090)) };
         for (at, byte) in changes {
             let damaged = if of_head { &mut init } else { &mut bytes };
             let at = at.index(damaged.len());
