@@ -123,7 +123,8 @@ impl Edge {
         }
         if address::is_reserved(&ctx.target) {
             let asked = address::read(&ctx.target).filter(|_| ctx.source.is_none());
-            let Some(asked) = asked.filter(|asked| multivariant::rung(&asked.rung).is_some()) else {
+            let offered = |name: &str| multivariant::rung(name).is_some_and(|(rung, _)| wanted.allows(&rung));
+            let Some(asked) = asked.filter(|asked| offered(&asked.rung)) else {
                 let detail = "No such rung is added here.";
                 self.refuse(session, ctx, StatusCode::NOT_FOUND, detail, None).await?;
                 return Ok(true);

@@ -31,6 +31,17 @@ pub enum Wanted {
     Heights(Vec<u32>),
 }
 
+impl Wanted {
+    /// Whether a rung may be asked for at all.
+    pub fn allows(&self, rung: &Rung) -> bool {
+        let height = rung.name.trim_end_matches('p').parse();
+        match self {
+            Self::Auto => true,
+            Self::Heights(heights) => height.is_ok_and(|height| heights.contains(&height)),
+        }
+    }
+}
+
 /// A variant, as written.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Variant<'a> {
@@ -180,12 +191,10 @@ pub fn rung(name: &str) -> Option<(Rung, Size)> {
 
 /// Those of the wanted rungs that are below the source, in size and in bits, and not there.
 pub fn missing(variants: &[Variant<'_>], source: &Variant<'_>, wanted: &Wanted) -> Vec<Rung> {
-    let box_height = |rung: &Rung| rung.name.trim_end_matches('p').parse::<u32>().unwrap_or(0);
-    let wanted = |rung: &Rung| match wanted {
-        Wanted::Auto => variants.iter().all(|known| known.height.abs_diff(rung.height) * 6 > rung.height),
-        Wanted::Heights(heights) => {
-            heights.contains(&box_height(rung)) && variants.iter().all(|known| known.height.abs_diff(rung.height) > 2)
-        }
+    let wanted = |rung: &Rung| {
+        // By itself, nothing that is nearly there is added.
+        let near = if *wanted == Wanted::Auto { rung.height / 6 } else { 2 };
+        wanted.allows(rung) && variants.iter().all(|known| known.height.abs_diff(rung.height) > near)
     };
     Size::of(source).rungs().into_iter().filter(|rung| wanted(rung) && bits(rung, source) < source.bits_per_s).collect()
 }
