@@ -113,7 +113,7 @@ impl ProxyHttp for Edge {
             return Ok(true);
         }
         self.settle_range_coding(session, ctx)?;
-        if self.open_slices(session, ctx).await? {
+        if ctx.rendition.is_none() && self.open_slices(session, ctx).await? {
             return Ok(true);
         }
         self.follow(session, ctx).await

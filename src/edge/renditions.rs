@@ -18,6 +18,8 @@ pub(super) use source::{Source, of};
 use super::Edge;
 use super::context::Context;
 use crate::config::OriginKind;
+use crate::http::fields::{HeaderView, list};
+use crate::http::reuse;
 use crate::media::upstream::multivariant::{self, Wanted};
 use crate::media::upstream::{Container, address, playlist};
 use crate::transcode::Client;
@@ -25,6 +27,7 @@ use bytes::Bytes;
 use http::header::{CACHE_CONTROL, CONTENT_LENGTH, ETAG, RANGE};
 use http::{HeaderValue, Method, StatusCode};
 use parking_lot::Mutex;
+use pingora_cache::key::CacheHashKey;
 use pingora_error::Result;
 use pingora_http::ResponseHeader;
 use pingora_proxy::Session;
@@ -33,6 +36,7 @@ use source::{Fetched, Sources};
 use std::collections::{HashMap, VecDeque};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
+use tokio::sync::Semaphore;
 
 /// Of playlists that list variants; real ones have some kilobytes.
 const MULTIVARIANT_BYTES_MAX: usize = 1 << 20;
@@ -44,6 +48,8 @@ const MODIFIED_FIELDS_DROPPED: [&str; 6] =
 /// For how long a playlist is taken for what it was, and for how many.
 const REMEMBERED: Duration = Duration::from_secs(600);
 const KEYS_MAX: usize = 8192;
+/// Heads and segments made at once, waiting ones included: each holds one or two of the origin's.
+const AT_ONCE_MAX: usize = 32;
 /// For how long the sidecar is taken to be as it was.
 const BUILD_FOR: Duration = Duration::from_secs(1);
 
@@ -57,7 +63,8 @@ pub struct Renditions {
 impl Renditions {
     /// None: nobody makes segments.
     pub fn new(client: Option<Arc<Client>>) -> Self {
-        let sidecar = client.map(|client| Arc::new(Sidecar { client, build: Mutex::new(None) }));
+        let sidecar = client
+            .map(|client| Arc::new(Sidecar { client, room: Semaphore::new(AT_ONCE_MAX), build: Mutex::new(None) }));
         Self { sidecar, others: Others::default() }
     }
 }
@@ -66,6 +73,8 @@ impl Renditions {
 #[derive(Debug)]
 pub(super) struct Sidecar {
     client: Arc<Client>,
+    /// For the bytes of segments.
+    room: Semaphore,
     build: Mutex<Option<(Instant, Option<Arc<str>>)>>,
 }
 
@@ -84,16 +93,16 @@ impl Sidecar {
 
 /// Playlists that are known to list no variants: they go the way of every request.
 #[derive(Debug, Default)]
-struct Others(Mutex<(HashMap<String, Instant, ahash::RandomState>, VecDeque<String>)>);
+struct Others(Mutex<(HashMap<u128, Instant, ahash::RandomState>, VecDeque<u128>)>);
 
 impl Others {
-    fn has(&self, key: &str) -> bool {
-        self.0.lock().0.get(key).is_some_and(|at| at.elapsed() < REMEMBERED)
+    fn has(&self, key: u128) -> bool {
+        self.0.lock().0.get(&key).is_some_and(|at| at.elapsed() < REMEMBERED)
     }
 
-    fn note(&self, key: String) {
+    fn note(&self, key: u128) {
         let (known, order) = &mut *self.0.lock();
-        if known.insert(key.clone(), Instant::now()).is_none() {
+        if known.insert(key, Instant::now()).is_none() {
             order.push_back(key);
         }
         if order.len() > KEYS_MAX
@@ -114,12 +123,15 @@ impl Edge {
         }
         if address::is_reserved(&ctx.target) {
             let asked = address::read(&ctx.target).filter(|_| ctx.source.is_none());
-            let Some(asked) = asked.filter(|asked| multivariant::rung(&asked.rung).is_some()) else {
+            let offered = |name: &str| multivariant::rung(name).is_some_and(|(rung, _)| wanted.allows(&rung));
+            let Some(asked) = asked.filter(|asked| offered(&asked.rung)) else {
                 let detail = "No such rung is added here.";
                 self.refuse(session, ctx, StatusCode::NOT_FOUND, detail, None).await?;
                 return Ok(true);
             };
             ctx.rendition = Some(asked);
+            // A range is cut out of it.
+            ctx.slices.small = true;
             return Ok(false);
         }
         let Some(sidecar) = self.renditions.sidecar.clone() else { return Ok(false) };
@@ -128,9 +140,14 @@ impl Edge {
         if ctx.is_ours() || !is_playlist || session.req_header().headers.contains_key(RANGE) {
             return Ok(false);
         }
-        let Some(key) = super::purge::url_as_asked(ctx).filter(|key| !self.renditions.others.has(key)) else {
+        let asks = reuse::request_directives(&session.req_header().headers);
+        if site_honours(ctx) && (asks.no_store || asks.only_if_cached) {
             return Ok(false);
-        };
+        }
+        let key = u128::from_be_bytes(self.cache_key(session, ctx)?.primary_bin());
+        if self.renditions.others.has(key) {
+            return Ok(false);
+        }
         let Some(sources) = Sources::new(session, ctx) else { return Ok(false) };
         let found = sources.fetch(&ctx.target, MULTIVARIANT_BYTES_MAX).await;
         let Ok(found) = found else {
@@ -174,6 +191,11 @@ impl Edge {
         if !found.is_kept {
             return ("private", None);
         }
+        // RFC 9110 §7.7.
+        let directives = list(found.header.headers.all("cache-control"));
+        if directives.into_iter().any(|directive| directive.eq_ignore_ascii_case(b"no-transform")) {
+            return unfit;
+        }
         if sidecar.build().await.is_none() {
             return ("away", None);
         }
@@ -187,8 +209,7 @@ impl Edge {
         let container =
             std::str::from_utf8(&media.body).ok().and_then(|text| Some(playlist::read(text).ok()?.container));
         let is_fit = match container {
-            // Sound stays as it is beside the picture; in fMP4 it would have to be another track.
-            Some(Container::Fmp4) => !best.is_muxed(),
+            Some(Container::Fmp4) => true,
             Some(Container::MpegTs) => best.is_avc(),
             None => false,
         };
@@ -243,6 +264,10 @@ impl Edge {
         }
         Ok(true)
     }
+}
+
+fn site_honours(ctx: &Context) -> bool {
+    ctx.site.as_ref().is_some_and(|site| site.cache.honor_request_directives)
 }
 
 /// Which rungs the request's site adds; None: none, or it keeps nothing, and all would be made anew for each client.

@@ -67,6 +67,7 @@ fn urls_nobody_was_given_make_nothing() {
         "/_reelgate",
         "/_reelgate/240p/i.m3u8",
         "/_reelgate/2160p-640x360-30000/i.m3u8",
+        "/_reelgate/360p-1280x720-30000/i.m3u8",
         "/_reelgate/240p-640x360-30000/i.m3u8/0-0000000000000000.ts",
         "/_reelgate/240p-640x360-30000/i.m3u8/99-0000000000000000.ts",
         "/_reelgate/240p-640x360-30000/_reelgate/240p-640x360-30000/i.m3u8",

@@ -24,7 +24,7 @@ use crate::transcode::protocol::{self, Rendition};
 use bytes::Bytes;
 use http::header::{CACHE_CONTROL, CONTENT_TYPE, ETAG, HeaderName, RETRY_AFTER, VARY, X_CONTENT_TYPE_OPTIONS};
 use http::request::Parts;
-use http::{HeaderMap, HeaderValue, Method, Response, StatusCode};
+use http::{HeaderMap, HeaderValue, Response, StatusCode};
 use http_body_util::Full;
 use sha2::{Digest, Sha256};
 use std::sync::Arc;
@@ -123,6 +123,8 @@ impl Order {
                 (segment, before, protocol::Piece::Segment)
             }
         };
+        let busy = |_| Failed::Sidecar(Error::Busy);
+        let _room = self.sidecar.room.try_acquire().map_err(busy)?;
         let head = async {
             match segment.map {
                 Some(map) => self.fetch_uri(map, HEAD_BYTES_MAX).await.map(Some),
@@ -142,11 +144,16 @@ impl Order {
         let etag = etag(&wanted, &build, &bytes);
         let of: Vec<Fetched> = [Some(list), head, before, Some(found)].into_iter().flatten().collect();
         let content_type = media.container.content_type();
-        if request.method == Method::HEAD || has(request, &etag) {
+        if has(request, &etag) {
             return Ok(Made { body: Bytes::new(), etag, content_type, of });
         }
         let body = self.sidecar.client.rendition(&wanted, &build, &bytes).await.map_err(|error| {
-            tracing::warn!(%error, rung = rung.name, "a segment of an added rung could not be made");
+            match error {
+                Error::Unfit(_) | Error::Failed(_) => {
+                    tracing::warn!(%error, "a segment of an added rung could not be made")
+                }
+                Error::Away(_) | Error::Busy | Error::Changed => tracing::debug!(%error, "no segment of an added rung"),
+            }
             Failed::Sidecar(error)
         })?;
         Ok(Made { body, etag, content_type, of })

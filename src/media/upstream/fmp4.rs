@@ -1,11 +1,14 @@
 //! A segment of fragmented MP4 (ISO/IEC 14496-12) with one track of video: its frames are found, and others written at their times; and
-//! the head of such segments, with another description of the picture.
+//! the head of such segments, with another description of the picture. Samples of other tracks (sound) stay as they are, in fragments of
+//! their own (`beside`).
 //!
 //! The edit list of the origin's head stays, and so do decode times: a player that goes from one rung to the other sees one timeline.
-//! Left alone, as [`Unfit`]: encryption, several tracks, boxes over 4 GiB.
+//! Left alone, as [`Unfit`]: encryption, several tracks of video, boxes over 4 GiB.
 
 use super::super::fragment::{child, number};
 use super::{Frame, Unfit};
+
+mod beside;
 
 /// Boxes of a segment that say something about it, and are copied; an index (`sidx`) would be wrong.
 const COPIED: [&[u8; 4]; 3] = [b"styp", b"emsg", b"prft"];
@@ -18,9 +21,11 @@ const TIMESCALE_MAX: u32 = 20_000_000;
 pub struct Head<'a> {
     bytes: &'a [u8],
     pub timescale: u32,
+    /// Of the video: its number, and its place among the tracks.
     track: u32,
-    /// Duration and flags of samples that say nothing of their own.
-    defaults: (u32, u32),
+    place: usize,
+    /// `mvex`: what samples are that say nothing of their own.
+    extends: &'a [u8],
 }
 
 /// A segment, and the frames in it.
@@ -36,15 +41,18 @@ pub struct Segment<'a> {
 pub fn head(bytes: &[u8]) -> Result<Head<'_>, Unfit> {
     let unreadable = || Unfit::Unreadable;
     let movie = child(bytes, b"moov").ok_or_else(unreadable)?;
-    if boxes(movie).filter(|found| found.is_ok_and(|(kind, _)| kind == b"trak")).count() != 1 {
-        return Err(Unfit::Streams);
+    let mut found = None;
+    for (place, track) in of_kind(movie, b"trak").enumerate() {
+        let media = child(track, b"mdia").ok_or_else(unreadable)?;
+        let handler = child(media, b"hdlr").and_then(|handler| handler.get(8..12)).ok_or_else(unreadable)?;
+        if entry(media).is_some_and(|entry| entry.starts_with(b"enc")) {
+            return Err(Unfit::Encrypted);
+        }
+        if handler == b"vide" && found.replace((place, track, media)).is_some() {
+            return Err(Unfit::Streams);
+        }
     }
-    let track = child(movie, b"trak").ok_or_else(unreadable)?;
-    let media = child(track, b"mdia").ok_or_else(unreadable)?;
-    let handler = child(media, b"hdlr").and_then(|handler| handler.get(8..12)).ok_or_else(unreadable)?;
-    if handler != b"vide" {
-        return Err(Unfit::Streams);
-    }
+    let (place, track, media) = found.ok_or(Unfit::Streams)?;
     let wide = |payload: &[u8]| payload.first().map(|version| if *version == 1 { 8 } else { 0 });
     let header = child(media, b"mdhd").ok_or_else(unreadable)?;
     let timescale = wide(header).and_then(|wide| number(header, 12 + wide, 4)).ok_or_else(unreadable)?;
@@ -52,21 +60,27 @@ pub fn head(bytes: &[u8]) -> Result<Head<'_>, Unfit> {
         u32::try_from(timescale).ok().filter(|scale| (1..=TIMESCALE_MAX).contains(scale)).ok_or_else(unreadable)?;
     let header = child(track, b"tkhd").ok_or_else(unreadable)?;
     let id = wide(header).and_then(|wide| number(header, 12 + wide, 4)).ok_or_else(unreadable)?;
-    let entries =
-        [b"minf", b"stbl", b"stsd"].iter().try_fold(media, |inner, kind| child(inner, kind)).ok_or_else(unreadable)?;
-    match entries.get(12..16) {
-        Some(b"avc1" | b"avc3" | b"hvc1" | b"hev1") => {}
-        Some(b"encv") => return Err(Unfit::Encrypted),
-        _ => return Err(Unfit::Streams),
+    if !matches!(entry(media), Some(b"avc1" | b"avc3" | b"hvc1" | b"hev1")) {
+        return Err(Unfit::Streams);
     }
-    let extends = child(movie, b"mvex").and_then(|extends| child(extends, b"trex")).ok_or_else(unreadable)?;
-    let default = |at| number(extends, at, 4).and_then(|value| u32::try_from(value).ok()).ok_or_else(unreadable);
-    Ok(Head {
-        bytes,
-        timescale,
-        track: u32::try_from(id).map_err(|_| unreadable())?,
-        defaults: (default(12)?, default(20)?),
-    })
+    let extends = child(movie, b"mvex").ok_or_else(unreadable)?;
+    let track = u32::try_from(id).map_err(|_| unreadable())?;
+    Ok(Head { bytes, timescale, track, place, extends })
+}
+
+/// What the samples of a track are.
+fn entry(media: &[u8]) -> Option<&[u8]> {
+    [b"minf", b"stbl", b"stsd"].iter().try_fold(media, |inner, kind| child(inner, kind))?.get(12..16)
+}
+
+/// The payloads of the boxes of a kind.
+fn of_kind<'a>(bytes: &'a [u8], kind: &'a [u8; 4]) -> impl Iterator<Item = &'a [u8]> {
+    boxes(bytes).map_while(Result::ok).filter(move |(found, _)| found == kind).map(|(_, whole)| &whole[8..])
+}
+
+/// The number of the track of a `traf`.
+fn track_of(traf: &[u8]) -> Option<u64> {
+    number(child(traf, b"tfhd")?, 4, 4)
 }
 
 /// Kinds and bounds of the boxes in a row.
@@ -109,27 +123,25 @@ impl Head<'_> {
 
     fn fragment(&self, moof: &[u8], frames: &mut Vec<Frame>, durations: &mut Vec<u32>) -> Result<(), Unfit> {
         let unreadable = || Unfit::Unreadable;
-        if boxes(moof).filter(|found| found.is_ok_and(|(kind, _)| kind == b"traf")).count() != 1 {
-            return Err(Unfit::Streams);
-        }
-        let track = child(moof, b"traf").ok_or_else(unreadable)?;
-        if [b"senc", b"saiz"].iter().any(|kind| child(track, kind).is_some()) {
+        if of_kind(moof, b"traf").any(|track| [b"senc", b"saiz"].iter().any(|kind| child(track, kind).is_some())) {
             return Err(Unfit::Encrypted);
+        }
+        let mut ours = of_kind(moof, b"traf").filter(|track| track_of(track) == Some(self.track.into()));
+        let Some(track) = ours.next() else { return Ok(()) };
+        if ours.next().is_some() {
+            return Err(Unfit::Streams);
         }
         let header = child(track, b"tfhd").ok_or_else(unreadable)?;
         let flags = number(header, 1, 3).ok_or_else(unreadable)?;
-        if number(header, 4, 4) != Some(u64::from(self.track)) {
-            return Err(Unfit::Streams);
-        }
         let mut at = 8 + if flags & 1 != 0 { 8 } else { 0 } + if flags & 2 != 0 { 4 } else { 0 };
         let mut field = |flag: u64| {
             let value = (flags & flag != 0).then(|| number(header, at, 4)).flatten();
             at += if flags & flag != 0 { 4 } else { 0 };
             value
         };
-        let ticks = field(8).unwrap_or(u64::from(self.defaults.0));
+        let ticks = field(8).or_else(|| self.default(self.track.into(), 12)).ok_or_else(unreadable)?;
         let _size = field(0x10);
-        let default_flags = field(0x20).unwrap_or(u64::from(self.defaults.1));
+        let default_flags = field(0x20).or_else(|| self.default(self.track.into(), 20)).ok_or_else(unreadable)?;
         let time = child(track, b"tfdt").ok_or_else(unreadable)?;
         let decode = number(time, 4, if time.first() == Some(&1) { 8 } else { 4 }).ok_or_else(unreadable)?;
         let mut decode = i64::try_from(decode).map_err(|_| unreadable())?;
@@ -167,14 +179,22 @@ impl Head<'_> {
         Ok(())
     }
 
+    /// What a track's samples have that say nothing of their own: a field of `trex` (§8.8.3).
+    fn default(&self, track: u64, at: usize) -> Option<u64> {
+        of_kind(self.extends, b"trex")
+            .find(|extends| number(extends, 4, 4) == Some(track))
+            .and_then(|e| number(e, at, 4))
+    }
+
     /// The head with the picture of another: its sample descriptions, and its size.
     pub fn with(&self, other: &[u8], (width, height): (u32, u32)) -> Option<Vec<u8>> {
         let inner = [b"moov", b"trak", b"mdia", b"minf", b"stbl", b"stsd"]
             .iter()
             .try_fold(other, |inner, kind| child(inner, kind))?;
-        let described =
-            replaced(self.bytes, &[b"moov", b"trak", b"mdia", b"minf", b"stbl", b"stsd"], &|_| Some(inner.to_vec()))?;
-        replaced(&described, &[b"moov", b"trak", b"tkhd"], &|payload| {
+        let track = (b"trak", self.place);
+        let path = [(b"moov", 0), track, (b"mdia", 0), (b"minf", 0), (b"stbl", 0), (b"stsd", 0)];
+        let described = replaced(self.bytes, &path, &|_| Some(inner.to_vec()))?;
+        replaced(&described, &[(b"moov", 0), track, (b"tkhd", 0)], &|payload| {
             let mut payload = payload.to_vec();
             let at = payload.len().checked_sub(8)?;
             payload[at..at + 4].copy_from_slice(&(width << 16).to_be_bytes());
@@ -184,14 +204,19 @@ impl Head<'_> {
     }
 }
 
+/// A box by its kind, and how many of that kind are before it.
+type Step<'a> = (&'a [u8; 4], usize);
+
 /// Boxes with the payload of the one at a path exchanged, and the sizes of those around it.
-fn replaced(bytes: &[u8], path: &[&[u8; 4]], exchange: &dyn Fn(&[u8]) -> Option<Vec<u8>>) -> Option<Vec<u8>> {
-    let (first, rest) = path.split_first()?;
+fn replaced(bytes: &[u8], path: &[Step<'_>], exchange: &dyn Fn(&[u8]) -> Option<Vec<u8>>) -> Option<Vec<u8>> {
+    let ((first, before), rest) = path.split_first()?;
     let mut written = Vec::with_capacity(bytes.len());
-    let mut done = false;
+    let (mut done, mut seen) = (false, 0);
     for found in boxes(bytes) {
         let (kind, whole) = found.ok()?;
-        if kind == *first && !done {
+        let is_it = kind == *first && seen == *before && !done;
+        seen += usize::from(kind == *first);
+        if is_it {
             done = true;
             let payload = if rest.is_empty() { exchange(&whole[8..])? } else { replaced(&whole[8..], rest, exchange)? };
             written.extend_from_slice(&boxed(first, &payload));
@@ -214,11 +239,12 @@ impl Segment<'_> {
         let mut written = Vec::with_capacity(self.bytes.len());
         for found in boxes(self.bytes) {
             let (kind, whole) = found.ok()?;
-            if kind != b"moof" {
+            let place = of_kind(&whole[8..], b"traf").position(|track| track_of(track) == Some(head.track.into()));
+            let Some(place) = place.filter(|_| kind == b"moof") else {
                 written.extend_from_slice(whole);
                 continue;
-            }
-            let moved = replaced(whole, &[b"moof", b"traf", b"tfdt"], &|payload| {
+            };
+            let moved = replaced(whole, &[(b"moof", 0), (b"traf", place), (b"tfdt", 0)], &|payload| {
                 let mut payload = payload.to_vec();
                 let wide = *payload.first()? == 1;
                 let time = i64::try_from(number(&payload, 4, if wide { 8 } else { 4 })?).ok()?;
@@ -268,127 +294,10 @@ impl Segment<'_> {
         written.extend_from_slice(&word(frames.iter().map(Vec::len).sum::<usize>() + 8)?);
         written.extend_from_slice(b"mdat");
         frames.iter().for_each(|frame| written.extend_from_slice(frame));
+        self.beside(head, &mut written)?;
         Some(written)
     }
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-    use proptest::prelude::*;
-
-    fn nested(path: &[&[u8; 4]], payload: &[u8]) -> Vec<u8> {
-        path.iter().rev().fold(payload.to_vec(), |inner, kind| boxed(kind, &inner))
-    }
-
-    fn init(entry: &[u8; 4], description: u8) -> Vec<u8> {
-        let entries = [&[0, 0, 0, 0, 0, 0, 0, 1][..], &boxed(entry, &[description; 90])].concat();
-        let header = [&[0; 12][..], &30_000_u32.to_be_bytes(), &[0; 8]].concat();
-        let media = [
-            boxed(b"mdhd", &header),
-            boxed(b"hdlr", b"\0\0\0\0\0\0\0\0vide\0\0"),
-            nested(&[b"minf", b"stbl", b"stsd"], &entries),
-        ]
-        .concat();
-        let track = [
-            boxed(b"tkhd", &[&[0; 12][..], &7_u32.to_be_bytes(), &[9; 68]].concat()),
-            boxed(b"edts", b"kept"),
-            boxed(b"mdia", &media),
-        ]
-        .concat();
-        let extends = nested(&[b"mvex", b"trex"], &[0, 7, 1, 1001, 0, 0x1_0000].map(u32::to_be_bytes).concat());
-        [boxed(b"ftyp", b"iso5"), boxed(b"moov", &[boxed(b"trak", &track), extends].concat())].concat()
-    }
-
-    /// Two fragments, B-frames in the first.
-    fn segment(decode: u32) -> Vec<u8> {
-        let fragment = |decode: u32, first: u32, offsets: &[i32]| {
-            let run: Vec<u8> = offsets.iter().flat_map(|offset| offset.to_be_bytes()).collect();
-            let run = [
-                &0x0100_0805_u32.to_be_bytes()[..],
-                &(offsets.len() as u32).to_be_bytes(),
-                &[0; 4],
-                &first.to_be_bytes(),
-                &run,
-            ]
-            .concat();
-            let track = [
-                boxed(b"tfhd", &[0x2_0000_u32, 7].map(u32::to_be_bytes).concat()),
-                boxed(b"tfdt", &[0_u32, decode].map(u32::to_be_bytes).concat()),
-                boxed(b"trun", &run),
-            ]
-            .concat();
-            [boxed(b"moof", &[boxed(b"mfhd", &[0; 8]), boxed(b"traf", &track)].concat()), boxed(b"mdat", b"data")]
-                .concat()
-        };
-        [
-            boxed(b"styp", b"msdh"),
-            fragment(decode, 0x0200_0000, &[1001, 2002, 0]),
-            fragment(decode + 3003, 0x1_0000, &[1001]),
-        ]
-        .concat()
-    }
-
-    #[test]
-    fn frames_are_found_and_others_take_their_places() {
-        let (init, bytes) = (init(b"avc1", 1), segment(90_090));
-        let head = head(&init).unwrap();
-        assert_eq!((head.timescale, head.track), (30_000, 7));
-        let source = head.segment(&bytes).unwrap();
-        let shown: Vec<_> = source.frames.iter().map(|frame| (frame.decode, frame.shown, frame.is_key)).collect();
-        assert_eq!(
-            shown,
-            [(90_090, 91_091, true), (91_091, 93_093, false), (92_092, 92_092, false), (93_093, 94_094, false)]
-        );
-        let made = source.with(&head, &[vec![1; 5], vec![2; 6], vec![3], vec![4]]).unwrap();
-        let found = head.segment(&made).unwrap();
-        let times: Vec<_> = found.frames.iter().map(|frame| (frame.decode, frame.shown, frame.is_key)).collect();
-        assert_eq!(
-            times,
-            [(90_090, 91_091, true), (91_091, 92_092, false), (92_092, 93_093, false), (93_093, 94_094, false)]
-        );
-        assert!(made.starts_with(&boxed(b"styp", b"msdh")) && made.ends_with(&[1, 1, 1, 1, 1, 2, 2, 2, 2, 2, 2, 3, 4]));
-        assert_eq!(source.with(&head, &[vec![1]]), None);
-        let moved = source.video_from(&head, 100).unwrap();
-        assert_eq!(head.segment(&moved).unwrap().frames[3].shown, 3_000_000 + 4004);
-    }
-
-    #[test]
-    fn a_head_is_that_of_the_origin_with_another_picture() {
-        let (source, encoded) = (init(b"hvc1", 1), init(b"avc1", 2));
-        let made = head(&source).unwrap().with(&encoded, (426, 240)).unwrap();
-        assert_eq!(head(&made).unwrap().timescale, 30_000);
-        let entry = made.windows(4).position(|window| window == b"avc1").unwrap();
-        assert_eq!(made[entry + 4..entry + 94], [2; 90]);
-        let size = [(426_u32 << 16).to_be_bytes(), (240_u32 << 16).to_be_bytes()].concat();
-        assert!(made.windows(8).any(|window| window == size) && made.windows(8).any(|window| window == b"edtskept"));
-    }
-
-    #[test]
-    fn what_is_not_supported_is_said() {
-        assert_eq!(head(&init(b"encv", 1)).err(), Some(Unfit::Encrypted));
-        assert_eq!(head(&init(b"av01", 1)).err(), Some(Unfit::Streams));
-        assert_eq!(head(b"").err(), Some(Unfit::Unreadable));
-        let init = init(b"avc1", 1);
-        assert_eq!(head(&init).unwrap().segment(b"").err(), Some(Unfit::Unreadable));
-    }
-
-    proptest! {
-        #[test]
-        fn damaged_segments_are_read_without_panic(changes in proptest::collection::vec((any::<prop::sample::Index>(), any::<u8>()), 1..9), of_head in any::<bool>()) {
-            let (mut init, mut bytes) = (init(b"avc1", 1), segment(90_090));
-            for (at, byte) in changes {
-                let damaged = if of_head { &mut init } else { &mut bytes };
-                let at = at.index(damaged.len());
-                damaged[at] = byte;
-            }
-            if let Ok(head) = head(&init) {
-                let _ = head.with(&init, (16, 16));
-                if let Ok(segment) = head.segment(&bytes) {
-                    let _ = segment.video_from(&head, 100);
-                    let _ = segment.with(&head, &vec![vec![1]; segment.frames.len()]);
-                }
-            }
-        }
-    }
-}
+mod tests;
