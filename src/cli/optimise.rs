@@ -78,6 +78,7 @@ impl Optimise {
 }
 
 /// Until a title is done, with a bar.
+#[expect(clippy::disallowed_methods, reason = "a command's only thread, with no worker on it")]
 fn followed(client: &AdminClient, title: &str) -> Result<Value, String> {
     let bar = ProgressBar::with_draw_target(None, ProgressDrawTarget::stderr_with_hz(DRAWS_PER_SECOND));
     if let Ok(style) = ProgressStyle::with_template("{msg} [{bar:30}] {pos} of {len} renditions, {elapsed}") {

@@ -80,7 +80,8 @@ fn optimise(edge: &Edge, body: &Value) -> (u16, Value) {
 #[test]
 fn an_optimised_title_has_other_rates_also_after_a_restart_and_who_plays_goes_on() {
     let (films, kept) = (tempfile::tempdir().expect("a folder"), tempfile::tempdir().expect("a folder"));
-    film(&films.path().join("Film.mp4"), "25", "4", &["-g", "60", "-vf", "noise=alls=6:allf=t"]);
+    // Its own packets are none that browsers play: they are not offered, however long it takes to find out.
+    film(&films.path().join("Film.mp4"), "25", "4", &["-g", "60", "-vf", "noise=alls=6:allf=t", "-pix_fmt", "yuv422p"]);
     let started = || {
         let edge = library(films.path()).set("origins.main.index", json!(kept.path().display().to_string())).run();
         wait_until_ready(&edge);
