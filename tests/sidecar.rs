@@ -74,6 +74,7 @@ impl Sidecar {
                 colours: Colours::Bt709,
                 interlaced: false,
                 turned: false,
+                quarter_turns: 0,
                 transparent: false,
                 plain: false,
             },

@@ -160,6 +160,8 @@ pub struct Picture {
     pub interlaced: bool,
     /// The file says how it is turned.
     pub turned: bool,
+    /// That is so often by a quarter to the right, about: 0 to 3.
+    pub quarter_turns: u8,
     /// Parts of it are transparent: what shows through is black.
     pub transparent: bool,
     /// Browsers might show the packets as they are: H.264, 8 bits, 4:2:0, frames, upright, square pixels.

@@ -143,6 +143,30 @@ fn fields_become_frames() {
 }
 
 #[test]
+fn fields_become_frames_before_they_are_turned() {
+    let sidecar = Sidecar::start();
+    let woven = format!("{},tinterlace=interleave_top,fieldorder=tff", numbered("50", "5.2"));
+    let x264 =
+        ["-c:v", "libx264", "-preset", "ultrafast", "-flags", "+ildct+ilme", "-x264-params", "tff=1", "-crf", "12"];
+    sidecar.film("lying.mp4", &[&["-f", "lavfi", "-i", &woven], &x264[..]].concat());
+    let lying = sidecar.path("lying.mp4").display().to_string();
+    for (name, degrees, turn, (width, height)) in [
+        ("left.mp4", "rotate=90", "transpose=cclock", (HEIGHT, WIDTH)),
+        ("head over.mp4", "rotate=180", "hflip,vflip", (WIDTH, HEIGHT)),
+        ("right.mp4", "rotate=270", "transpose=clock", (HEIGHT, WIDTH)),
+    ] {
+        sidecar.film(name, &["-i", &lying, "-c", "copy", "-metadata:s:v", degrees]);
+        let known = sidecar.known(name);
+        assert!(known.picture.interlaced && (known.width, known.height) == (width, height), "{name}: {known:?}");
+        let file = sidecar.playable(name, &known, "240p", 1);
+        let shape = format!("select='gte(n\\,100)',scale={width}:{height}:flags=bicubic,setsar=1,format=yuv420p");
+        let found = psnr(&file, &lying, &format!("bwdif=mode=send_frame,{turn},{shape}"));
+        let turned_first = psnr(&file, &lying, &format!("{turn},bwdif=mode=send_frame,{shape}"));
+        assert!(found > 30.0 && found > turned_first + 3.0, "{name}: {found} dB, turned first {turned_first} dB");
+    }
+}
+
+#[test]
 fn turned_stretched_and_odd_pictures_have_their_shape() {
     let sidecar = Sidecar::start();
     film(&sidecar, "lying.mp4", "", &["-c:v", "libx264", "-preset", "ultrafast"]);

@@ -2,7 +2,7 @@
 //! with an ordinary range of light. Pure but for asking which filters ffmpeg has.
 //!
 //! - Fields become frames with `bwdif`, one frame for two fields: the grid has the rate the file names. Twice the rate would be
-//!   smoother for sport, and twice the work.
+//!   smoother for sport, and twice the work. Before the picture is turned: fields lie in rows.
 //! - HDR becomes SDR with `zscale` and `tonemap` at the size of the rung, which costs less than at the film's. The brightest light is
 //!   taken to be 1000 cd/m² whatever the film says: some say it only in some frames, and segments would differ.
 //! - BT.601 stays BT.601. A film that says nothing has the colours players guess by its size; they are then written down, for a
@@ -26,7 +26,12 @@ pub fn filter(film: &Film, rung: &Rung, frames: &Range<u64>) -> String {
     let mut filters = Vec::new();
     // Before frames are repeated or left out: it looks at the fields around.
     if film.picture.interlaced {
+        // ffmpeg has turned it already, and fields lie in rows: it is turned back for that. Told not to turn it, ffmpeg would say in the
+        // output that it is to be turned.
+        let quarters = film.picture.quarter_turns % 4;
+        filters.extend(turn((4 - quarters) % 4).map(str::to_owned));
         filters.push("bwdif=mode=send_frame:parity=auto:deint=interlaced".to_owned());
+        filters.extend(turn(quarters).map(str::to_owned));
     }
     // The last frame is repeated where a film ends before its container says.
     filters.push(format!(
@@ -119,6 +124,16 @@ pub fn input_options(picture: &Picture) -> &'static [&'static str] {
     if follows { &["-reinit_filter", "0"] } else { &[] }
 }
 
+/// So many quarters to the right, of four at most.
+fn turn(quarters: u8) -> Option<&'static str> {
+    match quarters {
+        1 => Some("transpose=clock"),
+        2 => Some("hflip,vflip"),
+        3 => Some("transpose=cclock"),
+        _ => None,
+    }
+}
+
 pub fn needs_tone_mapping(colours: Colours) -> bool {
     matches!(colours, Colours::Bt2020 | Colours::Pq | Colours::Hlg)
 }
@@ -176,8 +191,14 @@ pub mod tests {
     use crate::media::grid::Grid;
     use crate::media::ladder::ladder;
 
-    pub const PLAIN: Picture =
-        Picture { colours: Colours::Bt709, interlaced: false, turned: false, transparent: false, plain: false };
+    pub const PLAIN: Picture = Picture {
+        colours: Colours::Bt709,
+        interlaced: false,
+        turned: false,
+        quarter_turns: 0,
+        transparent: false,
+        plain: false,
+    };
 
     fn line(picture: Picture) -> String {
         let zero = Fraction::parse("0").unwrap();

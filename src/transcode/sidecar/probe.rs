@@ -170,7 +170,12 @@ fn shown(video: &Stream) -> Result<(u32, u32), Failure> {
     Ok(if upright { (height, width) } else { (width, height) })
 }
 
-/// Degrees.
+/// Degrees to the left; to the right, in quarters.
+fn quarter_turns(degrees: f64) -> u8 {
+    (-degrees / 90.0).round().rem_euclid(4.0) as u8
+}
+
+/// Degrees, to the left.
 fn turn_of(video: &Stream) -> f64 {
     video.side_data_list.iter().find_map(|data| data.rotation).unwrap_or(0.0)
 }
@@ -188,6 +193,7 @@ fn picture_of(video: &Stream, fields: bool) -> Result<Picture, Failure> {
         colours: picture::colours(&word(&video.color_space), &word(&video.color_transfer), &format, size),
         interlaced,
         turned: turn_of(video) != 0.0,
+        quarter_turns: quarter_turns(turn_of(video)),
         transparent: picture::has_alpha(&format),
         plain: !interlaced && is_plain(video, &format),
     })
@@ -263,6 +269,12 @@ mod tests {
 
     fn stream(json: &str) -> Stream {
         serde_json::from_str(json).unwrap()
+    }
+
+    #[test]
+    fn a_turn_is_told_in_quarters_to_the_right() {
+        let turns = [0.0, -90.0, 180.0, -180.0, 90.0, 270.0, -89.5, f64::NAN].map(quarter_turns);
+        assert_eq!(turns, [0, 1, 2, 2, 3, 1, 1, 0]);
     }
 
     #[test]

@@ -278,6 +278,7 @@ mod tests {
                 colours: protocol::Colours::Bt709,
                 interlaced: false,
                 turned: false,
+                quarter_turns: 0,
                 transparent: false,
                 plain: false,
             },
