@@ -2,6 +2,7 @@
 //! what it survives.
 
 mod batches;
+mod devices;
 mod faults;
 
 use crate::streams::{children, kill, script};

@@ -200,6 +200,8 @@ impl Builder<'_> {
             jobs: raw.jobs.unwrap_or(1),
             queue: raw.queue,
             ahead_bytes_max: raw.ahead.0,
+            encoders: raw.encoders.iter().map(|family| family.name()).collect(),
+            device_jobs: raw.device_jobs,
             program: raw.program.as_ref().map(PathBuf::from),
         })
     }

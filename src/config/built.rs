@@ -123,6 +123,10 @@ pub struct Transcode {
     pub queue: u16,
     /// Of segments made before they are asked for; 0: none are.
     pub ahead_bytes_max: u64,
+    /// Families of encoders by their names, the preferred first.
+    pub encoders: Vec<&'static str>,
+    /// None: what each device is known to take.
+    pub device_jobs: Option<u16>,
     /// None: `reelgate-transcoder`, beside this program or in PATH.
     pub program: Option<PathBuf>,
 }

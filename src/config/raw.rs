@@ -210,6 +210,14 @@ pub struct RawTranscode {
     pub queue: u16,
     /// Memory for segments made before they are asked for; 0: none are.
     pub ahead: ByteSize,
+    /// What may encode, the preferred first. Of what works the first is taken for each codec; H.264 is made by software where nothing
+    /// else may.
+    #[schemars(length(min = 1))]
+    pub encoders: Vec<RawEncoders>,
+    /// Segments made at once on each GPU; default: 4, and 8 where all are for data centres. One that says that it is full is given less.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schemars(range(min = 1, max = 256))]
+    pub device_jobs: Option<u16>,
     /// The program `reelgate-transcoder`; default: beside `reelgate`, else from PATH.
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schemars(extend("format" = "non-empty"))]
@@ -218,7 +226,35 @@ pub struct RawTranscode {
 
 impl Default for RawTranscode {
     fn default() -> Self {
-        Self { enabled: true, jobs: None, queue: 32, ahead: ByteSize::mib(64), program: None }
+        use RawEncoders::{Amf, Nvenc, Qsv, Software, Vaapi};
+        let encoders = vec![Nvenc, Qsv, Amf, Vaapi, Software];
+        let (jobs, device_jobs) = (None, None);
+        Self { enabled: true, jobs, queue: 32, ahead: ByteSize::mib(64), encoders, device_jobs, program: None }
+    }
+}
+
+/// `transcode.encoders`
+#[derive(Clone, Copy, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "snake_case")]
+#[schemars(inline)]
+pub enum RawEncoders {
+    Nvenc,
+    Qsv,
+    Amf,
+    Vaapi,
+    Software,
+}
+
+impl RawEncoders {
+    /// As the transcoder calls them.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Nvenc => "nvenc",
+            Self::Qsv => "qsv",
+            Self::Amf => "amf",
+            Self::Vaapi => "vaapi",
+            Self::Software => "software",
+        }
     }
 }
 

@@ -99,6 +99,7 @@ pub struct Metrics {
     pub transcoder_events: IntCounterVec,
     pub transcoder_jobs: IntGaugeVec,
     pub transcoder_ahead_bytes: IntGauge,
+    pub transcoder_encoder_up: IntGaugeVec,
     pub build_info: IntGaugeVec,
     pub start_timestamp_seconds: Gauge,
 }
@@ -367,6 +368,12 @@ impl Metrics {
                 &r,
                 "transcoder_ahead_bytes",
                 "Segments made before anybody asked, and kept until somebody does.",
+            ),
+            transcoder_encoder_up: gauges(
+                &r,
+                "transcoder_encoder_up",
+                "1: this encoder works on this device, as it was tried last.",
+                &["device", "encoder"],
             ),
             build_info: gauges(&r, "build_info", "1, with the version as a label.", &["version"]),
             start_timestamp_seconds: float_gauge(

@@ -15,4 +15,4 @@ pub mod sidecar;
 mod supervisor;
 
 pub use client::{Body, Client, Error};
-pub use supervisor::{Supervisor, find_program};
+pub use supervisor::{Supervisor, find_program, own_program};

@@ -25,6 +25,8 @@ const PAUSE_MIN: Duration = Duration::from_millis(500);
 const PAUSE_MAX: Duration = Duration::from_secs(30);
 /// A sidecar that ran this long is started again without a longer pause.
 const STEADY: Duration = Duration::from_secs(60);
+/// Of encoders on devices; there are at most 32 devices and 15 encoders, and never so many.
+const ENCODERS_MAX: usize = 256;
 /// For it to end by itself when the edge does.
 const END_TIME_MAX: Duration = Duration::from_secs(2);
 
@@ -59,9 +61,7 @@ impl Supervisor {
     ) -> Result<Arc<Client>, String> {
         let program = match &settings.program {
             Some(program) => program.clone(),
-            None => beside_us().or_else(|| find_program(PROGRAM)).ok_or_else(|| {
-                format!("{PROGRAM} is neither beside this program nor in PATH: install it, or set transcode.program")
-            })?,
+            None => own_program()?,
         };
         let client = Arc::new(Client::new(folder.join("transcoder.sock")));
         let supervisor = Self { program, settings: settings.clone(), client: Arc::clone(&client), metrics };
@@ -102,6 +102,8 @@ impl Supervisor {
             .arg(self.client.socket())
             .args(["--jobs", &self.settings.jobs.to_string(), "--queue", &self.settings.queue.to_string()])
             .args(["--ahead", &self.settings.ahead_bytes_max.to_string()])
+            .args(["--encoders", &self.settings.encoders.join(",")])
+            .args(self.settings.device_jobs.iter().flat_map(|jobs| ["--device-jobs".to_owned(), jobs.to_string()]))
             .arg("--until-stdin-ends")
             // A terminal's interrupt is the edge's to take.
             .process_group(0)
@@ -157,6 +159,12 @@ impl Supervisor {
             self.metrics.transcoder_jobs.with_label_values(&[state]).set(i64::try_from(jobs).unwrap_or(i64::MAX));
         }
         self.metrics.transcoder_ahead_bytes.set(i64::try_from(status.ahead_bytes).unwrap_or(i64::MAX));
+        // Devices come and go, with a sidecar all of them.
+        self.metrics.transcoder_encoder_up.reset();
+        for found in status.encoders.iter().take(ENCODERS_MAX).filter(|found| found.device != "-") {
+            let labels = [found.device.as_str(), found.encoder.as_str()];
+            self.metrics.transcoder_encoder_up.with_label_values(&labels).set((found.state == "works").into());
+        }
     }
 }
 
@@ -173,6 +181,13 @@ async fn end(mut sidecar: Sidecar) {
     while Instant::now() < deadline && matches!(sidecar.0.try_wait(), Ok(None)) {
         sleep(Duration::from_millis(20)).await;
     }
+}
+
+/// The sidecar's program, where the configuration names none.
+pub fn own_program() -> Result<PathBuf, String> {
+    beside_us().or_else(|| find_program(PROGRAM)).ok_or_else(|| {
+        format!("{PROGRAM} is neither beside this program nor in PATH: install it, or set transcode.program")
+    })
 }
 
 fn beside_us() -> Option<PathBuf> {
