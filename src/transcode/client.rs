@@ -35,7 +35,7 @@ const STATUS_BYTES_MAX: usize = 1 << 20;
 const SMALL_BYTES_MAX: usize = 64 * 1024;
 
 /// Of an encoder.
-const NAME_BYTES_MAX: usize = 40;
+const NAME_BYTES_MAX: usize = 64;
 
 pub type Body = UnsyncBoxBody<Bytes, io::Error>;
 
@@ -199,7 +199,8 @@ impl Client {
 /// A name, or nothing: it becomes part of an entity-tag.
 fn made_by<T>(response: &Response<T>) -> Option<String> {
     let name = response.headers().get(MADE_BY)?.to_str().ok()?;
-    let plain = name.len() <= NAME_BYTES_MAX && name.bytes().all(|byte| byte.is_ascii_alphanumeric() || byte == b'_');
+    let plain =
+        name.len() <= NAME_BYTES_MAX && name.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"_-".contains(&byte));
     plain.then(|| name.to_owned())
 }
 

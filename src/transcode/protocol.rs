@@ -10,7 +10,7 @@
 //! | `POST /copy`, a [`FilmFile`] | 200, a [`Copied`]: its packets can be used as they are; read whole, so minutes later |
 //! | `GET /status` | 200, a [`Status`] |
 //!
-//! What is encoded has a header [`MADE_BY`] with the encoder's name: another one than the film's where that failed.
+//! What is encoded has a header [`MADE_BY`]; it may name another encoder than the film's, where that failed.
 //!
 //! Everything else is an error: 503 with `Retry-After` (busy), 409 (the file, or what makes films, is another version), 422 (it cannot be streamed,
 //! and never will be), 500 (it failed this time), each with its reason as text. A body that is cut off is a failure too.
@@ -35,7 +35,8 @@ pub const SEGMENT: &str = "/segment";
 pub const COPY: &str = "/copy";
 pub const STATUS: &str = "/status";
 
-/// Which encoder made a segment, or a head.
+/// Which encoder made a segment, or a head: its name, and where two runs of it may make other bytes, a word for the run
+/// (`h264_nvenc-18f3a6…`).
 pub const MADE_BY: &str = "reelgate-encoder";
 
 /// Changes with everything that changes the bytes of segments: part of their version.

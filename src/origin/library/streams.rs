@@ -13,8 +13,8 @@
 //! The version stands for the file, the recipe and the encoder, so that a segment's bytes are the same whenever it is made, its
 //! entity-tag may be strong before it exists, and segments of two versions of a film never meet in one player.
 //!
-//! Where a device failed and software stood in, the entity-tag names software too: bytes of two encoders are two representations, and a
-//! range is never continued with the other one's. Segments have their parameter sets within, so players take them in any order.
+//! A version promises the bytes of software. What a device made, whose runs may differ, and what software made in its stead, has an
+//! entity-tag that says so: no range is ever continued with another one's bytes. Segments have their parameter sets within, so players take them in any order.
 //!
 //! Invariants: nothing is kept here; a segment that could not be made whole aborts its connection; without the sidecar the answer
 //! is 503 for what the edge has not got.
@@ -144,8 +144,7 @@ impl Streams {
                 Outcome::Proceed if request.method == Method::HEAD => Response::new(full(Bytes::new())),
                 Outcome::Proceed => {
                     let (response, made_by) = self.piece(&title.id, wanted, source, Arc::clone(&film)).await?;
-                    // Films name one encoder for each codec.
-                    if let Some(another) = made_by.filter(|name| !film.encoders.values().any(|chosen| chosen == name)) {
+                    if let Some(another) = made_by.filter(|by| !film.encoders.values().any(|chosen| chosen == by)) {
                         etag = format!("\"{version}-{rendition}-{file}-{another}\"");
                     }
                     response
