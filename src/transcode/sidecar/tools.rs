@@ -65,11 +65,7 @@ impl Tools {
             return Ok(known);
         }
         let machine = |why: &str| Failure::Machine(format!("ffmpeg does not say what it encodes: {why}"));
-        let mut listed = encoders_of(&said_by(&self.ffmpeg, "-encoders").map_err(|why| machine(&why))?);
-        // One that lists nothing may still have it, and says so when it is used.
-        if listed.is_empty() {
-            listed.insert(NEEDED.to_owned());
-        }
+        let listed = encoders_of(&said_by(&self.ffmpeg, "-encoders").map_err(|why| machine(&why))?);
         if !listed.contains(NEEDED) {
             return Err(Failure::Machine(format!("this ffmpeg has no {NEEDED}: install one that has")));
         }
