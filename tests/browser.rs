@@ -52,17 +52,24 @@ pub fn films(names: &[&str], seconds: u32, size: &str) -> tempfile::TempDir {
 
 #[track_caller]
 fn play(source: &str) -> Value {
-    let (result, said) = played(source, "player.js");
-    assert_eq!(result["ended"], true, "{result}");
-    assert_eq!((&result["fatal"], &result["stalls"]), (&json!([]), &json!([])), "{result}\n{said}");
-    assert_eq!(result["seeks"], 2, "{result}");
+    let result = played(source);
+    assert_eq!((&result["fatal"], &result["stalls"]), (&json!([]), &json!([])), "{result}");
     assert!(result["frames"].as_u64().is_some_and(|n| n > 100), "{result}");
+    result
+}
+
+/// Plays a source to its end, with two seeks; what the player says of it.
+#[track_caller]
+pub fn played(source: &str) -> Value {
+    let (result, said) = played_by("player.js", source);
+    assert_eq!(result["ended"], true, "{result}\n{said}");
+    assert_eq!(result["seeks"], 2, "{result}");
     result
 }
 
 /// What `player` (a script of tests/browser) made of a source, and what was said meanwhile.
 #[track_caller]
-fn played(source: &str, player: &str) -> (Value, String) {
+fn played_by(player: &str, source: &str) -> (Value, String) {
     let library = here("node_modules/hls.js/dist/hls.min.js");
     let library = std::fs::read(library).expect("hls.js is installed (tests/run does it: npm ci in tests/browser)");
     let script = std::fs::read(here(player)).expect("the player is part of the tests");
@@ -192,7 +199,7 @@ fn a_player_goes_from_a_films_own_packets_to_encoded_ones_and_back_without_a_sta
         let (folder, segments, _) = rendition(&edge, &title, name);
         (0..segments).for_each(|segment| drop(edge.get(&format!("{folder}/{segment}.m4s")).expect_status(200)));
     }
-    let (result, said) = played(&format!("http://{}{path}", edge.http()), "levels.js");
+    let (result, said) = played_by("levels.js", &format!("http://{}{path}", edge.http()));
     assert_eq!((&result["ended"], &result["corrupted"]), (&json!(true), &json!(0)), "{result}");
     assert_eq!((&result["errors"], &result["stalls"]), (&json!([]), &json!([])), "{result}\n{said}");
     assert_eq!(result["ranges"], json!({"audio": 1, "video": 1}), "{result}");

@@ -2,6 +2,7 @@
 //! what it survives.
 
 mod batches;
+mod devices;
 mod faults;
 mod idle;
 mod remote;

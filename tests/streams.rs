@@ -347,7 +347,9 @@ fn what_a_broken_encoder_writes_is_never_published() {
     film(&films.path().join("Film.mp4"), "25", "5", &[]);
     let path = std::env::var("PATH").expect("a PATH");
     let ffmpeg = |what: &str| {
-        script(tools.path(), "ffmpeg", &format!("#!/bin/sh\n[ \"$1\" = -version ] && exec echo broken\n{what}\n"));
+        // It says what it is and has, and then does something else.
+        let says = "[ \"$1\" = -version ] && exec echo broken\n[ \"$1\" = -encoders ] && exec echo ' V....D libx264 x'";
+        script(tools.path(), "ffmpeg", &format!("#!/bin/sh\n{says}\n{what}\n"));
     };
     ffmpeg("exec cat /dev/zero");
     let path = format!("{}:{path}", tools.path().display());

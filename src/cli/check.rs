@@ -1,6 +1,7 @@
 //! `reelgate check`: everything wrong with a file at once; with `--online`, also what it refers to.
 
 mod certificate;
+mod encoders;
 mod online;
 mod origin;
 mod transcoder;
@@ -15,13 +16,13 @@ use std::process::ExitCode;
 #[derive(clap::Args)]
 #[command(after_help = "Examples:
   reelgate check -c conf/reelgate.yaml
-  reelgate check -c conf/reelgate.yaml --online        also ask the origins, read certificates and folders
+  reelgate check -c conf/reelgate.yaml --online        also ask the origins, read certificates and folders, try encoders
   reelgate check -c conf/reelgate.yaml --format json   for scripts
 Exit codes: 0 good or warnings only, 1 something is unreachable (--online), 2 invalid.")]
 pub struct Check {
     #[command(flatten)]
     file: ConfigFile,
-    /// Also resolve names, connect to every origin server, read certificates and folders.
+    /// Also resolve names, connect to every origin server, read certificates and folders, try every encoder on every device.
     #[arg(long)]
     online: bool,
     /// Form of the output.
@@ -102,6 +103,7 @@ fn table(probes: &[Probe]) -> String {
         let outcome = match probe.outcome {
             Outcome::Good => "ok  ",
             Outcome::Warning => "warn",
+            Outcome::Absent => "none",
             Outcome::Failed => "FAIL",
         };
         let _ = writeln!(out, "{outcome}  {:subjects$}  {:targets$}  {}", probe.subject, probe.target, probe.detail);

@@ -107,6 +107,7 @@ pub struct Metrics {
     pub transcoder_server_answers: IntCounterVec,
     pub background_files: IntCounterVec,
     pub background_bytes: IntCounterVec,
+    pub transcoder_encoder_up: IntGaugeVec,
     pub build_info: IntGaugeVec,
     pub start_timestamp_seconds: Gauge,
 }
@@ -423,6 +424,12 @@ impl Metrics {
                 "background_bytes_total",
                 "Bytes of popular titles that were made and put into the cache while nobody waited.",
                 &["origin"],
+            ),
+            transcoder_encoder_up: gauges(
+                &r,
+                "transcoder_encoder_up",
+                "1: this encoder works on this device, as it was tried last.",
+                &["server", "device", "encoder"],
             ),
             build_info: gauges(&r, "build_info", "1, with the version as a label.", &["version"]),
             start_timestamp_seconds: float_gauge(

@@ -60,7 +60,7 @@ const STATUS_BYTES_MAX: usize = 1 << 20;
 const SMALL_BYTES_MAX: usize = 64 * 1024;
 
 /// Of an encoder.
-const NAME_BYTES_MAX: usize = 40;
+const NAME_BYTES_MAX: usize = 64;
 
 pub type Body = UnsyncBoxBody<Bytes, io::Error>;
 
@@ -110,11 +110,20 @@ struct Server {
     /// Something went wrong with it.
     look_now: Arc<Notify>,
     counted: Mutex<looks::Counted>,
+    /// Of its encoders, in metrics.
+    encoders_told: Mutex<Vec<(String, String)>>,
 }
 
 impl Server {
     fn new(name: &str, socket: Option<PathBuf>, way: Way) -> Self {
-        Self { name: name.into(), socket, way, look_now: Arc::default(), counted: Mutex::default() }
+        Self {
+            name: name.into(),
+            socket,
+            way,
+            look_now: Arc::default(),
+            counted: Mutex::default(),
+            encoders_told: Mutex::default(),
+        }
     }
 }
 
@@ -448,7 +457,8 @@ impl Server {
 /// A name, or nothing: it becomes part of an entity-tag.
 fn made_by<T>(response: &Response<T>) -> Option<String> {
     let name = response.headers().get(MADE_BY)?.to_str().ok()?;
-    let plain = name.len() <= NAME_BYTES_MAX && name.bytes().all(|byte| byte.is_ascii_alphanumeric() || byte == b'_');
+    let plain =
+        name.len() <= NAME_BYTES_MAX && name.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"_-".contains(&byte));
     plain.then(|| name.to_owned())
 }
 

@@ -19,4 +19,4 @@ mod tls;
 
 pub use client::{Body, Client, Error, Introduction, Report, ServerJob, introduction};
 pub use start::start;
-pub use supervisor::find_program;
+pub use supervisor::{find_program, own_program};

@@ -15,7 +15,7 @@
 //! | `POST /trial`, a [`TrialJob`] | 200, a [`Tried`]: one segment made and compared with the film, some seconds later; one at a time |
 //! | `GET /status` | 200, a [`Status`] |
 //!
-//! What is encoded has a header [`MADE_BY`] with the encoder's name: another one than the film's where that failed.
+//! What is encoded has a header [`MADE_BY`]; it may name another encoder than the film's, where that failed.
 //!
 //! Over TCP a film that lies beneath none of the sidecar's folders, or is not there or another version there, is refused with 421: another
 //! sidecar may have it. Everything else is an error: 503 with `Retry-After` (busy), 409 (the file, or what makes films, is another version), 422 (it cannot be streamed,
@@ -58,7 +58,8 @@ pub fn version() -> String {
     format!("{}/{RECIPE}", env!("CARGO_PKG_VERSION"))
 }
 
-/// Which encoder made a segment, or a head.
+/// Which encoder made a segment, or a head: its name, and where two runs of it may make other bytes, a word for the run
+/// (`h264_nvenc-18f3a6…`).
 pub const MADE_BY: &str = "reelgate-encoder";
 
 /// Changes with everything that changes the bytes of segments: part of their version.

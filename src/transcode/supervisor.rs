@@ -23,6 +23,8 @@ const PAUSE_MIN: Duration = Duration::from_millis(500);
 const PAUSE_MAX: Duration = Duration::from_secs(30);
 /// A sidecar that ran this long is started again without a longer pause.
 const STEADY: Duration = Duration::from_secs(60);
+/// Of encoders on devices; there are at most 32 devices and 15 encoders, and never so many.
+const ENCODERS_MAX: usize = 256;
 /// For it to end by itself when the edge does.
 const END_TIME_MAX: Duration = Duration::from_secs(2);
 
@@ -65,12 +67,7 @@ impl Supervisor {
 
     /// The program to run, or why there is none.
     pub(super) fn find(settings: &Transcode) -> Result<PathBuf, String> {
-        if let Some(program) = &settings.program {
-            return Ok(program.clone());
-        }
-        beside_us().or_else(|| find_program(PROGRAM)).ok_or_else(|| {
-            format!("{PROGRAM} is neither beside this program nor in PATH: install it, or set transcode.program")
-        })
+        settings.program.clone().map_or_else(own_program, Ok)
     }
 
     async fn run(self, mut ends: watch::Receiver<bool>) {
@@ -106,6 +103,8 @@ impl Supervisor {
             .arg(&self.socket)
             .args(["--jobs", &self.settings.jobs.to_string(), "--queue", &self.settings.queue.to_string()])
             .args(["--ahead", &self.settings.ahead_bytes_max.to_string()])
+            .args(["--encoders", &self.settings.encoders.join(",")])
+            .args(self.settings.device_jobs.iter().flat_map(|jobs| ["--device-jobs".to_owned(), jobs.to_string()]))
             .arg("--until-stdin-ends")
             // A terminal's interrupt is the edge's to take.
             .process_group(0)
@@ -156,6 +155,13 @@ async fn end(mut sidecar: Sidecar) {
     while Instant::now() < deadline && matches!(sidecar.0.try_wait(), Ok(None)) {
         sleep(Duration::from_millis(20)).await;
     }
+}
+
+/// The sidecar's program, where the configuration names none.
+pub fn own_program() -> Result<PathBuf, String> {
+    beside_us().or_else(|| find_program(PROGRAM)).ok_or_else(|| {
+        format!("{PROGRAM} is neither beside this program nor in PATH: install it, or set transcode.program")
+    })
 }
 
 fn beside_us() -> Option<PathBuf> {

@@ -1,6 +1,6 @@
 //! What is made before it is asked for, by a real encoder: the same bytes, within bounds, and out of the way of who waits.
 
-use super::{Sidecar, sidecar};
+use super::{Sidecar, sidecar, sidecar_that_looks};
 use crate::streams::{film, tool};
 use crate::support::{patience, runtime, wait_for};
 use http_body_util::BodyExt;
@@ -11,15 +11,27 @@ use std::path::Path;
 /// A sidecar with a film of six segments, and ffmpeg as `what` has it (`$FFMPEG` is the real one); and the film's job.
 pub fn with_film(what: &str, arguments: &[&str]) -> (Sidecar, Job) {
     // Noise: rate control has to work.
-    with(what, arguments, |path| film(path, "25", "24", &["-g", "50", "-vf", "noise=alls=12:allf=t"]))
+    with(sidecar, what, arguments, |path| film(path, "25", "24", &["-g", "50", "-vf", "noise=alls=12:allf=t"]))
 }
 
-fn with(what: &str, arguments: &[&str], make: impl Fn(&Path)) -> (Sidecar, Job) {
+/// The same, of a sidecar that looks for devices.
+pub fn with_film_and_devices(what: &str, arguments: &[&str]) -> (Sidecar, Job) {
+    with(sidecar_that_looks, what, arguments, |path| {
+        film(path, "25", "24", &["-g", "50", "-vf", "noise=alls=12:allf=t"])
+    })
+}
+
+fn with(
+    start: impl Fn(&str, &[&str]) -> Sidecar,
+    what: &str,
+    arguments: &[&str],
+    make: impl Fn(&Path),
+) -> (Sidecar, Job) {
     let real = std::env::split_paths(&std::env::var_os("PATH").expect("a PATH"))
         .map(|folder| folder.join("ffmpeg"))
         .find(|path| path.is_file())
         .expect("tests/run installs ffmpeg");
-    let sidecar = sidecar(&format!("FFMPEG={}\n{what}", real.display()), arguments);
+    let sidecar = start(&format!("FFMPEG={}\n{what}", real.display()), arguments);
     let path = sidecar.folder.path().join("Film.mp4");
     make(&path);
     let stamp = Stamp::of(&std::fs::File::open(&path).expect("the film")).expect("its stamp");
@@ -101,7 +113,7 @@ fn who_jumps_takes_the_place_of_what_is_made_ahead() {
 
 #[test]
 fn five_hundred_at_once_for_fifty_segments_are_each_made_once() {
-    let (sidecar, job) = with("exec $FFMPEG \"$@\"", &["--jobs", "4", "--queue", "64"], |path| {
+    let (sidecar, job) = with(sidecar, "exec $FFMPEG \"$@\"", &["--jobs", "4", "--queue", "64"], |path| {
         let path = path.display().to_string();
         tool(
             "ffmpeg",

@@ -62,7 +62,8 @@ fn an_encoder_that_stands_still_is_replaced() {
 
 #[test]
 fn an_encoder_that_fails_twice_is_an_error_and_not_a_short_segment() {
-    let (sidecar, job) = with_film("case \"$*\" in *pipe:1*) $FFMPEG \"$@\" | head -c 100000; exit 1;; esac", &[]);
+    let (sidecar, job) =
+        with_film("case \"$*\" in *pipe:1*) $FFMPEG \"$@\" | head -c 100000; exit 1;; esac\nexec $FFMPEG \"$@\"", &[]);
     let body = runtime().block_on(async {
         let body = sidecar.client.segment(&segment(&job, 0)).await.expect("it begins well");
         body.collect().await.map(|_| ())

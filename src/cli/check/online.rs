@@ -1,6 +1,6 @@
 //! What a configuration refers to: servers, certificates, folders, disks. All probes run at once, each with its own bound.
 
-use super::{certificate, origin, transcoder};
+use super::{certificate, encoders, origin, transcoder};
 use crate::config::{Certificate, Config, OriginKind};
 use futures_util::future::join_all;
 use serde::Serialize;
@@ -29,6 +29,8 @@ pub struct Probe {
 pub enum Outcome {
     Good,
     Warning,
+    /// It is not there, and need not be.
+    Absent,
     Failed,
 }
 
@@ -95,7 +97,8 @@ pub fn probe(config: &Config) -> std::io::Result<Vec<Probe>> {
         }));
     }
     probes.truncate(PROBES_MAX);
-    let found = runtime.block_on(join_all(probes));
+    let (mut found, encoders) = runtime.block_on(async { tokio::join!(join_all(probes), encoders::found(config)) });
+    found.extend(encoders);
     // A hanging file system must not keep the process.
     runtime.shutdown_background();
     Ok(found)

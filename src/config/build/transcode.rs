@@ -43,6 +43,8 @@ impl Builder<'_> {
                 bytes_max: raw.background.size.map_or(0, |size| size.0),
                 share: raw.background.share,
             }),
+            encoders: raw.encoders.iter().map(|family| family.name()).collect(),
+            device_jobs: raw.device_jobs,
             program: raw.program.as_ref().map(PathBuf::from),
             remote,
             local: raw.local,

@@ -15,6 +15,10 @@ pub struct Transcode {
     pub ahead_bytes_max: u64,
     /// None: popular titles are not made ahead.
     pub background: Option<Background>,
+    /// Families of encoders by their names, the preferred first.
+    pub encoders: Vec<&'static str>,
+    /// None: what each device is known to take.
+    pub device_jobs: Option<u16>,
     /// None: `reelgate-transcoder`, beside this program or in PATH.
     pub program: Option<PathBuf>,
     /// On other hosts.

@@ -26,6 +26,14 @@ pub struct RawTranscode {
     /// titles that were optimised all; made by software on demand they take more of the processor than they save.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub codecs: Option<Vec<RawCodec>>,
+    /// What may encode, the preferred first. Of what works the first is taken for each codec; H.264 is made by software where nothing
+    /// else may.
+    #[schemars(length(min = 1))]
+    pub encoders: Vec<RawEncoders>,
+    /// Segments made at once on each GPU; default: 4, and 8 where all are for data centres. One that says that it is full is given less.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schemars(range(min = 1, max = 256))]
+    pub device_jobs: Option<u16>,
     /// The program `reelgate-transcoder`; default: beside `reelgate`, else from PATH.
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schemars(extend("format" = "non-empty"))]
@@ -45,6 +53,7 @@ pub struct RawTranscode {
 
 impl Default for RawTranscode {
     fn default() -> Self {
+        use RawEncoders::{Amf, Nvenc, Qsv, Software, Vaapi};
         Self {
             enabled: true,
             jobs: None,
@@ -52,6 +61,8 @@ impl Default for RawTranscode {
             ahead: ByteSize::mib(64),
             background: RawBackground::default(),
             codecs: None,
+            encoders: vec![Nvenc, Qsv, Amf, Vaapi, Software],
+            device_jobs: None,
             program: None,
             servers: Vec::new(),
             local: None,
@@ -94,6 +105,31 @@ pub enum RawCodec {
     H264,
     Hevc,
     Av1,
+}
+
+/// `transcode.encoders`
+#[derive(Clone, Copy, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "snake_case")]
+#[schemars(inline)]
+pub enum RawEncoders {
+    Nvenc,
+    Qsv,
+    Amf,
+    Vaapi,
+    Software,
+}
+
+impl RawEncoders {
+    /// As the transcoder calls them.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Nvenc => "nvenc",
+            Self::Qsv => "qsv",
+            Self::Amf => "amf",
+            Self::Vaapi => "vaapi",
+            Self::Software => "software",
+        }
+    }
 }
 
 /// `transcode.tls`: PEM files, read again when they change.

@@ -13,8 +13,8 @@
 //! The version stands for the file, the recipe and the encoder, so that a segment's bytes are the same whenever it is made, its
 //! entity-tag may be strong before it exists, and segments of two versions of a film never meet in one player.
 //!
-//! Where a device failed and software stood in, the entity-tag names software too: bytes of two encoders are two representations, and a
-//! range is never continued with the other one's. Segments have their parameter sets within, so players take them in any order.
+//! A version promises the bytes of software. What a device made, whose runs may differ, and what software made in its stead, has an
+//! entity-tag that says so: no range is ever continued with another one's bytes. Segments have their parameter sets within, so players take them in any order.
 //!
 //! Invariants: nothing is kept here; a segment that could not be made whole aborts its connection; without the sidecar the answer
 //! is 503 for what the edge has not got.
@@ -165,9 +165,9 @@ impl Streams {
                 Outcome::Proceed => {
                     let watched = !is_background(&request.headers);
                     let (response, made_by) = self.piece(&title.id, wanted, source, Arc::clone(&film), watched).await?;
-                    // Films name one encoder for each codec, and what was optimised is always made by software.
-                    let expected = |name: &String| is_optimised || film.encoders.values().any(|chosen| chosen == name);
-                    if let Some(another) = made_by.filter(|name| !expected(name)) {
+                    // What was optimised is always made by software.
+                    let expected = |by: &String| is_optimised || film.encoders.values().any(|chosen| chosen == by);
+                    if let Some(another) = made_by.filter(|by| !expected(by)) {
                         etag = format!("\"{version}-{rendition}-{file}-{another}\"");
                     }
                     response

@@ -21,6 +21,8 @@ const LOOK_INTERVAL: Duration = Duration::from_secs(2);
 /// And at one that is not: from the first to the longest.
 const PAUSE_MIN: Duration = Duration::from_millis(500);
 const PAUSE_MAX: Duration = Duration::from_secs(8);
+/// Of one sidecar, in metrics.
+const ENCODERS_MAX: usize = 256;
 /// So many looks in a row in vain, and one that was there is away.
 const SICK_LOOKS_MAX: u32 = 2;
 
@@ -32,6 +34,8 @@ pub(super) struct Counted {
     running: usize,
     ahead_bytes: u64,
     up: bool,
+    /// Device, encoder, and whether it works.
+    encoders: Vec<(String, String, bool)>,
 }
 
 /// What all sidecars are at.
@@ -197,6 +201,7 @@ impl Client {
             }
             *before = count;
         }
+        counted.encoders = works(status);
         (counted.waiting, counted.running, counted.up) = (jobs("waiting"), jobs("running"), true);
         counted.ahead_bytes = status.ahead_bytes;
         drop(counted);
@@ -221,6 +226,15 @@ impl Client {
             ahead_bytes += counted.ahead_bytes;
             up += usize::from(counted.up);
             if at == index {
+                let up = &metrics.transcoder_encoder_up;
+                // Devices come and go, with a sidecar all of them.
+                for (device, encoder) in std::mem::take(&mut *server.encoders_told.lock()) {
+                    let _ = up.remove_label_values(&[&*server.name, &*device, &*encoder]);
+                }
+                for (device, encoder, works) in &counted.encoders {
+                    up.with_label_values(&[&*server.name, device, encoder]).set((*works).into());
+                    server.encoders_told.lock().push((device.clone(), encoder.clone()));
+                }
                 metrics.transcoder_server_up.with_label_values(&[&server.name]).set(counted.up.into());
             }
         }
@@ -269,6 +283,11 @@ pub async fn introduction(servers: &TranscodeServers, address: &ServerAddress) -
         return Err(said);
     }
     Ok(Introduction { subject, program, build: said })
+}
+
+fn works(status: &Status) -> Vec<(String, String, bool)> {
+    let there = status.encoders.iter().filter(|found| found.device != "-").take(ENCODERS_MAX);
+    there.map(|found| (found.device.clone(), found.encoder.clone(), found.state == "works")).collect()
 }
 
 fn subject(certificate: &[u8]) -> Option<String> {

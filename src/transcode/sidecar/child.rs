@@ -238,7 +238,7 @@ fn run_all(
     let status = status?;
     match (status.success(), classify(&said)) {
         (true, _) => Ok(()),
-        (false, Some((class, line))) => Err(Failure::Device(class, reason(line))),
+        (false, Some((class, line))) => Err(Failure::Device(class, without_paths(&reason(line)))),
         (false, None) => Err(ended_from_outside(status).unwrap_or_else(|| Failure::Failed(reason(&said)))),
     }
 }
@@ -306,6 +306,11 @@ fn limit(child: &Child, bounds: Bounds) {
         // A child that is gone needs none.
         let _ = prlimit(Some(pid), resource, Rlimit { current: Some(most), maximum: Some(most + more) });
     }
+}
+
+/// Devices have names.
+fn without_paths(said: &str) -> String {
+    said.replace("/dev/dri/", "").replace("/dev/", "")
 }
 
 /// The last line said, without the addresses ffmpeg puts into it.

@@ -5,13 +5,14 @@
 
 use super::failure::Failure;
 use bytes::Bytes;
+use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use tokio::sync::watch;
 
 #[derive(Debug, Default)]
 pub struct Output {
-    /// The encoder; None: it is no encoder's, or nobody has begun.
-    pub made_by: Option<&'static str>,
+    /// The encoder, and of a device's which run of it; None: it is no encoder's, or nobody has begun.
+    pub made_by: Option<Arc<str>>,
     pub init: Option<Bytes>,
     pub fragments: Vec<Bytes>,
     pub end: Option<Result<(), Failure>>,
@@ -38,15 +39,15 @@ impl Sink {
 
     /// Says who makes it, before anything comes. Another encoder's bytes are never continued: what nobody has got is forgotten, and
     /// where somebody has, this fails.
-    pub fn begin(&self, encoder: &'static str) {
+    pub fn begin(&self, made_by: &Arc<str>) {
         self.output.send_if_modified(|output| {
-            if output.end.is_some() || output.made_by == Some(encoder) {
+            if output.end.is_some() || output.made_by.as_ref() == Some(made_by) {
                 return false;
             }
             if output.made_by.is_some() && !output.fragments.is_empty() {
                 return differs(true, &mut output.end);
             }
-            (output.made_by, output.init) = (Some(encoder), None);
+            (output.made_by, output.init) = (Some(Arc::clone(made_by)), None);
             false
         });
     }
@@ -116,16 +117,16 @@ mod tests {
     #[test]
     fn bytes_of_two_encoders_never_mix() {
         let output = watch::Sender::new(Output::default());
-        let began = |encoder| {
+        let began = |encoder: &str| {
             let sink = Sink::new(&output);
-            sink.begin(encoder);
+            sink.begin(&encoder.into());
             sink
         };
         began("h264_nvenc").init(b"its".to_vec());
         let sink = began("libx264");
         sink.init(b"another".to_vec());
         sink.fragment(b"a".to_vec());
-        assert_eq!((output.borrow().made_by, output.borrow().end.is_none()), (Some("libx264"), true));
+        assert_eq!((output.borrow().made_by.as_deref(), output.borrow().end.is_none()), (Some("libx264"), true));
         assert_eq!(output.borrow().init.as_deref(), Some(&b"another"[..]));
         began("libx264").fragment(b"a".to_vec());
         assert!(output.borrow().end.is_none(), "the same one again");

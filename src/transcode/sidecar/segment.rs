@@ -16,6 +16,8 @@ use crate::source::{Folder, Stamp};
 use std::fs::File;
 use std::io;
 use std::ops::Range;
+use std::sync::Arc;
+use std::time::{SystemTime, UNIX_EPOCH};
 
 mod audio;
 mod text;
@@ -101,7 +103,8 @@ pub fn encode(
     let mut each = each.collect::<Option<Vec<_>>>().ok_or_else(missing)?;
     let (Some(first), Some(last)) = (each.first(), each.last()) else { return Err(missing()) };
     let line = arguments::video(film, rung, &(first.frames.start..last.frames.end), means);
-    sinks.iter().for_each(|sink| sink.begin(means.encoder.name));
+    let made_by = made_by(means.encoder);
+    sinks.iter().for_each(|sink| sink.begin(&made_by));
 
     let ranges: Vec<_> = each.iter().map(|shaping| shaping.frames.clone()).collect();
     let parts = |descriptors: &[i32]| ranges.iter().cloned().zip(descriptors.iter().copied()).collect::<Vec<_>>();
@@ -118,6 +121,16 @@ pub fn encode(
     let on_device = means.encoder.family != Family::Software;
     run_split(&tools.ffmpeg, (ranges.len(), on_device), lines, file, kill, |which, bytes| each[which].push(bytes))?;
     each.into_iter().try_for_each(|shaping| shaping.finish().map_err(Failure::Failed))
+}
+
+/// Software makes the same bytes each time. Of devices nobody knows, least of two that are not the same: each run of one is told apart,
+/// and so are the entity-tags of what it makes.
+fn made_by(encoder: &Encoder) -> Arc<str> {
+    if encoder.family == Family::Software {
+        return encoder.name.into();
+    }
+    let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+    format!("{}-{:x}", encoder.name, since.as_nanos()).into()
 }
 
 /// About how many bytes a segment will have; of video.

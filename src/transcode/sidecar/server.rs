@@ -301,7 +301,7 @@ async fn segment(server: &Server, job: Job, watched: bool) -> Outcome {
     let gone = |_| (StatusCode::INTERNAL_SERVER_ERROR, "the job is gone".to_owned());
     let (init, end, made_by) = {
         let output = waiter.output.wait_for(began).await.map_err(gone)?;
-        (output.init.clone(), output.end.clone(), output.made_by)
+        (output.init.clone(), output.end.clone(), output.made_by.clone())
     };
     if let Some(Err(failure)) = end {
         return Err(this_time(failure));
@@ -314,10 +314,10 @@ async fn segment(server: &Server, job: Job, watched: bool) -> Outcome {
 }
 
 /// An answer that says which encoder made it, where one did.
-fn made(body: Body, encoder: Option<&'static str>) -> Response<Body> {
+fn made(body: Body, encoder: Option<Arc<str>>) -> Response<Body> {
     let mut response = Response::new(body);
-    if let Some(encoder) = encoder {
-        response.headers_mut().insert(MADE_BY, HeaderValue::from_static(encoder));
+    if let Some(name) = encoder.and_then(|encoder| HeaderValue::from_str(&encoder).ok()) {
+        response.headers_mut().insert(MADE_BY, name);
     }
     response
 }

@@ -287,8 +287,14 @@ fn try_out(tools: &Tools, file: &File, means: &Means, kill: &Kill) -> Result<&'s
 /// What the film to be encoded is, to those who encode it.
 fn film(tools: &Tools) -> Film {
     let number = |text| Fraction::parse(text).expect("a number");
-    let picture =
-        Picture { colours: Colours::Bt709, interlaced: false, turned: false, transparent: false, plain: true };
+    let picture = Picture {
+        colours: Colours::Bt709,
+        interlaced: false,
+        turned: false,
+        quarter_turns: 0,
+        transparent: false,
+        plain: true,
+    };
     Film {
         video_stream: 0,
         codec: String::new(),

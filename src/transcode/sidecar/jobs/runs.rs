@@ -194,7 +194,7 @@ impl Jobs {
                 let running = state.slots_on(device, now).taken;
                 let half = state.devices.at(device).slots(now) / 2 + 1;
                 let device = state.devices.at(device);
-                device.was_full(if device.is_software() { running } else { half.min(running) }, now);
+                device.was_full(if device.is_software() { running } else { half }, now);
             }
             tokio::time::sleep(FULL_PAUSE).await;
         }
