@@ -110,7 +110,7 @@ impl Source for AppSource {
     }
 
     async fn jobs(&self) -> Option<Report> {
-        self.transcoder.as_ref()?.report().await
+        Some(self.transcoder.as_ref()?.report().await)
     }
 
     fn config_yaml(&self) -> String {

@@ -3,7 +3,7 @@
 
 mod refusals;
 
-use crate::streams::{children, film, library, rendition, script, title, tool};
+use crate::streams::{children, film, library, rendition, script, title};
 use crate::support::{Edge, EdgeBuilder, eventually, free_port, patience, reelgate, wait_for};
 use rcgen::{BasicConstraints, CertificateParams, CertifiedIssuer, IsCa, KeyPair};
 use reelgate::config::{ServerAddress, TlsFiles, TranscodeServers};
@@ -308,5 +308,4 @@ fn one_that_never_shakes_hands_is_not_waited_for_and_is_not_waited_on() {
     let mut byte = [0];
     assert!(!matches!(std::io::Read::read(&mut silent, &mut byte), Ok(1)), "it ends");
     assert!(since.elapsed() < patience().max(Duration::from_secs(10)), "within its time");
-    tool("ffprobe", &["-version"]);
 }

@@ -37,6 +37,8 @@ pub(super) struct Counted {
 /// What all sidecars are at.
 #[derive(Debug, Clone, Default, Serialize)]
 pub struct Report {
+    /// One of them answers.
+    pub available: bool,
     /// Since each of them started, of each of [`EVENTS`].
     pub counts: BTreeMap<String, u64>,
     pub ahead_bytes: u64,
@@ -65,13 +67,16 @@ pub struct ServerStatus {
 impl Client {
     /// What they are at together.
     pub async fn status(&self) -> Result<Status, Error> {
-        let report = self.report().await.ok_or_else(|| Error::Away("no transcoder answers".to_owned()))?;
+        let report = self.report().await;
+        if !report.available {
+            return Err(Error::Away("no transcoder answers".to_owned()));
+        }
         let jobs = report.jobs.into_iter().map(|job| job.job).collect();
         Ok(Status { counts: report.counts, ahead_bytes: report.ahead_bytes, jobs })
     }
 
-    /// What each of them is at; None: none answers.
-    pub async fn report(&self) -> Option<Report> {
+    /// What each of them is at.
+    pub async fn report(&self) -> Report {
         let now = Instant::now();
         let standing = |index| self.fleet.lock().standing(index, now);
         let asked = self.servers.iter().enumerate().map(async |(index, server)| {
@@ -79,8 +84,7 @@ impl Client {
             if self.is_alone() || standing(index).0 { server.status().await.ok() } else { None }
         });
         let statuses = join_all(asked).await;
-        statuses.iter().any(Option::is_some).then_some(())?;
-        let mut report = Report::default();
+        let mut report = Report { available: statuses.iter().any(Option::is_some), ..Report::default() };
         for (index, (server, status)) in self.servers.iter().zip(statuses).enumerate() {
             let build = standing(index).1;
             report.servers.push(ServerStatus { server: Arc::clone(&server.name), up: status.is_some(), build });
@@ -89,7 +93,7 @@ impl Client {
             report.ahead_bytes = report.ahead_bytes.saturating_add(status.ahead_bytes);
             report.jobs.extend(status.jobs.into_iter().map(|job| ServerJob { server: Arc::clone(&server.name), job }));
         }
-        Some(report)
+        report
     }
 
     /// Looks at the one on this host; whether it answers.
