@@ -41,6 +41,16 @@ pub fn version() -> String {
     format!("{}/{RECIPE}", env!("CARGO_PKG_VERSION"))
 }
 
+/// A field of answers: the sidecar's processor, where the film was looked into on another kind. The bytes are others then, and have an
+/// entity-tag of their own.
+pub const PROCESSOR: &str = "reelgate-processor";
+
+/// What of a build must be the same for one sidecar to go on with what another has begun: the programs. What comes after them, ` + ` and a
+/// name, is what they run on.
+pub fn programs(build: &str) -> &str {
+    build.split_once(" + ").map_or(build, |(programs, _)| programs)
+}
+
 /// Changes with everything that changes the bytes of segments: part of their version.
 pub const RECIPE: u32 = 3;
 

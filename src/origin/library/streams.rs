@@ -13,6 +13,9 @@
 //! The version stands for the file, the recipe and the encoder, so that a segment's bytes are the same whenever it is made, its
 //! entity-tag may be strong before it exists, and segments of two versions of a film never meet in one player.
 //!
+//! Where another kind of processor stood in, the entity-tag names it: its bytes are another representation, and a range is never continued
+//! with the other one's.
+//!
 //! Invariants: nothing is kept here; a segment that could not be made whole aborts its connection; without the sidecar the answer
 //! is 503 for what the edge has not got.
 
@@ -127,7 +130,7 @@ impl Streams {
             }
             _ => source,
         };
-        let etag = format!("\"{version}-{rendition}-{file}\"");
+        let mut etag = format!("\"{version}-{rendition}-{file}\"");
         let mut response =
             match evaluate(&request.method, &request.headers, Validators { etag: Some(&etag), last_modified: None }) {
                 Outcome::Failed => {
@@ -139,7 +142,13 @@ impl Streams {
                     response
                 }
                 Outcome::Proceed if request.method == Method::HEAD => Response::new(full(Bytes::new())),
-                Outcome::Proceed => self.piece(&title.id, wanted, source, film).await?,
+                Outcome::Proceed => {
+                    let (response, another) = self.piece(&title.id, wanted, source, film).await?;
+                    if let Some(another) = another {
+                        etag = format!("\"{version}-{rendition}-{file}-{another}\"");
+                    }
+                    response
+                }
             };
         let fields = response.headers_mut();
         fields.insert(header::CONTENT_TYPE, HeaderValue::from_static(content_type));
@@ -149,13 +158,21 @@ impl Streams {
         Ok(response)
     }
 
-    async fn piece(&self, title: &str, wanted: Asked, source: Source, film: Arc<Film>) -> Result<Answer, Error> {
+    /// A piece, and which processor made it, where that is another kind than the film's.
+    async fn piece(
+        &self,
+        title: &str,
+        wanted: Asked,
+        source: Source,
+        film: Arc<Film>,
+    ) -> Result<(Answer, Option<String>), Error> {
         let _viewer = self.films.viewer();
         let job = |wanted| Job { title: title.to_owned(), source, film: film.as_ref().clone(), wanted };
-        Ok(Response::new(match wanted {
-            Asked::AudioInit(layout) => full(aac::init(layout)),
+        let (body, another) = match wanted {
+            Asked::AudioInit(layout) => (full(aac::init(layout)), None),
             Asked::Of(wanted @ Wanted::Init { .. }) => {
-                full(self.counted("init", self.client.init(&job(wanted)).await)?)
+                let (init, another) = self.counted("init", self.client.init_made_by(&job(wanted)).await)?;
+                (full(init), another)
             }
             Asked::Of(wanted) => {
                 let kind = match wanted {
@@ -163,9 +180,10 @@ impl Streams {
                     Wanted::Text { .. } | Wanted::TextFile { .. } => "text",
                     _ => "video",
                 };
-                self.counted(kind, self.client.segment(&job(wanted)).await)?
+                self.counted(kind, self.client.segment_made_by(&job(wanted)).await)?
             }
-        }))
+        };
+        Ok((Response::new(body), another))
     }
 
     fn counted<T>(&self, kind: &str, result: Result<T, Error>) -> Result<T, Error> {

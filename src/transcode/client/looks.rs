@@ -3,8 +3,9 @@
 //! Invariants: a look takes a bounded time; one that is away is looked at with growing pauses, never less often than that; what is
 //! counted here of one sidecar is never counted twice, however often it starts anew.
 
-use super::super::protocol::{EVENTS, JobStatus, STATUS, Status};
-use super::{Client, Error, HEALTH_TIME_MAX, STATUS_BYTES_MAX, Server, away};
+use super::super::protocol::{BUILD, EVENTS, JobStatus, STATUS, Status};
+use super::server::{HEALTH_TIME_MAX, Server};
+use super::{Client, Error, away};
 use crate::config::{ServerAddress, TranscodeServers};
 use futures_util::future::join_all;
 use http::{Method, StatusCode, header};
@@ -21,12 +22,14 @@ const LOOK_INTERVAL: Duration = Duration::from_secs(2);
 /// And at one that is not: from the first to the longest.
 const PAUSE_MIN: Duration = Duration::from_millis(500);
 const PAUSE_MAX: Duration = Duration::from_secs(8);
+/// Some hundreds of jobs.
+const STATUS_BYTES_MAX: usize = 1 << 20;
 /// So many looks in a row in vain, and one that was there is away.
-const SICK_LOOKS_MAX: u32 = 2;
+const SICK_LOOKS_MAX: u32 = 3;
 
 /// What was counted of a sidecar by the last look.
 #[derive(Debug, Default)]
-pub(super) struct Counted {
+pub struct Counted {
     events: BTreeMap<&'static str, u64>,
     waiting: usize,
     running: usize,
@@ -250,7 +253,7 @@ pub async fn introduction(servers: &TranscodeServers, address: &ServerAddress) -
     let only = TranscodeServers { addresses: vec![address.clone()], tls: servers.tls.clone() };
     let client = Client::of(None, Some(&only), None);
     let server = client.servers.first().ok_or("it has no TCP address")?;
-    let asked = server.send(Method::GET, super::BUILD, bytes::Bytes::new());
+    let asked = server.send(Method::GET, BUILD, bytes::Bytes::new());
     let answer = tokio::time::timeout(super::HEAD_TIME_MAX, asked).await.map_err(|_| "no answer in time")??;
     let status = answer.response.status();
     let subject = answer.held.connection.certificate.as_deref().and_then(subject).unwrap_or_default();

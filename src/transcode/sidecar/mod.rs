@@ -2,7 +2,7 @@
 //!
 //! - `arguments`, `batch`: the command lines; several segments from one run.
 //! - `picture`: what is done to each kind of picture.
-//! - `tools`: the programs, and which build of them is there.
+//! - `tools`, `processor`: the programs, which build of them is there, and on what they run.
 //! - `child`, `reading`: one run of a program, within limits.
 //! - `probe`, `still`, `segment`: what a film is; a picture of it; segments, made and checked.
 //! - `remux`: segments of a film's own packets.
@@ -26,6 +26,7 @@ mod listen;
 mod output;
 mod picture;
 mod probe;
+mod processor;
 mod reading;
 mod remux;
 mod schedule;

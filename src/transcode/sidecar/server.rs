@@ -1,13 +1,15 @@
 //! Requests of the edge → jobs → answers (see [`super::super::protocol`]).
 
 use super::super::protocol::{
-    BUILD, COPY, FilmFile, HEALTH, Job, PICTURE, PROBE, SEGMENT, STATUS, Source, VERSION_FIELD, Wanted, version,
+    BUILD, COPY, FilmFile, HEALTH, Job, PICTURE, PROBE, PROCESSOR, SEGMENT, STATUS, Source, VERSION_FIELD, Wanted,
+    version,
 };
 use super::child::{Failure, Kill, KillOnDrop};
 use super::folders::{AboutFilm, Folders, NotHere};
 use super::jobs::{Jobs, Waiter};
 use super::output::Output;
 use super::probe::probe;
+use super::processor;
 use super::remux;
 use super::segment::open;
 use super::still::still;
@@ -84,7 +86,7 @@ async fn respond(server: &Server, request: Request<Incoming>) -> Response<Body> 
     }
     let outcome = match (head.method, head.uri.path()) {
         (Method::GET, HEALTH) => return answer(StatusCode::NO_CONTENT, ""),
-        (Method::GET, BUILD) => now(server).await.map(|tools| introduction(&tools.build)),
+        (Method::GET, BUILD) => now(server).await.map(|tools| introduction(&here(&tools.build))),
         (Method::POST, PICTURE) => match read::<FilmFile>(server, body).await {
             Ok(asked) => pictured(server, asked).await,
             Err(refusal) => Err(refusal),
@@ -138,8 +140,14 @@ async fn read<T: DeserializeOwned + AboutFilm>(server: &Server, body: Incoming) 
     Ok(asked)
 }
 
+/// A build, as it is on this processor.
+fn here(build: &str) -> String {
+    format!("{build} + {}", processor::name())
+}
+
 async fn probed(server: &Server, source: Source) -> Outcome {
-    let film = looked_into(server, source, |tools, open, kill| probe(tools, open, kill)).await?;
+    let mut film = looked_into(server, source, |tools, open, kill| probe(tools, open, kill)).await?;
+    film.build = here(&film.build);
     Ok(answer(StatusCode::OK, &serde_json::to_string(&film).unwrap_or_default()))
 }
 
@@ -234,6 +242,8 @@ async fn segment(server: &Server, job: Job) -> Outcome {
     let this_time = |failure| refusal(&failure, StatusCode::INTERNAL_SERVER_ERROR);
     now(server).await?.expect_makes(&job.film).map_err(this_time)?;
     let busy = |_| (StatusCode::SERVICE_UNAVAILABLE, "all slots and the queue are full".to_owned());
+    let is_text = matches!(job.wanted, Wanted::Text { .. } | Wanted::TextFile { .. });
+    let is_at_home = is_text || job.film.build.split(" + ").any(|part| part == processor::name());
     let mut waiter = server.jobs.join(job).map_err(busy)?;
     let began = |output: &Output| {
         output.end.is_some() || if only_init { output.init.is_some() } else { !output.fragments.is_empty() }
@@ -248,9 +258,18 @@ async fn segment(server: &Server, job: Job) -> Outcome {
     }
     if only_init {
         let init = init.ok_or((StatusCode::INTERNAL_SERVER_ERROR, "the run had no head".to_owned()))?;
-        return Ok(Response::new(full(init)));
+        return Ok(made(full(init), is_at_home));
     }
-    Ok(Response::new(fragments(waiter)))
+    Ok(made(fragments(waiter), is_at_home))
+}
+
+/// An answer that says where it was made, where that makes a difference.
+fn made(body: Body, is_at_home: bool) -> Response<Body> {
+    let mut response = Response::new(body);
+    if !is_at_home {
+        response.headers_mut().insert(PROCESSOR, HeaderValue::from_static(processor::name()));
+    }
+    response
 }
 
 /// The fragments as they are made; an error where the job fails, which cuts the body off.

@@ -5,7 +5,7 @@
 //! as a shared library of the same name under the same ffmpeg, is not seen: who does that removes what the edge has cached.
 
 use super::super::find_program;
-use super::super::protocol::Film;
+use super::super::protocol::{Film, programs};
 use super::arguments::ENCODERS;
 use super::child::{Failure, Kill, run};
 use crate::source::Stamp;
@@ -49,7 +49,7 @@ impl Tools {
 
     /// A film is only made by those who found out what it is: what others make has other bytes, under the same entity-tag.
     pub fn expect_makes(&self, film: &Film) -> Result<(), Failure> {
-        match film.build == self.build && ENCODERS.iter().any(|encoder| encoder.name == film.encoder) {
+        match programs(&film.build) == self.build && ENCODERS.iter().any(|encoder| encoder.name == film.encoder) {
             true => Ok(()),
             false => Err(Failure::Mismatch("the encoder is another one by now".to_owned())),
         }
@@ -92,7 +92,7 @@ fn build(said: &str) -> String {
     let name: String = said.lines().next().unwrap_or_default().chars().take(NAME_CHARS_MAX).collect();
     let hash = Sha256::digest(said.as_bytes());
     let hash: String = hash[..8].iter().map(|byte| format!("{byte:02x}")).collect();
-    format!("{name} ({hash})")
+    format!("{} ({hash})", name.replace(" + ", " "))
 }
 
 /// What a program answers to a question about itself.
