@@ -25,11 +25,7 @@ const RECEIVED_BYTES_MAX: usize = 1024;
 const INSTEAD: &str = "/api/v1/jobs";
 
 async fn snapshot(source: &dyn Source) -> Value {
-    let status = source.jobs().await;
-    let available = status.is_some();
-    let mut value = serde_json::to_value(status.unwrap_or_default()).unwrap_or_default();
-    value["available"] = available.into();
-    value
+    serde_json::to_value(source.jobs().await.unwrap_or_default()).unwrap_or_default()
 }
 
 /// A snapshot in one line.

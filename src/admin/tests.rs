@@ -6,7 +6,7 @@ mod jobs;
 use super::*;
 use crate::config::Secret;
 use crate::observe::Phase;
-use crate::transcode::{Report, ServerJob, protocol::JobStatus};
+use crate::transcode::Report;
 use serde_json::Value;
 use std::collections::BTreeSet;
 use std::net::SocketAddr;
@@ -45,20 +45,7 @@ impl Source for Fake {
     }
 
     async fn jobs(&self) -> Option<Report> {
-        let job = JobStatus {
-            id: 7,
-            title: "a1".into(),
-            rendition: "360p".into(),
-            segments: [4, 7],
-            state: "running".into(),
-            priority: "prefetch".into(),
-            waiters: 0,
-            percent: 12.5,
-            fps: 250.0,
-            speed: 10.0,
-            device: "cpu".into(),
-        };
-        Some(Report { jobs: vec![ServerJob { server: "gpu.test:9443".into(), job }; 24], ..Report::default() })
+        Some(jobs::report())
     }
 
     fn config_yaml(&self) -> String {

@@ -111,7 +111,7 @@ impl Source for AppSource {
     }
 
     async fn jobs(&self) -> Option<Report> {
-        self.transcoder.as_ref()?.report().await
+        Some(self.transcoder.as_ref()?.report().await)
     }
 
     fn optimise(&self, title: &str) -> Result<Optimisation, Refused> {

@@ -2,41 +2,43 @@
 //! are bounded in bytes and in time, and whatever is not as agreed is an error.
 //!
 //! - this file: requests and their answers; where one sidecar does not answer or has no room, the next is asked.
-//! - `connect`: connections. `fleet`: whom to ask; pure. `looks`: whether they are there, and what they are at.
+//! - `server`: one of them, asked. `connect`: connections. `fleet`: whom to ask; pure. `looks`: whether they are there, and what they are at.
 //!
 //! Invariants: dropping an answer closes its connection, by which the sidecar knows that nobody waits any more; once a body has begun,
 //! it comes from one sidecar alone; one that is alone on this host is always asked, whatever is known of it.
 
 use super::protocol::{
-    AHEAD, Ahead, BUILD, COPY, Copied, Film, FilmFile, Format, HEALTH, Job, MADE_BY, PICTURE, PICTURE_BYTES_MAX,
-    PICTURES, PROBE, PictureJob, RENDITION, RENDITION_MADE_BYTES_MAX, Rendition, SEGMENT, Source, TRIAL, TrialJob,
-    Tried, UNWATCHED, VERSION_FIELD, version,
+    AHEAD, Ahead, COPY, Copied, Film, FilmFile, Format, HEALTH, Job, PICTURE, PICTURE_BYTES_MAX, PICTURES, PROBE,
+    PictureJob, RENDITION, RENDITION_MADE_BYTES_MAX, Rendition, SEGMENT, Source, TRIAL, TrialJob, Tried, UNWATCHED,
+    programs,
 };
 use super::tls::{self, Renewed};
 use crate::config::{ServerAddress, TranscodeServers};
 use crate::observe::Metrics;
 use bytes::Bytes;
-use connect::{Held, Way};
+use connect::Way;
 use fleet::{Fleet, Nobody};
-use http::{Method, Request, Response, StatusCode, header};
+use http::{Method, StatusCode};
 use http_body_util::combinators::UnsyncBoxBody;
-use http_body_util::{BodyExt, Full, Limited, StreamBody};
-use hyper::body::{Frame, Incoming};
+use http_body_util::{BodyExt, StreamBody};
+use hyper::body::Frame;
 use parking_lot::Mutex;
 use serde::Serialize;
+use server::{Answer, HEALTH_TIME_MAX, Refused, Server};
 use std::io;
 use std::os::unix::ffi::OsStrExt;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
-use tokio::sync::Notify;
 use tokio::time::{Instant, timeout};
 
 pub(super) mod connect;
 mod fleet;
 mod looks;
+mod server;
 
 pub use looks::{Introduction, Report, ServerJob, introduction};
+pub use server::MadeBy;
 
 /// What the sidecar on this host is called, in metrics and lists.
 const LOCAL: &str = "local";
@@ -53,14 +55,6 @@ const TRIAL_TIME_MAX: Duration = Duration::from_secs(190);
 const AHEAD_TIME_MAX: Duration = Duration::from_secs(240);
 /// Between two pieces of a body.
 const PIECE_TIME_MAX: Duration = Duration::from_secs(30);
-const HEALTH_TIME_MAX: Duration = Duration::from_secs(2);
-/// Some hundreds of jobs.
-const STATUS_BYTES_MAX: usize = 1 << 20;
-/// What a film is, a head of segments, a reason: all small.
-const SMALL_BYTES_MAX: usize = 64 * 1024;
-
-/// Of an encoder.
-const NAME_BYTES_MAX: usize = 64;
 
 pub type Body = UnsyncBoxBody<Bytes, io::Error>;
 
@@ -97,65 +91,6 @@ pub struct Client {
     servers: Vec<Server>,
     fleet: Mutex<Fleet>,
     metrics: Option<Arc<Metrics>>,
-}
-
-/// A sidecar.
-#[derive(Debug)]
-struct Server {
-    /// A metric label: `local`, or host and port as configured.
-    name: Arc<str>,
-    /// Where the one on this host listens.
-    socket: Option<PathBuf>,
-    way: Way,
-    /// Something went wrong with it.
-    look_now: Arc<Notify>,
-    counted: Mutex<looks::Counted>,
-    /// Of its encoders, in metrics.
-    encoders_told: Mutex<Vec<(String, String)>>,
-}
-
-impl Server {
-    fn new(name: &str, socket: Option<PathBuf>, way: Way) -> Self {
-        Self {
-            name: name.into(),
-            socket,
-            way,
-            look_now: Arc::default(),
-            counted: Mutex::default(),
-            encoders_told: Mutex::default(),
-        }
-    }
-}
-
-/// Why one sidecar did not answer as wished.
-#[derive(Debug)]
-enum Refused {
-    /// It could not be spoken to.
-    Silent(String),
-    /// It has not answered in time, and whoever waits has waited long.
-    Late,
-    /// It has not got the film.
-    NotHere(String),
-    Said(Error),
-}
-
-impl Refused {
-    fn label(&self) -> &'static str {
-        match self {
-            Self::Silent(_) | Self::Late | Self::Said(Error::Away(_)) => "away",
-            Self::NotHere(_) => "not_here",
-            Self::Said(Error::Busy) => "busy",
-            Self::Said(Error::Changed) => "changed",
-            Self::Said(Error::Unfit(_)) => "unfit",
-            Self::Said(Error::Failed(_)) => "failed",
-        }
-    }
-}
-
-/// An answer's head, and what comes after it.
-struct Answer {
-    response: Response<Incoming>,
-    held: Held,
 }
 
 impl Client {
@@ -207,6 +142,11 @@ impl Client {
     /// The same, as far as it is known without asking; None where one is alone: then it is asked.
     pub fn build_in_force(&self) -> Option<Arc<str>> {
         if self.is_alone() { None } else { self.fleet.lock().in_force(Instant::now()) }
+    }
+
+    /// Whether those who look into films now can make this one as it is known.
+    pub fn makes(&self, film: &Film) -> bool {
+        self.build_in_force().is_none_or(|build| programs(&build) == programs(&film.build))
     }
 
     /// Whether a film should be looked into again: nobody makes it any more as it is known, or, where nobody plays it, others make it
@@ -262,10 +202,10 @@ impl Client {
         Ok(self.init_made_by(job).await?.0)
     }
 
-    /// Like [`Self::init`], and which encoder made it; None: it is not encoded.
-    pub async fn init_made_by(&self, job: &Job) -> Result<(Bytes, Option<String>), Error> {
+    /// Like [`Self::init`], and who made it.
+    pub async fn init_made_by(&self, job: &Job) -> Result<(Bytes, MadeBy), Error> {
         let answer = self.ask(&job.source, Some(&job.film.build), SEGMENT, job).await?;
-        let made_by = made_by(&answer.response);
+        let made_by = answer.made_by();
         Ok((answer.small().await?, made_by))
     }
 
@@ -280,21 +220,21 @@ impl Client {
         Ok(self.segment_made_by(job).await?.0)
     }
 
-    /// Like [`Self::segment`], and which encoder makes it; None: it is not encoded.
-    pub async fn segment_made_by(&self, job: &Job) -> Result<(Body, Option<String>), Error> {
+    /// Like [`Self::segment`], and who makes it.
+    pub async fn segment_made_by(&self, job: &Job) -> Result<(Body, MadeBy), Error> {
         self.fragments(SEGMENT, job).await
     }
 
     /// The same, for nobody who would want what follows.
-    pub async fn unwatched(&self, job: &Job) -> Result<(Body, Option<String>), Error> {
+    pub async fn unwatched(&self, job: &Job) -> Result<(Body, MadeBy), Error> {
         self.fragments(UNWATCHED, job).await
     }
 
-    async fn fragments(&self, path: &str, job: &Job) -> Result<(Body, Option<String>), Error> {
+    async fn fragments(&self, path: &str, job: &Job) -> Result<(Body, MadeBy), Error> {
         let body = serde_json::to_vec(job).map_err(away)?;
         let (key, build) = (key_of(&job.source), Some(job.film.build.as_str()));
         let (server, answer) = self.ask_from(HEAD_TIME_MAX, &key, build, path, body.into()).await?;
-        let made_by = made_by(&answer.response);
+        let made_by = answer.made_by();
         let state = (answer.response.into_body(), answer.held, Arc::clone(&self.servers[server].look_now));
         let pieces = futures_util::stream::try_unfold(state, |(mut body, held, look_now)| async move {
             let frame = match timeout(PIECE_TIME_MAX, body.frame()).await {
@@ -412,74 +352,6 @@ impl Client {
 /// What a film's requests are spread by.
 fn key_of(source: &Source) -> Vec<u8> {
     [source.folder.as_os_str().as_bytes(), b"/", source.path.as_os_str().as_bytes()].concat()
-}
-
-impl Server {
-    async fn ask(&self, most: Duration, path: &str, body: Bytes) -> Result<Answer, Refused> {
-        let sent = timeout(most, self.send(Method::POST, path, body)).await;
-        let answer = sent.map_err(|_| Refused::Late)?.map_err(Refused::Silent)?;
-        let status = answer.response.status();
-        if status == StatusCode::OK {
-            return Ok(answer);
-        }
-        let reason = answer.reason().await.map_err(Refused::Said)?;
-        Err(match status {
-            StatusCode::SERVICE_UNAVAILABLE => Refused::Said(Error::Busy),
-            StatusCode::CONFLICT => Refused::Said(Error::Changed),
-            StatusCode::MISDIRECTED_REQUEST => Refused::NotHere(reason),
-            StatusCode::UPGRADE_REQUIRED => Refused::Silent(reason),
-            StatusCode::UNPROCESSABLE_ENTITY => Refused::Said(Error::Unfit(reason)),
-            _ => Refused::Said(Error::Failed(reason)),
-        })
-    }
-
-    async fn build(&self) -> Result<String, Error> {
-        let asked = timeout(HEALTH_TIME_MAX, self.send(Method::GET, BUILD, Bytes::new())).await;
-        let answer = asked.map_err(|_| Error::Away("no answer in time".into()))?.map_err(Error::Away)?;
-        match answer.response.status() {
-            StatusCode::OK => Ok(String::from_utf8_lossy(&answer.small().await?).into_owned()),
-            StatusCode::UPGRADE_REQUIRED => Err(Error::Away(answer.reason().await?)),
-            _ => Err(Error::Failed("it does not say what it is".into())),
-        }
-    }
-
-    async fn send(&self, method: Method, path: &str, body: Bytes) -> Result<Answer, String> {
-        let request = || {
-            let request = Request::builder().method(method.clone()).uri(path).header(header::HOST, "transcoder");
-            let request = request.header(VERSION_FIELD, version()).body(Full::new(body.clone()));
-            request.expect("a path and fields of our own")
-        };
-        let (response, held) = self.way.send(request).await?;
-        Ok(Answer { response, held })
-    }
-}
-
-/// A name, or nothing: it becomes part of an entity-tag.
-fn made_by<T>(response: &Response<T>) -> Option<String> {
-    let name = response.headers().get(MADE_BY)?.to_str().ok()?;
-    let plain =
-        name.len() <= NAME_BYTES_MAX && name.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"_-".contains(&byte));
-    plain.then(|| name.to_owned())
-}
-
-impl Answer {
-    async fn small(self) -> Result<Bytes, Error> {
-        self.whole(SMALL_BYTES_MAX).await
-    }
-
-    async fn whole(self, bytes_max: usize) -> Result<Bytes, Error> {
-        let read = timeout(PIECE_TIME_MAX, Limited::new(self.response.into_body(), bytes_max).collect()).await;
-        let read = read.map_err(|_| Error::Away("its answer stopped".into()))?;
-        let bytes = read.map_err(|error| Error::Away(error.to_string()))?.to_bytes();
-        self.held.give_back();
-        Ok(bytes)
-    }
-
-    /// Why it refuses, for logs.
-    async fn reason(self) -> Result<String, Error> {
-        let reason = self.small().await?;
-        Ok(String::from_utf8_lossy(&reason).chars().filter(|c| !c.is_control()).take(200).collect())
-    }
 }
 
 fn away(error: impl std::fmt::Display) -> Error {

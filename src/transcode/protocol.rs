@@ -61,6 +61,15 @@ pub fn version() -> String {
 /// Which encoder made a segment, or a head: its name, and where two runs of it may make other bytes, a word for the run
 /// (`h264_nvenc-18f3a6…`).
 pub const MADE_BY: &str = "reelgate-encoder";
+/// A field of answers: the sidecar's processor, where the film was looked into on another kind. The bytes are others then, and have an
+/// entity-tag of their own.
+pub const PROCESSOR: &str = "reelgate-processor";
+
+/// What of a build must be the same for one sidecar to go on with what another has begun: the programs. What comes after them, ` + ` and a
+/// name, is what they run on.
+pub fn programs(build: &str) -> &str {
+    build.split_once(" + ").map_or(build, |(programs, _)| programs)
+}
 
 /// Changes with everything that changes the bytes of segments: part of their version.
 pub const RECIPE: u32 = 4;

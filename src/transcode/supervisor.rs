@@ -23,8 +23,6 @@ const PAUSE_MIN: Duration = Duration::from_millis(500);
 const PAUSE_MAX: Duration = Duration::from_secs(30);
 /// A sidecar that ran this long is started again without a longer pause.
 const STEADY: Duration = Duration::from_secs(60);
-/// Of encoders on devices; there are at most 32 devices and 15 encoders, and never so many.
-const ENCODERS_MAX: usize = 256;
 /// For it to end by itself when the edge does.
 const END_TIME_MAX: Duration = Duration::from_secs(2);
 

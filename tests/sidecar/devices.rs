@@ -53,7 +53,7 @@ impl Sidecar {
         runtime().block_on(async {
             let (body, encoder) = self.client.segment_made_by(job).await.expect("an answer");
             let bytes = body.collect().await.expect("the whole segment").to_bytes().to_vec();
-            let encoder = encoder.expect("it is encoded");
+            let encoder = encoder.encoder.expect("it is encoded");
             // Each run of a device is told apart.
             (bytes, encoder.split_once('-').map_or(encoder.clone(), |(name, _)| name.to_owned()))
         })
@@ -127,7 +127,7 @@ fn a_segment_of_which_somebody_has_a_part_is_cut_off_and_the_next_request_gets_a
         let (body, encoder) = sidecar.client.segment_made_by(&job).await.expect("it begins well");
         (body.collect().await.map(|_| ()), encoder)
     });
-    assert!(first.is_err() && by.as_ref().is_some_and(|by| by.starts_with("h264_nvenc-")), "{first:?} {by:?}");
+    assert!(first.is_err() && by.encoder.as_ref().is_some_and(|by| by.starts_with("h264_nvenc-")), "{first:?} {by:?}");
     sidecar.expect_counts(&[("failure", 1)]);
     let (whole, encoder) = sidecar.made_by(&job);
     assert_eq!(encoder, "libx264");
@@ -149,13 +149,13 @@ fn what_may_encode_is_what_the_configuration_says() {
 fn segments_of_two_encoders_by_turns_play_under_one_head() {
     let (sidecar, head, _devices) = with_device(&[]);
     let init = runtime().block_on(sidecar.client.init_made_by(&head)).expect("a head");
-    assert!(init.1.as_ref().is_some_and(|by| by.starts_with("h264_nvenc-")), "{:?}", init.1);
+    assert!(init.1.encoder.as_ref().is_some_and(|by| by.starts_with("h264_nvenc-")), "{:?}", init.1);
     let init_of_software = {
         sidecar.set("broken", true);
         let again = Job { title: "software".into(), ..head.clone() };
         let made = runtime().block_on(sidecar.client.init_made_by(&again)).expect("a head");
         sidecar.set("broken", false);
-        assert_eq!(made.1.as_deref(), Some("libx264"));
+        assert_eq!(made.1.encoder.as_deref(), Some("libx264"));
         made.0
     };
     assert_eq!(fragment::coded(&init.0), fragment::coded(&init_of_software), "the same profile and level");

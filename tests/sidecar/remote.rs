@@ -3,10 +3,13 @@
 
 mod refusals;
 
-use crate::streams::{children, film, library, rendition, script, title, tool};
-use crate::support::{Edge, EdgeBuilder, eventually, free_port, patience, reelgate, wait_for};
+use super::batches::{segment, with_film};
+use crate::streams::{children, film, library, rendition, script, title};
+use crate::support::{Edge, EdgeBuilder, eventually, free_port, patience, reelgate, runtime, wait_for};
 use rcgen::{BasicConstraints, CertificateParams, CertifiedIssuer, IsCa, KeyPair};
 use reelgate::config::{ServerAddress, TlsFiles, TranscodeServers};
+use reelgate::transcode::Error;
+use reelgate::transcode::protocol::Job;
 use serde_json::json;
 use std::net::TcpListener;
 use std::path::{Path, PathBuf};
@@ -308,5 +311,22 @@ fn one_that_never_shakes_hands_is_not_waited_for_and_is_not_waited_on() {
     let mut byte = [0];
     assert!(!matches!(std::io::Read::read(&mut silent, &mut byte), Ok(1)), "it ends");
     assert!(since.elapsed() < patience().max(Duration::from_secs(10)), "within its time");
-    tool("ffprobe", &["-version"]);
+}
+
+#[test]
+fn what_another_kind_of_processor_makes_is_said_to_be_another_representation() {
+    let (sidecar, job) = with_film("exec $FFMPEG \"$@\"", &["--ahead", "0"]);
+    let job = segment(&job, 1);
+    let made_by = |job: &Job| {
+        let asked = async { sidecar.client.segment_made_by(job).await.expect("an answer").1 };
+        runtime().block_on(asked)
+    };
+    assert_eq!(made_by(&job).processor, None, "looked into here");
+    let mut elsewhere = job.clone();
+    let (programs, here) = job.film.build.split_once(" + ").expect("the processor is part of the build");
+    elsewhere.film.build = format!("{programs} + cpu-00000000");
+    assert_eq!(made_by(&elsewhere).processor.as_deref(), Some(here));
+    elsewhere.film.build = format!("another {programs} + {here}");
+    let refused = runtime().block_on(sidecar.client.segment(&elsewhere)).err();
+    assert_eq!(refused, Some(Error::Changed), "of other programs it makes nothing");
 }

@@ -1,6 +1,26 @@
 //! What the transcoder is at, in the three ways it is told.
 
 use super::*;
+use crate::transcode::{ServerJob, protocol::JobStatus};
+
+/// Two dozen jobs of a transcoder elsewhere.
+pub fn report() -> Report {
+    let job = JobStatus {
+        id: 7,
+        title: "a1".into(),
+        rendition: "360p".into(),
+        segments: [4, 7],
+        state: "running".into(),
+        priority: "prefetch".into(),
+        waiters: 0,
+        percent: 12.5,
+        fps: 250.0,
+        speed: 10.0,
+        device: "cpu".into(),
+    };
+    let jobs = vec![ServerJob { server: "gpu.test:9443".into(), job }; 24];
+    Report { available: true, jobs, ..Report::default() }
+}
 
 #[tokio::test]
 async fn many_jobs_are_listed_with_their_progress() {

@@ -134,15 +134,10 @@ impl Films {
         matches!(known.film.get(), Some(Ok(film)) if self.client.is_outdated(film, is_idle))
     }
 
-    /// Whether those who look into films now have looked into this one.
-    fn is_in_force(&self, film: &Film) -> bool {
-        self.client.build_in_force().is_none_or(|build| *build == *film.build)
-    }
-
     /// What was kept, else what the sidecar says; and how it is encoded, where it was optimised.
     async fn find_out(&self, title: &Title, source: &Source) -> Result<Finding<Arc<Film>>, Error> {
         let finding = match self.findings.find(&title.id, FILM, &source.stamp).await {
-            Some(finding) if finding.as_ref().map_or(true, |film| self.is_in_force(film)) => {
+            Some(finding) if finding.as_ref().map_or(true, |film| self.client.makes(film)) => {
                 self.told(title, &finding).await;
                 finding
             }
@@ -183,7 +178,7 @@ impl Films {
         };
         let finding = match probed {
             // Kept under another build's name, it would be believed and could not be made.
-            Ok(film) if !self.is_in_force(&film) => return Err(Error::Changed),
+            Ok(film) if !self.client.makes(&film) => return Err(Error::Changed),
             Ok(film) => {
                 self.findings.build_is(&film.build);
                 Ok(film)
@@ -196,7 +191,11 @@ impl Films {
             Err(error) => return Err(error),
         };
         self.told(title, &finding).await;
-        self.findings.keep(&title.id, FILM, &source.stamp, &finding).await;
+        // Of one that stood in it is not kept: it would stay that way when the other one is back.
+        let stood_in = |film: &Film| self.client.build_in_force().is_some_and(|build| *build != *film.build);
+        if !finding.as_ref().is_ok_and(stood_in) {
+            self.findings.keep(&title.id, FILM, &source.stamp, &finding).await;
+        }
         Ok(finding)
     }
 

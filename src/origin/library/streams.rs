@@ -13,8 +13,9 @@
 //! The version stands for the file, the recipe and the encoder, so that a segment's bytes are the same whenever it is made, its
 //! entity-tag may be strong before it exists, and segments of two versions of a film never meet in one player.
 //!
-//! A version promises the bytes of software. What a device made, whose runs may differ, and what software made in its stead, has an
-//! entity-tag that says so: no range is ever continued with another one's bytes. Segments have their parameter sets within, so players take them in any order.
+//! A version promises the bytes of software on one kind of processor. What a device made, whose runs may differ, what software made in its
+//! stead, and what another kind of processor made, has an entity-tag that says so: no range is ever continued with another one's bytes.
+//! Segments have their parameter sets within, so players take them in any order.
 //!
 //! Invariants: nothing is kept here; a segment that could not be made whole aborts its connection; without the sidecar the answer
 //! is 503 for what the edge has not got.
@@ -31,7 +32,7 @@ use crate::media::codec::Codec;
 use crate::media::ladder::SOURCE;
 use crate::media::{aac, dash, playlist};
 use crate::transcode::protocol::{Film, FilmFile, Job, Source, Wanted};
-use crate::transcode::{Client, Error};
+use crate::transcode::{Client, Error, MadeBy};
 use ::http::request::Parts;
 use ::http::{HeaderMap, HeaderValue, Method, Response, StatusCode, header};
 use bytes::Bytes;
@@ -167,8 +168,8 @@ impl Streams {
                     let (response, made_by) = self.piece(&title.id, wanted, source, Arc::clone(&film), watched).await?;
                     // What was optimised is always made by software.
                     let expected = |by: &String| is_optimised || film.encoders.values().any(|chosen| chosen == by);
-                    if let Some(another) = made_by.filter(|by| !expected(by)) {
-                        etag = format!("\"{version}-{rendition}-{file}-{another}\"");
+                    for another in made_by.encoder.filter(|by| !expected(by)).into_iter().chain(made_by.processor) {
+                        etag.insert_str(etag.len() - 1, &format!("-{another}"));
                     }
                     response
                 }
@@ -181,7 +182,7 @@ impl Streams {
         Ok(response)
     }
 
-    /// A piece, and which encoder made it. `watched`: somebody waits for it, and is likely to want what follows.
+    /// A piece, and who made it. `watched`: somebody waits for it, and is likely to want what follows.
     async fn piece(
         &self,
         title: &str,
@@ -189,11 +190,11 @@ impl Streams {
         source: Source,
         film: Arc<Film>,
         watched: bool,
-    ) -> Result<(Answer, Option<String>), Error> {
+    ) -> Result<(Answer, MadeBy), Error> {
         let _viewer = watched.then(|| self.films.viewer());
         let job = |wanted| Job { title: title.to_owned(), source, film: film.as_ref().clone(), wanted };
         let (body, made_by) = match wanted {
-            Asked::AudioInit(layout) => (full(aac::init(layout)), None),
+            Asked::AudioInit(layout) => (full(aac::init(layout)), MadeBy::default()),
             Asked::Of(wanted @ Wanted::Init { .. }) => {
                 let (init, made_by) = self.counted("init", self.client.init_made_by(&job(wanted)).await)?;
                 (full(init), made_by)

@@ -25,7 +25,7 @@ use tokio_util::task::AbortOnDropHandle;
 
 const CONNECT_TIME_MAX: Duration = Duration::from_secs(3);
 const HANDSHAKE_TIME_MAX: Duration = Duration::from_secs(5);
-/// Bytes that the other host does not acknowledge: it is gone.
+/// A request that the other host does not acknowledge: it is gone.
 const UNACKNOWLEDGED_TIME_MAX: Duration = Duration::from_secs(10);
 const KEEPALIVE_TIME: Duration = Duration::from_secs(10);
 const KEEPALIVE_INTERVAL: Duration = Duration::from_secs(5);
@@ -137,7 +137,7 @@ impl Way {
                 let connecting = timeout(CONNECT_TIME_MAX, TcpStream::connect((host.as_str(), *port)));
                 let stream = connecting.await.map_err(|_| "no connection in time".to_owned())?;
                 let stream = stream.map_err(|error| error.to_string())?;
-                set_up(&stream);
+                set_up(&stream, UNACKNOWLEDGED_TIME_MAX);
                 let connecting = TlsConnector::from(config).connect(name, stream);
                 let stream = timeout(HANDSHAKE_TIME_MAX, connecting).await;
                 let stream = stream.map_err(|_| "no TLS handshake in time".to_owned())?;
@@ -150,13 +150,14 @@ impl Way {
     }
 }
 
-/// What is lost is noticed; where the system refuses that, time limits remain.
-pub fn set_up(stream: &TcpStream) {
+/// What is lost is noticed, sent bytes that nobody acknowledges or takes within a time among them; where the system refuses that, other
+/// limits remain.
+pub fn set_up(stream: &TcpStream, unacknowledged_max: Duration) {
     let socket = SockRef::from(stream);
     let keepalive = TcpKeepalive::new().with_time(KEEPALIVE_TIME).with_interval(KEEPALIVE_INTERVAL);
     let _ = socket.set_tcp_nodelay(true);
     let _ = socket.set_tcp_keepalive(&keepalive);
-    let _ = socket.set_tcp_user_timeout(Some(UNACKNOWLEDGED_TIME_MAX));
+    let _ = socket.set_tcp_user_timeout(Some(unacknowledged_max));
 }
 
 async fn open<S>(stream: S, certificate: Option<Vec<u8>>) -> Result<Connection, String>
@@ -182,4 +183,94 @@ fn reason(error: &dyn std::error::Error) -> String {
         behind = error.source();
     }
     text
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::super::tls;
+    use super::*;
+    use crate::config::TlsFiles;
+    use http_body_util::{BodyExt, StreamBody};
+    use hyper::body::Frame;
+    use hyper::server::conn::http1 as server;
+    use hyper::service::service_fn;
+    use std::convert::Infallible;
+    use std::path::Path;
+    use std::sync::atomic::{AtomicUsize, Ordering};
+    use tokio::net::TcpListener;
+    use tokio::sync::watch;
+
+    fn files(folder: &Path) -> TlsFiles {
+        let mut authority = rcgen::CertificateParams::new(Vec::new()).unwrap();
+        authority.is_ca = rcgen::IsCa::Ca(rcgen::BasicConstraints::Unconstrained);
+        let authority = rcgen::CertifiedIssuer::self_signed(authority, rcgen::KeyPair::generate().unwrap()).unwrap();
+        let key = rcgen::KeyPair::generate().unwrap();
+        let params = rcgen::CertificateParams::new(vec!["127.0.0.1".to_owned()]).unwrap();
+        let certificate = params.signed_by(&key, &authority).unwrap();
+        let at = |name: &str| folder.join(name);
+        std::fs::write(at("ca"), authority.pem()).unwrap();
+        std::fs::write(at("cert"), certificate.pem()).unwrap();
+        std::fs::write(at("key"), key.serialize_pem()).unwrap();
+        TlsFiles { ca: at("ca"), cert: at("cert"), key: at("key") }
+    }
+
+    /// Answers with two pieces, the second never for `/half`; counts who came, and who is there.
+    async fn serve(files: TlsFiles) -> (u16, Arc<AtomicUsize>, watch::Receiver<usize>) {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let (port, came, there) = (listener.local_addr().unwrap().port(), Arc::default(), watch::Sender::new(0));
+        let (counted, seen): (Arc<AtomicUsize>, _) = (Arc::clone(&came), there.subscribe());
+        tokio::spawn(async move {
+            while let Ok((stream, _)) = listener.accept().await {
+                counted.fetch_add(1, Ordering::Relaxed);
+                let acceptor = tokio_rustls::TlsAcceptor::from(Arc::new(tls::server(&files).unwrap()));
+                let there = there.clone();
+                tokio::spawn(async move {
+                    there.send_modify(|there| *there += 1);
+                    let stream = acceptor.accept(stream).await.unwrap();
+                    let respond = |request: Request<Incoming>| async move {
+                        let more = request.uri().path() == "/half";
+                        let pieces = futures_util::stream::unfold(0, move |n| async move {
+                            match n {
+                                1 if more => std::future::pending().await,
+                                0 | 1 => Some((Ok::<_, Infallible>(Frame::data(Bytes::from_static(b"piece"))), n + 1)),
+                                _ => None,
+                            }
+                        });
+                        Ok::<_, Infallible>(Response::new(StreamBody::new(Box::pin(pieces))))
+                    };
+                    let _ = server::Builder::new().serve_connection(TokioIo::new(stream), service_fn(respond)).await;
+                    there.send_modify(|there| *there -= 1);
+                });
+            }
+        });
+        (port, came, seen)
+    }
+
+    #[tokio::test]
+    async fn a_connection_is_used_again_once_its_answer_was_read_and_closed_where_it_was_not() {
+        let folder = tempfile::tempdir().unwrap();
+        let files = files(folder.path());
+        let (port, came, mut there) = serve(files.clone()).await;
+        let config = Arc::new(Renewed::new(files, tls::client));
+        let way = Way::Tls { host: "127.0.0.1".to_owned(), port, config, idle: Arc::default() };
+        let ask = async |path: &str| {
+            way.send(|| Request::get(path).header("host", "x").body(Full::default()).unwrap()).await.unwrap()
+        };
+        for _ in 0..3 {
+            let (response, held) = ask("/").await;
+            assert_eq!(response.into_body().collect().await.unwrap().to_bytes().len(), 10);
+            held.give_back();
+            // The connection's task sees the end a moment after we do.
+            tokio::task::yield_now().await;
+        }
+        assert_eq!(came.load(Ordering::Relaxed), 1, "one handshake");
+        let (mut response, held) = ask("/half").await;
+        assert_eq!(response.body_mut().frame().await.unwrap().unwrap().into_data().unwrap(), "piece");
+        assert_eq!((came.load(Ordering::Relaxed), *there.borrow()), (1, 1));
+        drop((response, held));
+        timeout(Duration::from_secs(10), there.wait_for(|there| *there == 0)).await.expect("it is closed").unwrap();
+        let (_response, _held) = ask("/").await;
+        assert_eq!(came.load(Ordering::Relaxed), 2);
+        way.close_idle();
+    }
 }

@@ -1,13 +1,14 @@
 //! Which of several sidecars is asked. Pure.
 //!
-//! What one makes depends on its build, so all that is made of a title is made by one build: by any of the sidecars that have it,
-//! each title by the same one as long as that is there. A film that nobody knows yet is looked into by the build *in force*: that of
-//! the first in the order of preference, the one on this host being last. When no sidecar with a build has been there for
-//! [`GRACE`], its films are looked into again by the build that is in force then; when the preferred build is back for
-//! [`STEADY`], it is in force again.
+//! What one makes depends on its build: programs, and what they run on. All that is made of a title is made by one kind of programs: by any
+//! of the sidecars that have them, each title by the same one as long as that is there, better by one whose whole build is the film's.
+//! A film that nobody knows yet is looked into by the build *in force*: that of the first in the order of preference, the one on this
+//! host being last. When a build has not been there for [`GRACE`], another one is in force; films whose programs nobody has by then are
+//! looked into again. When the preferred build is back for [`STEADY`], it is in force again.
 //!
-//! Invariant: no film is given to a sidecar of another build than its own.
+//! Invariant: no film is given to a sidecar of other programs than its own.
 
+use super::super::protocol::programs;
 use siphasher::sip::SipHasher13;
 use std::hash::Hasher;
 use std::sync::Arc;
@@ -57,6 +58,10 @@ impl Member {
 
     fn has(&self, build: &str) -> bool {
         self.build.as_deref() == Some(build)
+    }
+
+    fn can_make(&self, build: &str) -> bool {
+        self.build.as_deref().is_some_and(|own| programs(own) == programs(build))
     }
 }
 
@@ -130,7 +135,7 @@ impl Fleet {
         };
         let Some(preferred) = preferred.filter(|member| !member.has(current)) else { return };
         let is_steady = preferred.up_since.is_some_and(|since| now.duration_since(since) >= STEADY);
-        if is_steady || self.is_gone(current, now) {
+        if is_steady || self.is_gone(now, |member| member.has(current)) {
             self.in_force = preferred.build.clone();
         }
     }
@@ -140,25 +145,27 @@ impl Fleet {
         self.members.iter().find(|member| !member.looked || member.is_up(now)).filter(|member| member.looked)
     }
 
-    /// Nobody has it, and nobody had it a moment ago or may have it.
-    fn is_gone(&self, build: &str, now: Instant) -> bool {
-        let may_have = |member: &Member| match member.seen {
+    /// None of these is there, and none was a moment ago or may be in a moment.
+    fn is_gone(&self, now: Instant, those: impl Fn(&Member) -> bool) -> bool {
+        let may_be = |member: &Member| match member.seen {
             _ if !member.looked => true,
-            Some(seen) => member.has(build) && (member.is_up(now) || now.duration_since(seen) < GRACE),
+            Some(seen) => those(member) && (member.is_up(now) || now.duration_since(seen) < GRACE),
             None => false,
         };
-        !self.members.iter().any(may_have)
+        !self.members.iter().any(may_be)
     }
 
     /// Whom to ask for what is made by a build, in order; `key`: of the title.
     pub fn candidates(&self, build: &str, key: &[u8], now: Instant) -> Result<Vec<usize>, Nobody> {
-        let with_build = |(_, member): &(usize, &Member)| member.has(build) && member.is_up(now);
-        let mut candidates: Vec<_> = self.members.iter().enumerate().filter(with_build).collect();
+        let can_make = |(_, member): &(usize, &Member)| member.can_make(build) && member.is_up(now);
+        let mut candidates: Vec<_> = self.members.iter().enumerate().filter(can_make).collect();
         if candidates.is_empty() {
             let others = self.members.iter().any(|member| member.is_up(now));
-            return Err(if others && self.is_gone(build, now) { Nobody::OtherBuild } else { Nobody::Away });
+            let is_gone = self.is_gone(now, |member| member.can_make(build));
+            return Err(if others && is_gone { Nobody::OtherBuild } else { Nobody::Away });
         }
-        candidates.sort_by_key(|(_, member)| (member.local, std::cmp::Reverse(score(&member.name, key))));
+        let order = |member: &Member| (member.local, !member.has(build), std::cmp::Reverse(score(&member.name, key)));
+        candidates.sort_by_key(|(_, member)| order(member));
         Ok(candidates.into_iter().map(|(index, _)| index).collect())
     }
 
@@ -167,7 +174,8 @@ impl Fleet {
     pub fn is_outdated(&mut self, build: &str, is_idle: bool, now: Instant) -> bool {
         let Some(in_force) = self.in_force(now).filter(|in_force| **in_force != *build) else { return false };
         let makes = |member: &Member| member.has(&in_force) && member.is_up(now);
-        (is_idle || self.is_gone(build, now)) && self.members.iter().any(makes)
+        let is_gone = self.is_gone(now, |member| member.can_make(build));
+        (is_idle || is_gone) && self.members.iter().any(makes)
     }
 
     /// Whether it answers, and what it said that it is.
@@ -258,6 +266,26 @@ mod tests {
         fleet.looked(2, Some("b"), now);
         assert_eq!(fleet.in_force(now).as_deref(), Some("a"));
         assert!(fleet.is_outdated("b", true, now) && !fleet.is_outdated("b", false, now), "who plays is not disturbed");
+    }
+
+    #[test]
+    fn the_same_programs_elsewhere_stand_in_at_once_and_are_in_force_after_a_while() {
+        let (mut fleet, mut now) = fleet();
+        is(&mut fleet, now, [Some("a + gpu"), Some("a + x"), Some("a + y")]);
+        for key in 0..20_u8 {
+            assert_eq!(fleet.candidates("a + gpu", &[key], now), Ok(vec![0, 1, 2]), "its own first");
+            assert_eq!(fleet.candidates("a + x", &[key], now), Ok(vec![1, 0, 2]));
+            assert_eq!(fleet.candidates("a + y", &[key], now).unwrap()[2], 2, "this host is the last");
+        }
+        fleet.looked(0, None, now);
+        assert_eq!(fleet.candidates("a + gpu", b"t", now), Ok(vec![1, 2]));
+        assert_eq!(fleet.in_force(now).as_deref(), Some("a + gpu"));
+        now += GRACE;
+        assert_eq!(fleet.in_force(now).as_deref(), Some("a + x"));
+        assert!(!fleet.is_outdated("a + gpu", false, now), "it is made as it is known");
+        fleet.looked(0, Some("a + gpu"), now);
+        now += STEADY;
+        assert_eq!(fleet.in_force(now).as_deref(), Some("a + gpu"));
     }
 
     #[test]

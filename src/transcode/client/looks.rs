@@ -3,8 +3,9 @@
 //! Invariants: a look takes a bounded time; one that is away is looked at with growing pauses, never less often than that; what is
 //! counted here of one sidecar is never counted twice, however often it starts anew.
 
-use super::super::protocol::{EVENTS, EncoderStatus, JobStatus, PICTURE_EVENTS, STATUS, Status};
-use super::{Client, Error, HEALTH_TIME_MAX, STATUS_BYTES_MAX, Server, away};
+use super::super::protocol::{BUILD, EVENTS, EncoderStatus, JobStatus, PICTURE_EVENTS, STATUS, Status};
+use super::server::{HEALTH_TIME_MAX, Server};
+use super::{Client, Error, away};
 use crate::config::{ServerAddress, TranscodeServers};
 use futures_util::future::join_all;
 use http::{Method, StatusCode, header};
@@ -23,12 +24,14 @@ const PAUSE_MIN: Duration = Duration::from_millis(500);
 const PAUSE_MAX: Duration = Duration::from_secs(8);
 /// Of one sidecar, in metrics.
 const ENCODERS_MAX: usize = 256;
+/// Some hundreds of jobs.
+const STATUS_BYTES_MAX: usize = 1 << 20;
 /// So many looks in a row in vain, and one that was there is away.
-const SICK_LOOKS_MAX: u32 = 2;
+const SICK_LOOKS_MAX: u32 = 3;
 
 /// What was counted of a sidecar by the last look.
 #[derive(Debug, Default)]
-pub(super) struct Counted {
+pub struct Counted {
     events: BTreeMap<&'static str, u64>,
     waiting: usize,
     running: usize,
@@ -41,6 +44,8 @@ pub(super) struct Counted {
 /// What all sidecars are at.
 #[derive(Debug, Clone, Default, Serialize)]
 pub struct Report {
+    /// One of them answers.
+    pub available: bool,
     /// Since each of them started, of each of [`EVENTS`].
     pub counts: BTreeMap<String, u64>,
     pub ahead_bytes: u64,
@@ -78,14 +83,17 @@ pub struct ServerStatus {
 impl Client {
     /// What they are at together.
     pub async fn status(&self) -> Result<Status, Error> {
-        let report = self.report().await.ok_or_else(|| Error::Away("no transcoder answers".to_owned()))?;
+        let report = self.report().await;
+        if !report.available {
+            return Err(Error::Away("no transcoder answers".to_owned()));
+        }
         let jobs = report.jobs.into_iter().map(|job| job.job).collect();
         let encoders = report.encoders.into_iter().map(|encoder| encoder.encoder).collect();
         Ok(Status { counts: report.counts, ahead_bytes: report.ahead_bytes, jobs, encoders })
     }
 
-    /// What each of them is at; None: none answers.
-    pub async fn report(&self) -> Option<Report> {
+    /// What each of them is at.
+    pub async fn report(&self) -> Report {
         let now = Instant::now();
         let standing = |index| self.fleet.lock().standing(index, now);
         let asked = self.servers.iter().enumerate().map(async |(index, server)| {
@@ -93,8 +101,7 @@ impl Client {
             if self.is_alone() || standing(index).0 { server.status().await.ok() } else { None }
         });
         let statuses = join_all(asked).await;
-        statuses.iter().any(Option::is_some).then_some(())?;
-        let mut report = Report::default();
+        let mut report = Report { available: statuses.iter().any(Option::is_some), ..Report::default() };
         for (index, (server, status)) in self.servers.iter().zip(statuses).enumerate() {
             let build = standing(index).1;
             report.servers.push(ServerStatus { server: Arc::clone(&server.name), up: status.is_some(), build });
@@ -105,7 +112,7 @@ impl Client {
             report.encoders.extend(status.encoders.into_iter().map(of_server));
             report.jobs.extend(status.jobs.into_iter().map(|job| ServerJob { server: Arc::clone(&server.name), job }));
         }
-        Some(report)
+        report
     }
 
     /// Looks at the one on this host; whether it answers.
@@ -272,7 +279,7 @@ pub async fn introduction(servers: &TranscodeServers, address: &ServerAddress) -
     let only = TranscodeServers { addresses: vec![address.clone()], tls: servers.tls.clone() };
     let client = Client::of(None, Some(&only), None);
     let server = client.servers.first().ok_or("it has no TCP address")?;
-    let asked = server.send(Method::GET, super::BUILD, bytes::Bytes::new());
+    let asked = server.send(Method::GET, BUILD, bytes::Bytes::new());
     let answer = tokio::time::timeout(super::HEAD_TIME_MAX, asked).await.map_err(|_| "no answer in time")??;
     let status = answer.response.status();
     let subject = answer.held.connection.certificate.as_deref().and_then(subject).unwrap_or_default();

@@ -22,6 +22,8 @@ use tokio_rustls::TlsAcceptor;
 const CONNECTIONS_MAX: usize = 1024;
 const HANDSHAKES_MAX: usize = 256;
 const HANDSHAKE_TIME_MAX: Duration = Duration::from_secs(5);
+/// An edge may hold an answer up as long as its client does; one that is gone is noticed.
+const UNTAKEN_TIME_MAX: Duration = Duration::from_secs(120);
 /// After a failed accept, often for want of file descriptors.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
 
@@ -105,7 +107,7 @@ async fn greet(
     room: &Semaphore,
     server: Arc<Server>,
 ) -> io::Result<()> {
-    set_up(&stream);
+    set_up(&stream, UNTAKEN_TIME_MAX);
     let acceptor = TlsAcceptor::from(config.now().map_err(io::Error::other)?);
     let stream = timeout(HANDSHAKE_TIME_MAX, acceptor.accept(stream)).await.map_err(|_| io::ErrorKind::TimedOut)??;
     drop(handshake);

@@ -2,7 +2,7 @@
 //!
 //! - `arguments`, `batch`: the command lines; several segments from one run.
 //! - `picture`: what is done to each kind of picture.
-//! - `tools`: the programs, and which build of them is there.
+//! - `tools`, `processor`: the programs, which build of them is there, and on what they run.
 //! - `child`, `reading`: one run of a program, within limits.
 //! - `probe`, `segment`: what a film is; segments, made and checked.
 //! - `pictures`: posters, thumbnails and sheets of tiles, in a queue of their own.
@@ -35,6 +35,7 @@ mod output;
 mod picture;
 mod pictures;
 mod probe;
+mod processor;
 mod reading;
 mod remux;
 mod schedule;

@@ -1,8 +1,9 @@
 //! Requests of the edge → jobs → answers (see [`super::super::protocol`]).
 
 use super::super::protocol::{
-    AHEAD, Ahead, BUILD, COPY, FilmFile, HEALTH, Job, MADE_BY, PICTURE, PICTURES, PROBE, PictureJob, RENDITION,
-    RENDITION_BYTES_MAX, SEGMENT, STATUS, Source, TRIAL, TrialJob, UNWATCHED, VERSION_FIELD, Wanted, version,
+    AHEAD, Ahead, BUILD, COPY, FilmFile, HEALTH, Job, MADE_BY, PICTURE, PICTURES, PROBE, PROCESSOR, PictureJob,
+    RENDITION, RENDITION_BYTES_MAX, SEGMENT, STATUS, Source, TRIAL, TrialJob, UNWATCHED, VERSION_FIELD, Wanted,
+    version,
 };
 use super::child::{Failure, Kill, KillOnDrop};
 use super::folders::{AboutFilm, Folders, NotHere};
@@ -10,6 +11,7 @@ use super::jobs::{Jobs, Waiter};
 use super::output::Output;
 use super::pictures::{Pictures, encoders};
 use super::probe::probe;
+use super::processor;
 use super::remux;
 use super::schedule::Priority;
 use super::segment::open;
@@ -100,7 +102,7 @@ async fn respond(server: &Server, request: Request<Incoming>) -> Response<Body> 
     let outcome = match (head.method, head.uri.path()) {
         (Method::GET, HEALTH) => return answer(StatusCode::NO_CONTENT, ""),
         (Method::GET, BUILD) => match now(server).await {
-            Ok(tools) => Ok(introduction(&server.survey.build(&tools).await)),
+            Ok(tools) => Ok(introduction(&here(&server.survey.build(&tools).await))),
             Err(refusal) => Err(refusal),
         },
         (Method::POST, PICTURE) => match read::<PictureJob>(server, body).await {
@@ -172,10 +174,16 @@ async fn read<T: DeserializeOwned + AboutFilm>(server: &Server, body: Incoming) 
     Ok(asked)
 }
 
+/// A build, as it is on this processor.
+fn here(build: &str) -> String {
+    format!("{build} + {}", processor::name())
+}
+
 async fn probed(server: &Server, source: Source) -> Outcome {
     let mut film = looked_into(server, source, |tools, open, kill| probe(tools, open, kill)).await?;
     let chosen = server.survey.choose(now(server).await?.as_ref(), &mut film).await;
     chosen.map_err(|failure| refusal(&failure, StatusCode::INTERNAL_SERVER_ERROR))?;
+    film.build = here(&film.build);
     Ok(answer(StatusCode::OK, &serde_json::to_string(&film).unwrap_or_default()))
 }
 
@@ -294,6 +302,8 @@ async fn segment(server: &Server, job: Job, watched: bool) -> Outcome {
     let this_time = |failure| refusal(&failure, StatusCode::INTERNAL_SERVER_ERROR);
     now(server).await?.expect_makes(&job.film).map_err(this_time)?;
     let busy = |_| (StatusCode::SERVICE_UNAVAILABLE, "all slots and the queue are full".to_owned());
+    let is_text = matches!(job.wanted, Wanted::Text { .. } | Wanted::TextFile { .. });
+    let is_at_home = is_text || job.film.build.split(" + ").any(|part| part == processor::name());
     let mut waiter = server.jobs.join(job, watched).map_err(busy)?;
     let began = |output: &Output| {
         output.end.is_some() || if only_init { output.init.is_some() } else { !output.fragments.is_empty() }
@@ -308,16 +318,19 @@ async fn segment(server: &Server, job: Job, watched: bool) -> Outcome {
     }
     if only_init {
         let init = init.ok_or((StatusCode::INTERNAL_SERVER_ERROR, "the run had no head".to_owned()))?;
-        return Ok(made(full(init), made_by));
+        return Ok(made(full(init), made_by, is_at_home));
     }
-    Ok(made(fragments(waiter), made_by))
+    Ok(made(fragments(waiter), made_by, is_at_home))
 }
 
-/// An answer that says which encoder made it, where one did.
-fn made(body: Body, encoder: Option<Arc<str>>) -> Response<Body> {
+/// An answer that says which encoder made it, where one did; and where, where that makes a difference.
+fn made(body: Body, encoder: Option<Arc<str>>, is_at_home: bool) -> Response<Body> {
     let mut response = Response::new(body);
     if let Some(name) = encoder.and_then(|encoder| HeaderValue::from_str(&encoder).ok()) {
         response.headers_mut().insert(MADE_BY, name);
+    }
+    if !is_at_home {
+        response.headers_mut().insert(PROCESSOR, HeaderValue::from_static(processor::name()));
     }
     response
 }

@@ -5,7 +5,7 @@
 //! as a shared library of the same name under the same ffmpeg, is not seen: who does that removes what the edge has cached.
 
 use super::super::find_program;
-use super::super::protocol::Film;
+use super::super::protocol::{Film, programs};
 use super::child::{Failure, Kill, run};
 use super::encoders;
 use super::pictures::PictureEncoder;
@@ -89,9 +89,9 @@ impl Tools {
         }
     }
 
-    /// Whether a film's build is of these programs; beside them it names the hardware that was chosen.
+    /// Whether a film's build is of these programs; beside them it names the hardware that was chosen, and the processor.
     pub fn is_of(&self, build: &str) -> bool {
-        build.strip_prefix(&self.build).is_some_and(|rest| rest.is_empty() || rest.starts_with(" + "))
+        programs(build) == self.build
     }
 }
 
@@ -131,7 +131,7 @@ fn build(said: &str) -> String {
     let name: String = said.lines().next().unwrap_or_default().chars().take(NAME_CHARS_MAX).collect();
     let hash = Sha256::digest(said.as_bytes());
     let hash: String = hash[..8].iter().map(|byte| format!("{byte:02x}")).collect();
-    format!("{name} ({hash})")
+    format!("{} ({hash})", name.replace(" + ", " "))
 }
 
 /// What a program answers to a question about itself.
