@@ -2,8 +2,8 @@
 //!
 //! The origin is asked for the bytes that are missing, by a request of our own under `If-Range` (RFC 9110 §13.1.5), which passes by the
 //! cache and goes at this client's pace. Only where the head it began with has a strong validator and the bytes are the origin's own.
-//! Whatever is not exactly the rest of that version (another entity-tag, another length, all of it, fewer bytes) ends the answer in
-//! an abort. Invariant: nothing is asked for before it is needed; a large hit only carries what that takes.
+//! An origin that answers with all of the same version is taken at that, and what the client has is passed over. Whatever is not exactly
+//! that version (another entity-tag, another length, fewer bytes) ends the answer in an abort. Invariant: nothing is asked for before it is needed; a large hit only carries what that takes.
 
 use super::Edge;
 use super::context::Context;
@@ -84,18 +84,24 @@ async fn ask(order: Arc<Order>, validator: Validator, rest: Rest, sender: mpsc::
         () = sender.closed() => return,
     };
     let judged = answer.ok_or("refused").and_then(|answer| {
-        let bytes = judge(&answer, asked, rest.complete, &validator)?;
-        Ok((answer, bytes))
+        let cut = judge(&answer, asked, rest.complete, &validator)?;
+        Ok((answer, cut))
     });
     let outcome = judged.as_ref().map_or_else(|outcome| *outcome, |_| "origin");
     order.metrics.cache_readers_let_go.with_label_values(&[outcome]).inc();
-    if let Ok((answer, bytes)) = judged {
-        give(answer, bytes, &sender).await;
+    if let Ok((answer, cut)) = judged {
+        give(answer, cut, &sender).await;
     }
 }
 
-/// How many bytes come, where they are all that were asked for, of the same version; else what it came to.
-fn judge(answer: &Answer, asked: ByteRange, complete: Option<u64>, validator: &Validator) -> Result<u64, &'static str> {
+/// The bytes of an answer that are the rest.
+struct Cut {
+    skip: u64,
+    take: u64,
+}
+
+/// Which bytes they are, where they are all that were asked for, of the same version; else what it came to.
+fn judge(answer: &Answer, asked: ByteRange, complete: Option<u64>, validator: &Validator) -> Result<Cut, &'static str> {
     let headers = &answer.header.headers;
     if answer.answered.is_none() {
         return Err("refused");
@@ -105,22 +111,36 @@ fn judge(answer: &Answer, asked: ByteRange, complete: Option<u64>, validator: &V
         _ => None,
     });
     let complete = complete.unwrap_or(TO_THE_END);
+    // It knows no ranges, and has the same version: what the client has is passed over.
+    if answer.header.status == StatusCode::OK
+        && content_length(headers) == Some(complete)
+        && slicing::resumable(headers).as_ref() == Some(validator)
+    {
+        return Ok(Cut { skip: asked.first, take: (asked.last.min(complete - 1) + 1).saturating_sub(asked.first) });
+    }
     match slicing::judge(answer.header.status, headers, asked, complete, validator) {
-        Verdict::Same(part) if part.last == asked.last.min(complete - 1) => Ok(part.length()),
+        Verdict::Same(part) if part.last == asked.last.min(complete - 1) => Ok(Cut { skip: 0, take: part.length() }),
         Verdict::Same(_) | Verdict::Refused => Err("refused"),
         Verdict::Changed => Err("changed"),
     }
 }
 
 /// Hands on the bytes, and then that it was all; nothing more where it was not.
-async fn give(mut answer: Answer, mut left: u64, sender: &mpsc::Sender<Option<Bytes>>) {
+async fn give(mut answer: Answer, cut: Cut, sender: &mpsc::Sender<Option<Bytes>>) {
+    let Cut { mut skip, take: mut left } = cut;
     loop {
         let next = tokio::select! {
             next = answer.next() => next,
             // To the very end, once it is near: a connection that was read to its end is used again.
             () = sender.closed(), if left > 0 => return,
         };
-        let Some(bytes) = next else { break };
+        let Some(mut bytes) = next else { break };
+        let skipped = skip.min(bytes.len() as u64);
+        skip -= skipped;
+        let _ = bytes.split_to(skipped as usize);
+        if bytes.is_empty() {
+            continue;
+        }
         let came = bytes.len() as u64;
         if came > left || sender.send(Some(bytes)).await.is_err() {
             return;
