@@ -64,6 +64,26 @@ fn the_rest_of_what_is_watched_comes_into_the_cache_and_is_known_after_a_restart
 }
 
 #[test]
+fn popular_titles_are_optimised_first_where_that_is_wanted() {
+    let films = tempfile::tempdir().expect("a folder");
+    film(&films.path().join("Film.mp4"), "25", "8", &["-g", "50", "-vf", "noise=alls=6:allf=t"]);
+    let background = json!({"after": "8s", "share": 1.0, "optimise": true});
+    let edge = library(films.path()).set("transcode", json!({"jobs": 1, "background": background})).run();
+    wait_until_ready(&edge);
+    let watched = title(&edge, "Film");
+    let (video, ..) = rendition(&edge, &watched, "240p");
+    for file in ["init.mp4", "0.m4s", "1.m4s", "0.m4s"] {
+        edge.get(&format!("{video}/{file}")).expect_status(200);
+    }
+    crate::streams::codecs::optimised(&edge);
+    let fresh = edge.get(&format!("{watched}/240p/index.m3u8?fresh")).expect_status(200).text();
+    let version = fresh.lines().find_map(|line| line.strip_suffix("/0.m4s")).expect("a segment");
+    let path = format!("{watched}/240p/{version}/1.m4s");
+    assert!(!video.ends_with(version));
+    wait_for("what is made then is of the new version", || is_hit(&edge, &path).then_some(()));
+}
+
+#[test]
 fn a_film_that_was_read_whole_is_not_read_again_after_a_restart() {
     let films = tempfile::tempdir().expect("a folder");
     film(&films.path().join("Film.mp4"), "25", "9", &["-g", "50", "-keyint_min", "50", "-sc_threshold", "0"]);

@@ -75,8 +75,8 @@ async fn expect_whole(edge: &Edge, path: &str, bytes: usize) {
 }
 
 /// Others need the memory: all of them are kept at once, so what was there before is not.
-fn press(edge: &Edge) {
-    let others: Vec<String> = (0..6).map(|at| format!("/other/{at}")).collect();
+fn press(edge: &Edge, name: &str) {
+    let others: Vec<String> = (0..6).map(|at| format!("/other/{name}/{at}")).collect();
     eventually("others are kept in place of what slow clients hold", || {
         others.iter().for_each(|path| drop(edge.get(path)));
         others.iter().all(|path| edge.get(path).is_hit())
@@ -105,7 +105,7 @@ fn rests(edge: &Edge, meanwhile: impl Fn(Speech)) -> Vec<Result<Vec<u8>, String>
             expect_whole(edge, &path, SLOW).await;
         });
         meanwhile(speech);
-        press(edge);
+        press(edge, &format!("{speech:?}"));
         runtime().block_on(async {
             for mut answer in answers {
                 rests.push(answer.rest().await);

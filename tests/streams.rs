@@ -9,7 +9,7 @@ use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
-mod codecs;
+pub mod codecs;
 mod tracks;
 
 pub fn library(folder: &Path) -> EdgeBuilder {
@@ -356,7 +356,7 @@ fn what_a_broken_encoder_writes_is_never_published() {
     let edge = library(films.path()).environment("PATH", &path).run();
     wait_until_ready(&edge);
     let title = title(&edge, "Film");
-    let (folder, ..) = rendition(&edge, &title, "240p");
+    let ((folder, ..), (audio, ..)) = (rendition(&edge, &title, "240p"), rendition(&edge, &title, "audio-1"));
     // Another encoder would write a segment of other frames, nothing, a message, half a box …
     for what in
         ["exec cat /dev/zero", "exit 0", "echo 'no such device /a/path' >&2; exit 1", "printf '\\0\\0\\0\\030ftyp'"]
@@ -364,6 +364,6 @@ fn what_a_broken_encoder_writes_is_never_published() {
         ffmpeg(what);
         expect_reason(&edge.get(&format!("{folder}/0.m4s")), 500, films.path());
         expect_reason(&edge.get(&format!("{folder}/init.mp4")), 500, films.path());
-        edge.get(&format!("{}/0.m4s", folder.replace("240p", "audio-1"))).expect_status(500);
+        edge.get(&format!("{audio}/0.m4s")).expect_status(500);
     }
 }

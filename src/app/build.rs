@@ -1,6 +1,7 @@
 //! Puts the rooms together and starts them: everything that can fail does so here, before the first request.
 
 use super::idle;
+use super::optimising::PopularOptimised;
 use super::popular::PopularTitles;
 use super::reload::Reloader;
 use super::source::AppSource;
@@ -132,7 +133,11 @@ pub(super) async fn start(loaded: Loaded) -> Result<Running, Box<dyn Error>> {
             under_way: None,
             done: HashMap::new(),
         };
-        tokio::spawn(idle::keep_working(vec![Box::new(popular)], settings.share, all_ends.clone()));
+        let mut works: Vec<Box<dyn idle::Work>> = vec![Box::new(popular)];
+        if settings.optimise {
+            works.insert(0, Box::new(PopularOptimised::new(settings, generation.clone())));
+        }
+        tokio::spawn(idle::keep_working(works, settings.share, all_ends.clone()));
     }
 
     // Every socket is bound before the first is served, so that a mistake in one leaves nothing half open.

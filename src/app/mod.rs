@@ -1,11 +1,12 @@
 //! The only place that knows everyone: builds each room from the configuration, runs them, reloads, and drains.
 //!
 //! Parts: `build` puts the rooms together, `reload` swaps a generation, `explain`, `purge` and `source`
-//! answer the admin API, `scan` fills libraries' indexes, `idle` does what nobody waits for, and `popular` is some of that. It decides nothing about requests.
+//! answer the admin API, `scan` fills libraries' indexes, `idle` does what nobody waits for, and `popular` and `optimising` are some of that. It decides nothing about requests.
 
 mod build;
 mod explain;
 mod idle;
+mod optimising;
 mod popular;
 mod purge;
 mod reload;

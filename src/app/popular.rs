@@ -130,10 +130,12 @@ impl PopularTitles {
         };
         match library.make_ahead(&under_way.course, at, missing).await {
             Ok(()) => {}
-            Err(Error::Busy | Error::Away(_) | Error::Changed) => {
+            Err(Error::Busy | Error::Away(_)) => {
                 count("yielded", missing);
                 return (Step::NotNow, true);
             }
+            // What it is now is under another address.
+            Err(Error::Changed) => return (Step::Worked, false),
             Err(error @ (Error::Unfit(_) | Error::Failed(_))) => {
                 count("failed", missing);
                 tracing::info!(title = under_way.popular.title, %error, "a popular title is left as it is for a day");

@@ -94,6 +94,7 @@ pub fn may_be_let_go(hit: &HitHandler) -> bool {
     let chunk_bytes = match &hit.source {
         Source::Fill { fill, .. } if fill.from_disk => BODY_CHUNK_BYTES,
         Source::Disk(_) => BODY_CHUNK_BYTES,
+        Source::Object(body) => return body.content.is_large(),
         _ => CHUNK_BYTES as u64,
     };
     hit.body_bytes().is_none_or(|bytes| bytes > chunk_bytes)

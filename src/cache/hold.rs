@@ -55,23 +55,24 @@ pub struct OwnersRest(pub Arc<dyn Resume>);
 
 /// Large bodies that nobody finds any more and that somebody may still read.
 #[derive(Debug, Default)]
-pub(super) struct Left(Mutex<Vec<Weak<Content>>>);
+pub(super) struct Left(Mutex<Vec<(Weak<Content>, bool)>>);
 
 impl Left {
-    pub(super) fn add(&self, content: &Arc<Content>) {
+    /// `go_on`: its readers can, elsewhere.
+    pub(super) fn add(&self, content: &Arc<Content>, go_on: bool) {
         if content.is_large() {
             let mut left = self.0.lock();
-            left.retain(|content| content.strong_count() > 0);
-            left.push(Arc::downgrade(content));
+            left.retain(|(content, _)| content.strong_count() > 0);
+            left.push((Arc::downgrade(content), go_on));
         }
     }
 
-    /// Lets go of those whose readers stall: whether there were any.
-    pub(super) fn let_go(&self, hold: Duration) -> bool {
+    /// Lets go of those whose readers stall, of those that can go on elsewhere only or of all: whether there were any.
+    pub(super) fn let_go(&self, hold: Duration, only_who_go_on: bool) -> bool {
         let mut stalled = Vec::new();
-        self.0.lock().retain(|content| {
+        self.0.lock().retain(|(content, go_on)| {
             let Some(content) = content.upgrade() else { return false };
-            let stays = !content.is_stalled(hold);
+            let stays = !content.is_stalled(hold) || (only_who_go_on && !go_on);
             if !stays {
                 stalled.push(content);
             }

@@ -19,7 +19,7 @@ use pingora_error::{Error, Result};
 use super::bans::FillTime;
 use super::budget::Charge;
 use super::fill::Fill;
-use super::flow::{Failure, Room};
+use super::flow::{CHUNK_BYTES, Failure, Room};
 use super::hit::FILL_FAILED;
 use super::store::{MemoryStore, Outcome};
 
@@ -153,7 +153,8 @@ impl HandleMiss for StoreMiss {
             return self.fail(Failure::WrongLength, Outcome::Truncated);
         }
         let meta = Arc::clone(&self.fill.head.lock().meta);
-        let body = self.fill.complete(&mut self.charge, self.store.readers(meta.headers(), written));
+        let body =
+            self.fill.complete(&mut self.charge, self.store.readers(meta.headers(), written, CHUNK_BYTES as u64));
         let offering = self.store.offering(self.fill.key, self.fill.version);
         let object = self.store.commit(&self.fill, body);
         self.settle(if object.is_some() { Outcome::Complete } else { Outcome::Discarded });

@@ -7,6 +7,7 @@
 //! - `forms`: the coded forms of a body; `coder`: making them;
 //! - `budget`: the hard bound, as charges that lie inside the bytes they pay for; `eviction`: S3-FIFO, pure; `simulation`: the same
 //!   policy over keys and sizes alone, for `reelgate replay`;
+//! - `recent_keys`: bodies of unknown length that turned out too large to keep;
 //! - `hold`: slow readers, and where they go on when what they read is let go;
 //! - `slices`: objects kept in parts, as a head and granules that are ordinary entries;
 //! - `bans`: purges as facts with a time, their log, and `sweep`: letting go of what they reach;

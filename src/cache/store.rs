@@ -310,7 +310,7 @@ impl MemoryStore {
         let mut shard = self.shard(fill.key).write();
         let slot = shard.entry(fill.key).or_default();
         if fill.is_hidden() {
-            self.left.add(&body.content);
+            self.left.add(&body.content, body.readers.go_on);
             return None;
         }
         // Older fills still running go to those who follow them, and are not stored: also not should this version be evicted

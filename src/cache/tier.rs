@@ -27,7 +27,7 @@ use tokio::time::Instant;
 
 use super::bans::{Begun, Restored, Stamp, Verdict};
 use super::budget::Charge;
-use super::disk::{Disks, Found as OnDisk, Record, Refusal, Ticket};
+use super::disk::{BODY_CHUNK_BYTES, Disks, Found as OnDisk, Record, Refusal, Ticket};
 use super::fill::{Body, Fill, Head};
 use super::flow::Failure;
 use super::hit::StoreHit;
@@ -344,7 +344,9 @@ impl Up {
 
     fn end(mut self) {
         let meta = Arc::clone(&self.fill.head.lock().meta);
-        let body = self.fill.complete(&mut self.charge, self.store.readers(meta.headers(), self.found.body_bytes));
+        let body = self
+            .fill
+            .complete(&mut self.charge, self.store.readers(meta.headers(), self.found.body_bytes, BODY_CHUNK_BYTES));
         self.store.commit(&self.fill, body);
     }
 }

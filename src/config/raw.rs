@@ -62,7 +62,7 @@ pub struct RawConfig {
     /// Fetching what will be watched next. Accepted with a warning: not built yet.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub prefetch: Option<serde_json::Value>,
-    /// Adaptive streams of a library's films, made on demand by a second process.
+    /// Adaptive streams of a library's films, and rungs added to HLS origins, made on demand by a second process.
     pub transcode: RawTranscode,
 }
 

@@ -37,6 +37,7 @@ impl Edge {
         ctx.refresh = refresh::of(session);
         ctx.part = slices::of(session);
         ctx.follow = follow::of(session);
+        ctx.slices.small = ctx.follow.as_ref().is_some_and(|follow| follow.small);
         ctx.source = renditions::of(session);
         ctx.inquiry = inquiry::of(session);
         if !ctx.is_ours() {

@@ -20,9 +20,10 @@ use crate::origin::{Failure, Pick, Pool, Tried};
 use crate::transport::Connection;
 use http::{HeaderName, HeaderValue};
 use pingora_cache::CacheKey;
+use pingora_proxy::SubrequestSpawner;
 use std::net::{IpAddr, Ipv4Addr};
-use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
+use std::sync::{Arc, OnceLock};
 use std::time::{Duration, Instant};
 
 /// The address of a client on a unix socket, which has none: it is on this machine.
@@ -66,6 +67,8 @@ pub struct Context {
     pub part: Option<Part>,
     /// This request is for nobody: what it gets goes into the store.
     pub inquiry: bool,
+    /// What starts requests of our own on behalf of this one, once it was taken; see `subrequests`.
+    pub spawner: OnceLock<Arc<SubrequestSpawner>>,
     /// This request answers for a client's.
     pub follow: Option<Follow>,
     /// This request is the cache's own, for what something is made of.
@@ -186,6 +189,7 @@ impl Context {
             refresh: None,
             part: None,
             inquiry: false,
+            spawner: OnceLock::new(),
             follow: None,
             source: None,
             rendition: None,

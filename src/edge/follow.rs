@@ -10,6 +10,7 @@
 
 use super::Edge;
 use super::context::{Context, Filling};
+use super::subrequests;
 use crate::cache::Held;
 use crate::http::forwarded::Client;
 use crate::transport::Connection;
@@ -31,6 +32,8 @@ pub struct Follow {
     pub(super) client: Client,
     pub(super) connection: Option<Arc<Connection>>,
     said: Arc<Mutex<Said>>,
+    /// What was asked for is known to be small: a range is no reason not to fetch it whole.
+    pub(super) small: bool,
 }
 
 /// What the client's request is to be logged with.
@@ -73,7 +76,7 @@ impl Edge {
         if !self.has_to_fill(&key) {
             return Ok(false);
         }
-        let (Some(authority), Some(spawner)) = (&ctx.authority, session.subrequest_spawner.take()) else {
+        let (Some(authority), Some(spawner)) = (&ctx.authority, subrequests::spawner(session, ctx)) else {
             return Ok(false);
         };
         let trace = ctx.trace.as_ref().map(|trace| trace.header_value());
@@ -83,7 +86,12 @@ impl Edge {
             return Ok(false);
         }
         let said = Arc::new(Mutex::default());
-        let follow = Follow { client: ctx.client.clone(), connection: ctx.connection.clone(), said: Arc::clone(&said) };
+        let follow = Follow {
+            client: ctx.client.clone(),
+            connection: ctx.connection.clone(),
+            said: Arc::clone(&said),
+            small: ctx.slices.small,
+        };
         let follow: subrequest::UserCtx = Box::new(Some(follow));
         let child = subrequest::Ctx::builder().user_ctx(follow).build();
         let (child, mut handle) = spawner.create_subrequest(&template, child);

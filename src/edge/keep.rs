@@ -7,10 +7,10 @@ use super::context::Context;
 use super::resume::owners_rest;
 use crate::cache::disk::Ticket;
 use crate::http::freshness::{self, Storable};
-use crate::http::{answer, invalidation, key, reuse, rules, update};
+use crate::http::{answer, invalidation, key, negotiation, reuse, rules, update};
 use http::header::{
-    AUTHORIZATION, CONTENT_LENGTH, COOKIE, DATE, ETAG, IF_MATCH, IF_MODIFIED_SINCE, IF_NONE_MATCH, IF_RANGE,
-    IF_UNMODIFIED_SINCE, LOCATION, RANGE,
+    AUTHORIZATION, CONTENT_LENGTH, CONTENT_TYPE, COOKIE, DATE, ETAG, IF_MATCH, IF_MODIFIED_SINCE, IF_NONE_MATCH,
+    IF_RANGE, IF_UNMODIFIED_SINCE, LOCATION, RANGE,
 };
 use http::{HeaderMap, HeaderName, Method, StatusCode};
 use pingora_cache::RespCacheable::{self, Cacheable, Uncacheable};
@@ -63,6 +63,11 @@ impl Edge {
         }
         let now = SystemTime::now();
         let request = session.req_header();
+        // Who makes it may choose otherwise than it says: then the text of `Accept` tells variants apart, as ever.
+        let chosen = negotiation::selected(&header.headers, &request.headers);
+        if chosen.is_some_and(|chosen| !is_of_type(&header.headers, &chosen)) {
+            header.remove_header(negotiation::AVAIL_FORMAT);
+        }
         if is_redirect_to_itself(session, &header, ctx) {
             ctx.cache.detail = Some("redirect-to-itself");
             return Ok(Uncacheable(NoCacheReason::OriginNotCache));
@@ -253,4 +258,10 @@ pub(super) fn date_it(response: &mut ResponseHeader) -> Result<()> {
         response.insert_header(DATE, httpdate::fmt_http_date(SystemTime::now()))?;
     }
     Ok(())
+}
+
+fn is_of_type(headers: &HeaderMap, media_type: &[u8]) -> bool {
+    let content_type = headers.get(CONTENT_TYPE).map(|value| value.as_bytes()).unwrap_or_default();
+    let essence = content_type.split(|byte| *byte == b';').next().unwrap_or_default();
+    essence.trim_ascii().eq_ignore_ascii_case(media_type)
 }

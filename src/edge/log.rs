@@ -1,4 +1,4 @@
-//! The end of a request: metrics, the access log, and the guards that other rooms hold.
+//! The end of a request: metrics, the access log, what a library is told of what was watched, and the guards that other rooms hold.
 
 use super::context::Context;
 use super::{Edge, failure};

@@ -1,5 +1,11 @@
 //! Pingora's phases of a request, one file each: admit → look up → fetch → respond → log. `impl ProxyHttp` only delegates.
 //!
+//! Beside the phases:
+//! - `slices`, `renditions`: what is answered in parts; rungs added to HLS ladders;
+//! - `follow`, `refresh`, `inquiry`, `resume`: requests of our own: for a client on HTTP/2, behind a client's back, for nobody, for what a
+//!   slow client has yet to read; `abandon`: fills whose client has left;
+//! - `compression`, `coders`: codings; `purge`: what purges hide; `limiter`: rates; [`Generation`]: one configuration in force.
+//!
 //! Invariants: no policy lives here that could be pure (it is in `http`), no bytes are kept here (`cache` does), no server
 //! is chosen here (`origin` does). A request keeps the [`Generation`] it started with.
 
@@ -24,6 +30,7 @@ mod renditions;
 mod respond;
 mod resume;
 mod slices;
+mod subrequests;
 
 pub use coders::on_the_way;
 pub use generation::Generation;

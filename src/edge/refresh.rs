@@ -6,6 +6,7 @@
 
 use super::Edge;
 use super::context::Context;
+use super::subrequests;
 use crate::http::forwarded::Client;
 use http::header::{
     CACHE_CONTROL, CONNECTION, CONTENT_LENGTH, EXPECT, HOST, IF_MATCH, IF_MODIFIED_SINCE, IF_NONE_MATCH, IF_RANGE,
@@ -90,7 +91,7 @@ impl Edge {
             Begun::RunsAlready => return,
             Begun::TooMany => return self.metrics.limits_reached.with_label_values(&["refreshes"]).inc(),
         };
-        let Some(spawner) = session.subrequest_spawner.take() else { return };
+        let Some(spawner) = subrequests::spawner(session, ctx) else { return };
         let head = head(&ctx.target, authority, &session.req_header().headers, &[]);
         tokio::spawn(async move {
             let mut template = ServerSession::new_http1(Box::new(Cursor::new(head)));

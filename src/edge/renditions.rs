@@ -24,7 +24,7 @@ use crate::media::upstream::multivariant::{self, Wanted};
 use crate::media::upstream::{Container, address, playlist};
 use crate::transcode::Client;
 use bytes::Bytes;
-use http::header::{CACHE_CONTROL, CONTENT_LENGTH, ETAG, RANGE};
+use http::header::{CACHE_CONTROL, CONTENT_LENGTH, ETAG, RANGE, TRAILER, TRANSFER_ENCODING};
 use http::{HeaderValue, Method, StatusCode};
 use parking_lot::Mutex;
 use pingora_cache::key::CacheHashKey;
@@ -152,7 +152,6 @@ impl Edge {
         let found = sources.fetch(&ctx.target, MULTIVARIANT_BYTES_MAX).await;
         let Ok(found) = found else {
             // Too long, or nobody answered: the ordinary way does, or says why not.
-            session.subrequest_spawner = Some(sources.spawner());
             return Ok(false);
         };
         let text = std::str::from_utf8(&found.body).ok().filter(|_| found.header.status == StatusCode::OK);
@@ -230,6 +229,10 @@ impl Edge {
         let mut response = ResponseHeader::build(found.header.status, Some(found.header.headers.len() + 4))?;
         for (name, value) in &found.header.headers {
             response.append_header(name.clone(), value.clone())?;
+        }
+        // It is whole by now, and has a length.
+        for name in [TRANSFER_ENCODING, TRAILER] {
+            response.remove_header(&name);
         }
         let is_changed = changed.is_some();
         let (body, for_now) = changed.unwrap_or_else(|| (found.body.clone(), false));

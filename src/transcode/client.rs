@@ -124,7 +124,7 @@ impl Client {
     /// Whether one of them answers.
     pub async fn is_healthy(&self) -> bool {
         if !self.is_alone() {
-            return self.fleet.lock().in_force(Instant::now()).is_some();
+            return self.candidates(Whom::of(b"", None)).is_ok();
         }
         let asked = timeout(HEALTH_TIME_MAX, self.servers[0].send(Method::GET, HEALTH, Bytes::new())).await;
         matches!(asked, Ok(Ok(answer)) if answer.response.status() == StatusCode::NO_CONTENT)
@@ -133,6 +133,7 @@ impl Client {
     /// What makes films that nobody has looked into yet.
     pub async fn build(&self) -> Result<String, Error> {
         if !self.is_alone() {
+            self.candidates(Whom::of(b"", None))?;
             let build = self.build_in_force().ok_or_else(|| Error::Away("no transcoder is there".to_owned()))?;
             return Ok(build.to_string());
         }
@@ -157,12 +158,17 @@ impl Client {
 
     /// A picture, whole.
     pub async fn picture(&self, job: &PictureJob) -> Result<Bytes, Error> {
-        self.ask(&job.source, Some(&job.build), PICTURE, job).await?.whole(PICTURE_BYTES_MAX).await
+        let body = serde_json::to_vec(job).map_err(away)?;
+        let key = key_of(&job.source);
+        let whom = Whom { exactly: true, ..Whom::of(&key, Some(&job.build)) };
+        let (_, answer) = self.ask_from(HEAD_TIME_MAX, whom, PICTURE, body.into()).await?;
+        answer.whole(PICTURE_BYTES_MAX).await
     }
 
     /// What pictures a build can make, the best first.
     pub async fn picture_formats(&self, build: &str) -> Result<Vec<Format>, Error> {
-        let index = self.candidates(b"", Some(build))?.into_iter().next();
+        let whom = Whom { exactly: true, ..Whom::of(b"", Some(build)) };
+        let index = self.candidates(whom)?.into_iter().next();
         let server = index.map(|index| &self.servers[index]).ok_or_else(|| away("no transcoder is there"))?;
         let asked = timeout(PIECE_TIME_MAX, server.send(Method::GET, PICTURES, Bytes::new())).await;
         let answer = asked.map_err(|_| away("no answer in time"))?.map_err(Error::Away)?;
@@ -177,7 +183,8 @@ impl Client {
         bytes.iter().for_each(|bytes| body.extend_from_slice(bytes));
         // Each may go to any of them.
         let key = fastrand::u64(..).to_be_bytes();
-        let (_, answer) = self.ask_from(RENDITION_TIME_MAX, &key, Some(build), RENDITION, body.into()).await?;
+        let whom = Whom { exactly: true, ..Whom::of(&key, Some(build)) };
+        let (_, answer) = self.ask_from(RENDITION_TIME_MAX, whom, RENDITION, body.into()).await?;
         answer.whole(RENDITION_MADE_BYTES_MAX).await
     }
 
@@ -233,7 +240,7 @@ impl Client {
     async fn fragments(&self, path: &str, job: &Job) -> Result<(Body, MadeBy), Error> {
         let body = serde_json::to_vec(job).map_err(away)?;
         let (key, build) = (key_of(&job.source), Some(job.film.build.as_str()));
-        let (server, answer) = self.ask_from(HEAD_TIME_MAX, &key, build, path, body.into()).await?;
+        let (server, answer) = self.ask_from(HEAD_TIME_MAX, Whom::of(&key, build), path, body.into()).await?;
         let made_by = answer.made_by();
         let state = (answer.response.into_body(), answer.held, Arc::clone(&self.servers[server].look_now));
         let pieces = futures_util::stream::try_unfold(state, |(mut body, held, look_now)| async move {
@@ -279,20 +286,19 @@ impl Client {
         what: &impl Serialize,
     ) -> Result<Answer, Error> {
         let body = serde_json::to_vec(what).map_err(away)?;
-        Ok(self.ask_from(most, &key_of(source), build, path, body.into()).await?.1)
+        Ok(self.ask_from(most, Whom::of(&key_of(source), build), path, body.into()).await?.1)
     }
 
     /// Asks those who may answer, one after the other, until one does.
     async fn ask_from(
         &self,
         most: Duration,
-        key: &[u8],
-        build: Option<&str>,
+        whom: Whom<'_>,
         path: &str,
         body: Bytes,
     ) -> Result<(usize, Answer), Error> {
         let mut last = None;
-        for index in self.candidates(key, build)? {
+        for index in self.candidates(whom)? {
             let server = &self.servers[index];
             let asked = server.ask(most, path, body.clone()).await;
             let outcome = asked.as_ref().map_or_else(Refused::label, |_| "made");
@@ -306,8 +312,11 @@ impl Client {
                 }
                 Err(refused) => refused,
             };
-            if matches!(refused, Refused::Silent(_) | Refused::Late) {
+            if matches!(refused, Refused::Silent(_)) {
                 self.fleet.lock().failed(index, Instant::now());
+            }
+            // One that is late may only have much to do: that is for a look to tell.
+            if matches!(refused, Refused::Silent(_) | Refused::Late) {
                 server.look_now.notify_one();
             }
             last = Some(match (refused, last) {
@@ -315,7 +324,7 @@ impl Client {
                 (Refused::Late, _) => return Err(Error::Away(self.named(server, "no answer in time"))),
                 // Another one may have it.
                 (Refused::NotHere(_), Some(before)) => before,
-                (Refused::NotHere(reason), None) => Error::Failed(self.named(server, &reason)),
+                (Refused::NotHere(reason), None) => Error::Away(self.named(server, &reason)),
                 (Refused::Said(error @ (Error::Unfit(_) | Error::Failed(_) | Error::Away(_))), _) => return Err(error),
                 (Refused::Said(error @ (Error::Busy | Error::Changed)), _) => {
                     server.look_now.notify_one();
@@ -331,21 +340,42 @@ impl Client {
     }
 
     /// Whom to ask, in order: the same ones for all that is of one film.
-    fn candidates(&self, key: &[u8], build: Option<&str>) -> Result<Vec<usize>, Error> {
+    fn candidates(&self, whom: Whom<'_>) -> Result<Vec<usize>, Error> {
         if self.is_alone() {
             return Ok(vec![0]);
         }
         let now = Instant::now();
         let mut fleet = self.fleet.lock();
         let nobody = || Error::Away("no transcoder is there".to_owned());
-        let build = match build {
+        let build = match whom.build {
             Some(build) => build.into(),
             None => fleet.in_force(now).ok_or_else(nobody)?,
         };
-        fleet.candidates(&build, key, now).map_err(|why| match why {
+        let mut candidates = fleet.candidates(&build, whom.key, now).map_err(|why| match why {
             Nobody::Away => nobody(),
             Nobody::OtherBuild => Error::Changed,
-        })
+        })?;
+        if whom.exactly {
+            candidates.retain(|member| fleet.standing(*member, now).1.is_some_and(|theirs| theirs == build));
+        }
+        if candidates.is_empty() { Err(nobody()) } else { Ok(candidates) }
+    }
+}
+
+/// Who may be asked.
+#[derive(Debug, Clone, Copy)]
+struct Whom<'a> {
+    /// What requests are spread by.
+    key: &'a [u8],
+    /// None: the one in force.
+    build: Option<&'a str>,
+    /// Not those who stand in on another kind of processor: the answer would have other bytes, and does not say so.
+    exactly: bool,
+}
+
+impl<'a> Whom<'a> {
+    fn of(key: &'a [u8], build: Option<&'a str>) -> Self {
+        Self { key, build, exactly: false }
     }
 }
 

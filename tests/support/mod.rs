@@ -21,7 +21,7 @@ pub use edge::{Edge, EdgeBuilder, reelgate};
 pub use metrics::Samples;
 pub use nginx::Nginx;
 pub use origin::{Origin, Received};
-pub use patience::{Gate, eventually, free_port, patience, pause, wait_for};
+pub use patience::{Gate, eventually, free_port, patience, pause, wait_for, wait_for_long};
 pub use player::{Answer, Player, Speech, http3_settings, http3_settings_with, runtime};
 pub use reply::{Reply, Step};
 

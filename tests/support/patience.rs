@@ -27,12 +27,18 @@ pub fn eventually(what: &str, mut probe: impl FnMut() -> bool) {
 /// Polls until `probe` gives something.
 #[track_caller]
 pub fn wait_for<T>(what: &str, mut probe: impl FnMut() -> Option<T>) -> T {
-    let deadline = Instant::now() + patience();
+    wait_for_long(what, patience(), &mut probe)
+}
+
+/// The same, of what takes longer.
+#[track_caller]
+pub fn wait_for_long<T>(what: &str, longest: Duration, mut probe: impl FnMut() -> Option<T>) -> T {
+    let deadline = Instant::now() + longest;
     loop {
         if let Some(value) = probe() {
             return value;
         }
-        assert!(Instant::now() < deadline, "still not so after {:?}: {what}", patience());
+        assert!(Instant::now() < deadline, "still not so after {longest:?}: {what}");
         pause(Duration::from_millis(20));
     }
 }

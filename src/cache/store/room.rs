@@ -9,7 +9,7 @@ use tokio::time::Instant;
 
 use super::super::budget::Charge;
 use super::super::fill::Readers;
-use super::super::flow::{CHUNK_BYTES, Content};
+use super::super::flow::Content;
 use super::super::simulation::room_for_objects;
 use super::{MemoryStore, Object};
 use crate::http::slicing;
@@ -26,18 +26,23 @@ impl MemoryStore {
             if let Some(charge) = self.budget.try_take(bytes, limit) {
                 return Some(charge);
             }
-            if self.left.let_go(self.hold_timeout) {
+            if self.left.let_go(self.hold_timeout, true) {
                 continue;
             }
             let victim = {
                 let mut policy = self.policy.lock();
                 let fixed = self.budget.used().saturating_sub(policy.bytes());
-                if fixed.saturating_add(bytes) > limit {
-                    return None; // not even with everything evicted: leave it be
-                }
-                let victim = policy.evict()?;
+                // Not even with everything evicted: leave it be.
+                let victim = if fixed.saturating_add(bytes) > limit { None } else { policy.evict() };
                 self.objects.set(policy.len() as i64);
                 victim
+            };
+            let Some(victim) = victim else {
+                // What somebody would be aborted for goes last.
+                if self.left.let_go(self.hold_timeout, false) {
+                    continue;
+                }
+                return None;
             };
             self.evictions.inc();
             self.evict(&victim);
@@ -91,19 +96,19 @@ impl MemoryStore {
 
     /// An object has left its slot: what is still read of it counts until it is let go.
     pub(in crate::cache) fn leaves(&self, object: &Object) {
-        self.left.add(&object.body.content);
-        object.body.forms.contents().iter().for_each(|form| self.left.add(form));
+        self.left.add(&object.body.content, object.body.readers.go_on);
+        object.body.forms.contents().iter().for_each(|form| self.left.add(form, false));
     }
 
     /// A form has another in its place.
     pub(in crate::cache) fn left_behind(&self, form: &Arc<Content>) {
-        self.left.add(form);
+        self.left.add(form, false);
     }
 
-    /// For a body with this head.
-    pub(in crate::cache) fn readers(&self, head: &HeaderMap, body_bytes: u64) -> Readers {
+    /// For a body with this head, in chunks of this size.
+    pub(in crate::cache) fn readers(&self, head: &HeaderMap, body_bytes: u64, chunk_bytes: u64) -> Readers {
         let below = || self.tier.as_ref().is_some_and(|tier| body_bytes <= tier.disks().body_bytes_max());
-        let go_on = body_bytes > CHUNK_BYTES as u64 && (below() || slicing::resumable(head).is_some());
+        let go_on = body_bytes > chunk_bytes && (below() || slicing::resumable(head).is_some());
         Readers { hold_timeout: self.hold_timeout, go_on }
     }
 }

@@ -42,6 +42,7 @@ impl Builder<'_> {
                 titles_max: raw.background.titles.into(),
                 bytes_max: raw.background.size.map_or(0, |size| size.0),
                 share: raw.background.share,
+                optimise: raw.background.optimise,
             }),
             encoders: raw.encoders.iter().map(|family| family.name()).collect(),
             device_jobs: raw.device_jobs,

@@ -37,6 +37,8 @@ pub struct Background {
     pub bytes_max: u64,
     /// Of the time, 0.0–1.0, exclusive of 0.
     pub share: f64,
+    /// Whether these titles are optimised first.
+    pub optimise: bool,
 }
 
 /// `transcode.servers` and what is needed to speak to them.

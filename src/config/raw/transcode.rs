@@ -9,7 +9,8 @@ use serde::{Deserialize, Serialize};
 #[derive(Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(default, deny_unknown_fields)]
 pub struct RawTranscode {
-    /// Whether streams are made. Without a library none are; nor without `servers` where `ffmpeg` and `ffprobe` are not in PATH.
+    /// Whether streams are made. Without a library or `add_renditions` none are; nor without `servers` where `ffmpeg` and `ffprobe` are
+    /// not in PATH.
     pub enabled: bool,
     /// Segments made at once; default: one for each two cores.
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -90,11 +91,14 @@ pub struct RawBackground {
     /// Share of the time in which the transcoder works at it, 0 to 1, where nobody waits for anything.
     #[schemars(range(min = 0.01, max = 1.0))]
     pub share: f64,
+    /// Whether these titles are optimised first, as by `reelgate optimise`: fewer bits for the same picture, for much more of the
+    /// processor's time, also when a segment is wanted that the cache has not got.
+    pub optimise: bool,
 }
 
 impl Default for RawBackground {
     fn default() -> Self {
-        Self { enabled: true, after: TimeSpan::secs(600), titles: 10, size: None, share: 0.5 }
+        Self { enabled: true, after: TimeSpan::secs(600), titles: 10, size: None, share: 0.5, optimise: false }
     }
 }
 

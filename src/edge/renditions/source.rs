@@ -7,7 +7,7 @@
 use super::super::Edge;
 use super::super::admit::refusal;
 use super::super::context::Context;
-use super::super::{log, refresh};
+use super::super::{log, refresh, subrequests};
 use crate::http::forwarded::Client;
 use crate::transport::Connection;
 use bytes::{Bytes, BytesMut};
@@ -29,7 +29,7 @@ const TIME_MAX: Duration = Duration::from_secs(60);
 
 /// All that is needed to ask.
 pub(super) struct Sources {
-    spawner: SubrequestSpawner,
+    spawner: Arc<SubrequestSpawner>,
     authority: String,
     headers: HeaderMap,
     client: Client,
@@ -77,17 +77,12 @@ impl Sources {
     pub(super) fn new(session: &mut Session, ctx: &Context) -> Option<Self> {
         Some(Self {
             authority: ctx.authority.clone()?,
-            spawner: session.subrequest_spawner.take()?,
+            spawner: subrequests::spawner(session, ctx)?,
             headers: session.req_header().headers.clone(),
             client: ctx.client.clone(),
             connection: ctx.connection.clone(),
             site_index: ctx.site_index,
         })
-    }
-
-    /// Lets others ask.
-    pub(super) fn spawner(self) -> SubrequestSpawner {
-        self.spawner
     }
 
     pub(super) fn authority(&self) -> &str {

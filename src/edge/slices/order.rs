@@ -6,7 +6,7 @@
 
 use super::super::Edge;
 use super::super::context::Context;
-use super::super::refresh;
+use super::super::{refresh, subrequests};
 use super::known::{Known, Note};
 use crate::cache::{Fetch, FillTime, Run, Slices};
 use crate::http::byte_range::ByteRange;
@@ -28,7 +28,7 @@ use std::time::Duration;
 
 /// All that is needed to ask the origin for parts of one object.
 pub(in crate::edge) struct Order {
-    spawner: SubrequestSpawner,
+    spawner: Arc<SubrequestSpawner>,
     target: String,
     authority: String,
     pub(super) headers: HeaderMap,
@@ -71,7 +71,7 @@ impl Order {
     pub(in crate::edge) fn new(edge: &Edge, session: &mut Session, ctx: &Context, key: u128) -> Option<Arc<Self>> {
         Some(Arc::new(Self {
             authority: ctx.authority.clone()?,
-            spawner: session.subrequest_spawner.take()?,
+            spawner: subrequests::spawner(session, ctx)?,
             target: ctx.target.clone(),
             headers: session.req_header().headers.clone(),
             client: ctx.client.clone(),

@@ -59,6 +59,12 @@ pub struct Optimisation {
     pub reason: Option<String>,
 }
 
+impl Optimisation {
+    fn is_open(&self) -> bool {
+        matches!(self.state, "waiting" | "running")
+    }
+}
+
 /// Why a title is not optimised.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Refused {
@@ -100,6 +106,17 @@ impl Library {
         let found = self.state.catalog.borrow().as_ref().and_then(|catalog| find(catalog, title));
         let begun = optimiser.begin(&found.ok_or(Refused::NoSuchTitle)?)?;
         Ok(begun)
+    }
+
+    /// Whether a title is being optimised, or waits for that.
+    pub fn is_optimising(&self) -> bool {
+        let is = |sidecar: &super::Sidecar| sidecar.optimiser.told.lock().iter().any(Optimisation::is_open);
+        self.state.sidecar.as_ref().is_some_and(is)
+    }
+
+    /// Whether a title was optimised, as far as is known here.
+    pub fn is_optimised(&self, title: &str) -> bool {
+        self.state.sidecar.as_ref().is_some_and(|sidecar| sidecar.optimiser.saved(title).is_some())
     }
 
     /// What was asked for lately.
@@ -151,16 +168,15 @@ impl Optimiser {
 
     fn begin(self: &Arc<Self>, title: &Arc<Title>) -> Result<Optimisation, Refused> {
         let mut told = self.told.lock();
-        let is_open = |told: &Optimisation| matches!(told.state, "waiting" | "running");
-        if let Some(there) = told.iter().find(|told| told.title == title.id && is_open(told)) {
+        if let Some(there) = told.iter().find(|told| told.title == title.id && told.is_open()) {
             return Ok(there.clone());
         }
-        if told.iter().filter(|told| is_open(told)).count() >= WAITING_MAX {
+        if told.iter().filter(|told| told.is_open()).count() >= WAITING_MAX {
             return Err(Refused::TooMany);
         }
         told.retain(|told| told.title != title.id);
         if told.len() >= TOLD_MAX
-            && let Some(oldest) = told.iter().position(|told| !is_open(told))
+            && let Some(oldest) = told.iter().position(|told| !told.is_open())
         {
             told.remove(oldest);
         }

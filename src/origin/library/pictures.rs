@@ -123,7 +123,7 @@ impl Pictures {
         let mut answer = match self.try_answer(request, title, picture).await {
             Ok(answer) => answer,
             Err(Instead::Answer(answer)) => *answer,
-            Err(Instead::Error(Error::Unfit(_) | Error::Failed(_))) => {
+            Err(Instead::Error(Error::Unfit(_))) => {
                 let mut refused = problem(StatusCode::NOT_FOUND, "this title has no picture");
                 insert(refused.headers_mut(), header::CACHE_CONTROL, FRESH_REFUSED);
                 refused

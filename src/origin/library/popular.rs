@@ -70,7 +70,7 @@ impl Library {
     }
 
     /// Has files made, from `at` on and so many of them, as long as there is nothing else to do ([`Error::Busy`]). They are there for
-    /// whoever asks within a minute.
+    /// whoever asks within two minutes.
     pub async fn make_ahead(&self, course: &Course, at: u64, files: u64) -> Result<(), Error> {
         let Some(sidecar) = &self.state.sidecar else { return Err(Error::Away("there is no transcoder".to_owned())) };
         sidecar.streams.make_ahead(course, at, files).await

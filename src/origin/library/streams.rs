@@ -7,7 +7,7 @@
 //! | `{rendition}/index.m3u8` | its segments | 60 s |
 //! | `{rendition}/{version}/init.mp4`, `…/{n}.m4s`, `…/{n}.vtt` | fMP4, WebVTT | a year, immutable |
 //!
-//! Renditions are `360p`, `source` (the film's own packets, where they fit), `audio-1`, `audio-1-surround`, `text-3` (numbers are those of the file's streams) and `text-file-…`, a
+//! Renditions are `360p`, `360p-hevc`, `source` (the film's own packets, where they fit), `audio-1`, `audio-1-surround`, `text-3` (numbers are those of the file's streams) and `text-file-…`, a
 //! file of subtitles beside the film. `offer` knows them, `subtitles` finds the files.
 //!
 //! The version stands for the file, the recipe and the encoder, so that a segment's bytes are the same whenever it is made, its

@@ -165,11 +165,12 @@ impl Encoder {
         match self.codec {
             _ if !is_software => {}
             Codec::H264 => arguments.extend(words(&["-x264-params", "sliced-threads=1", "-level", &level])),
-            // One frame at a time, its rows by two threads; keyframes are closed; no text about itself in each segment.
+            // One frame at a time, its rows by two threads, whose order must not matter to the highest rate; keyframes are closed; no
+            // text about itself in each segment.
             Codec::Hevc => arguments.extend(words(&[
                 "-x265-params",
                 &format!(
-                    "pools=2:frame-threads=1:wpp=1:open-gop=0:scenecut=0:level-idc={level}:high-tier=0:info=0:log-level=error"
+                    "pools=2:frame-threads=1:wpp=1:const-vbv=1:open-gop=0:scenecut=0:level-idc={level}:high-tier=0:info=0:log-level=error"
                 ),
             ])),
             Codec::Av1 => {
@@ -253,7 +254,7 @@ mod tests {
                 "libx265",
                 format!(
                     "-preset veryfast -profile:v main -bf 2 -forced-idr 1 -tag:v hvc1 -x265-params \
-                     pools=2:frame-threads=1:wpp=1:open-gop=0:scenecut=0:level-idc=3.0:high-tier=0:info=0:log-level=error \
+                     pools=2:frame-threads=1:wpp=1:const-vbv=1:open-gop=0:scenecut=0:level-idc=3.0:high-tier=0:info=0:log-level=error \
                      -g 100 -keyint_min 100 {rate} {dump}"
                 ),
             ),

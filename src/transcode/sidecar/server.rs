@@ -346,19 +346,21 @@ async fn rendition(server: &Server, body: Incoming) -> Outcome {
     Ok(Response::new(full(made)))
 }
 
-/// What failed for the machine's sake, or was ended for somebody who waits, is tried again when there is time.
+/// What was ended for somebody who waits is made when there is time again.
 async fn made_ahead(server: &Server, Ahead { job, segments }: Ahead) -> Outcome {
     let busy = || (StatusCode::SERVICE_UNAVAILABLE, "there is something else to do".to_owned());
     now(server).await?.expect_makes(&job.film).map_err(|failure| refusal(&failure, StatusCode::CONFLICT))?;
+    if !server.jobs.may_keep(&job) {
+        let reason = "a segment is larger than what is kept of what nobody waits for (transcode.ahead)".to_owned();
+        return Err((StatusCode::INTERNAL_SERVER_ERROR, reason));
+    }
     let made = server.jobs.make_when_idle(&job, segments).map_err(|_| busy())?;
     for mut output in made {
         let ended = output.wait_for(|output| output.end.is_some()).await;
         match ended.ok().and_then(|output| output.end.clone()) {
             Some(Ok(())) => {}
-            Some(Err(failure @ (Failure::Failed(_) | Failure::Mismatch(_)))) => {
-                return Err(refusal(&failure, StatusCode::INTERNAL_SERVER_ERROR));
-            }
-            _ => return Err(busy()),
+            Some(Err(Failure::Killed)) | None => return Err(busy()),
+            Some(Err(failure)) => return Err(refusal(&failure, StatusCode::INTERNAL_SERVER_ERROR)),
         }
     }
     Ok(answer(StatusCode::OK, ""))

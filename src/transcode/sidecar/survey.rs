@@ -74,6 +74,9 @@ impl Survey {
     /// Looks now and then, and tells the jobs. `every`: zero for never.
     pub async fn keep_looking(self: Arc<Self>, jobs: Arc<Jobs>, every: Duration) {
         let mut build = String::new();
+        if every.is_zero() {
+            self.looked.send_replace(true);
+        }
         while !every.is_zero() {
             let is_other = self.now().await.is_some_and(|tools| {
                 let is_other = tools.build != build;

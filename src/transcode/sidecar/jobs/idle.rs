@@ -8,7 +8,7 @@ use super::super::output::Output;
 use super::super::schedule::Priority;
 use super::super::segment::bytes_expected;
 use super::runs::Run;
-use super::{Busy, Entry, Jobs, Segment};
+use super::{Busy, DEVICE_BATCH_MAX, Entry, Jobs, Segment};
 use std::sync::Arc;
 use std::time::Instant;
 use tokio::sync::watch;
@@ -19,6 +19,11 @@ const SEGMENTS_MAX: u64 = 8;
 const SMALL_BYTES: u64 = 256 << 10;
 
 impl Jobs {
+    /// Whether one such segment fits into what is kept.
+    pub fn may_keep(&self, job: &Job) -> bool {
+        bytes_each(job) <= self.settings.ahead_bytes_max
+    }
+
     /// Begins to make segments that nobody waits for; what is there already is not made again.
     pub fn make_when_idle(self: &Arc<Self>, job: &Job, segments: u64) -> Result<Vec<watch::Receiver<Output>>, Busy> {
         let now = Instant::now();
@@ -29,7 +34,8 @@ impl Jobs {
         }
         let first = job.wanted.segment();
         let is_video = matches!(job.wanted, Wanted::Video { .. });
-        let segments = if is_video { segments.clamp(1, SEGMENTS_MAX) } else { 1 };
+        let most = if state.is_for_a_device(job, now) { DEVICE_BATCH_MAX } else { SEGMENTS_MAX };
+        let segments = if is_video { segments.clamp(1, most) } else { 1 };
         let last = first.saturating_add(segments - 1).min(job.film.grid.segments().saturating_sub(1)).max(first);
         let each = bytes_each(job).max(1);
         let room = self.settings.ahead_bytes_max.saturating_sub(state.ahead_bytes(each)) / each;
