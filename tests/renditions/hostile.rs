@@ -55,6 +55,22 @@ fn what_goes_in_circles_or_is_too_long_is_left_as_it_is() {
 }
 
 #[test]
+fn a_ladder_that_came_in_chunks_goes_on_whole() {
+    let list = "#EXTM3U\n#EXT-X-TARGETDURATION:4\n#EXTINF:4,\n0.ts\n#EXT-X-ENDLIST\n";
+    let origin = Origin::start()
+        .route("/m.m3u8", Reply::cacheable(format!("#EXTM3U\n{VARIANT}i.m3u8\n")).chunked())
+        .route("/i.m3u8", Reply::cacheable(list).chunked());
+    let edge = ready(adding(&origin.url()).run());
+    for path in ["/m.m3u8", "/m.m3u8", "/_reelgate/240p-640x360-30000/i.m3u8", "/i.m3u8"] {
+        let answer = edge.get(path).expect_status(200);
+        assert!(answer.complete && answer.text().starts_with("#EXTM3U"), "{path}");
+        let framed = [answer.header("transfer-encoding"), answer.header("content-length")];
+        assert_eq!(framed.iter().flatten().count(), 1, "{path}: {framed:?}");
+    }
+    assert!(edge.get("/m.m3u8").text().contains("_reelgate/"), "it is a ladder that gets a rung");
+}
+
+#[test]
 fn urls_nobody_was_given_make_nothing() {
     let list = "#EXTM3U\n#EXT-X-TARGETDURATION:4\n#EXTINF:4,\n0.ts\n#EXT-X-ENDLIST\n";
     let garbage = "#EXTM3U\n#EXT-X-TARGETDURATION:4\n#EXTINF:4,\ngarbage.ts\n#EXT-X-ENDLIST\n";

@@ -189,7 +189,7 @@ fn a_film_that_another_host_does_not_have_is_made_by_this_one() {
             assert!(made(&edge, "local") >= 2.0);
         } else {
             let refused = edge.get(&master);
-            assert_eq!(refused.status, 500, "{}", refused.text());
+            assert_eq!(refused.status, 503, "{}", refused.text());
             assert!(!refused.text().contains("tmp"), "{}", refused.text());
         }
     }
