@@ -7,7 +7,7 @@
 //! is full all the same.
 
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use async_trait::async_trait;
 use bytes::Bytes;
@@ -27,6 +27,8 @@ use super::store::{MemoryStore, Outcome};
 const PASSING_BYTES_MAX: u64 = if cfg!(test) { 1 << 20 } else { 8 << 20 };
 /// The longest sleep per write, when the queue is full; none up to half full.
 const PASSING_SLEEP_MAX: Duration = Duration::from_millis(if cfg!(test) { 20 } else { 1000 });
+/// Between looks at whether the client has followed.
+const PASSING_LOOK: Duration = Duration::from_millis(5);
 
 pub(super) struct StoreMiss {
     store: &'static MemoryStore,
@@ -110,7 +112,15 @@ impl StoreMiss {
         }
     }
 
-    /// How long the origin should be held back, so that a slower client can follow.
+    /// Holds the origin back, so that a slower client can follow; no longer than until that has.
+    async fn hold_back(&self) {
+        let until = Instant::now() + self.passing_sleep();
+        while !self.passing_sleep().is_zero() && Instant::now() < until {
+            tokio::time::sleep(PASSING_LOOK).await;
+        }
+    }
+
+    /// How long the origin should be held back.
     fn passing_sleep(&self) -> Duration {
         let beyond = self.fill.flow.trim().saturating_sub(self.backlog_at_passing);
         let over = beyond.saturating_sub(PASSING_BYTES_MAX / 2).min(PASSING_BYTES_MAX / 2);
@@ -125,10 +135,7 @@ impl HandleMiss for StoreMiss {
             return Error::e_explain(FILL_FAILED, failure.to_string());
         }
         if self.fill.flow.is_passing() {
-            let sleep = self.passing_sleep();
-            if !sleep.is_zero() {
-                tokio::time::sleep(sleep).await;
-            }
+            self.hold_back().await;
             return self.pass(data);
         }
         self.keep(data)?;
