@@ -32,8 +32,12 @@ use super::hold;
 pub(super) const CHUNK_BYTES: usize = if cfg!(test) { 64 } else { 1 << 20 };
 /// The most a reader copies from an unfinished chunk at once.
 const COPY_BYTES_MAX: u64 = 64 << 10;
-/// Enough to join a few pieces of a passing body for one read; the last piece may lie across.
-const PASSING_COPY_BYTES_MAX: usize = 512 << 10;
+/// Enough to join the pieces of a passing body that come between two reads; the last piece may lie across.
+const PASSING_COPY_BYTES_MAX: usize = 1 << 20;
+/// How far an owner may fall behind a passing body, beyond what it had not read when that began.
+pub(super) const PASSING_BYTES_MAX: u64 = if cfg!(test) { 1 << 20 } else { 8 << 20 };
+/// The longest pause of the origin per piece, when the queue is full; none up to half full.
+const PASSING_PAUSE_MAX: Duration = Duration::from_millis(if cfg!(test) { 20 } else { 1000 });
 /// The first allocation for a body of unknown length; it doubles up to a chunk.
 const FIRST_BYTES: usize = if cfg!(test) { 16 } else { 4 << 10 };
 
@@ -137,6 +141,8 @@ struct State {
     /// While filling: chunks from byte zero. While passing: what the owner has not read yet, from `front` on.
     chunks: VecDeque<Bytes>,
     front: u64,
+    /// What the owner had not read when passing began.
+    behind_at_passing: u64,
     /// The chunk being filled; its capacity is fixed by [`Fill::room`].
     tail: Vec<u8>,
     written: u64,
@@ -156,6 +162,8 @@ pub(super) struct Flow {
 #[derive(Debug)]
 pub(super) enum Peek {
     Bytes(Bytes),
+    /// A copy of more than a few bytes, which nobody has paid for yet.
+    Joined(Bytes),
     End,
     Complete(Arc<Content>),
     Failed(Failure),
@@ -185,6 +193,7 @@ impl Flow {
                 phase: Phase::Filling,
                 chunks: VecDeque::new(),
                 front: 0,
+                behind_at_passing: 0,
                 tail: Vec::new(),
                 written: 0,
             }),
@@ -210,8 +219,8 @@ impl Flow {
             Phase::Failed(failure) => Peek::Failed(*failure),
             Phase::Passing | Phase::Passed if !owner => Peek::Failed(Failure::TooLarge),
             Phase::Filling => state.kept(self.chunk_bytes, position, bytes_max).map_or(Peek::Wait, Peek::Bytes),
-            Phase::Passing => state.queued(position, bytes_max).map_or(Peek::Wait, Peek::Bytes),
-            Phase::Passed => state.queued(position, bytes_max).map_or(Peek::End, Peek::Bytes),
+            Phase::Passing => state.queued(position, bytes_max).unwrap_or(Peek::Wait),
+            Phase::Passed => state.queued(position, bytes_max).unwrap_or(Peek::End),
         }
     }
 
@@ -298,22 +307,27 @@ impl Flow {
             state.freeze_tail(charge);
         }
         state.phase = Phase::Passing;
+        state.trim(self.owner_position.load(Ordering::Acquire));
+        state.behind_at_passing = state.written - state.front;
         drop(state);
-        self.trim();
         self.changed.send_replace(());
     }
 
-    /// Forgets what the owner has read of a passing body; how many bytes are left.
-    pub(super) fn trim(&self) -> u64 {
-        let read = self.owner_position.load(Ordering::Acquire);
+    /// How many bytes more the owner of a passing body has to read than when that began; what it has read is forgotten.
+    pub(super) fn behind(&self) -> u64 {
         let mut state = self.state.write();
-        while let Some(first) = state.chunks.front()
-            && state.front + first.len() as u64 <= read
-        {
-            state.front += first.len() as u64;
-            state.chunks.pop_front();
+        state.trim(self.owner_position.load(Ordering::Acquire));
+        (state.written - state.front).saturating_sub(state.behind_at_passing)
+    }
+
+    /// For how long the origin of a passing body should be held back before its next piece, so that the owner can follow. None: it is
+    /// not passing.
+    pub(super) fn pause(&self) -> Option<Duration> {
+        if !self.is_passing() {
+            return None;
         }
-        state.written - state.front
+        let over = self.behind().saturating_sub(PASSING_BYTES_MAX / 2).min(PASSING_BYTES_MAX / 2);
+        Some(PASSING_PAUSE_MAX.mul_f64(over as f64 / (PASSING_BYTES_MAX / 2) as f64))
     }
 
     /// Appends to a passing body.
@@ -345,6 +359,15 @@ impl Flow {
 }
 
 impl State {
+    fn trim(&mut self, read: u64) {
+        while let Some(first) = self.chunks.front()
+            && self.front + first.len() as u64 <= read
+        {
+            self.front += first.len() as u64;
+            self.chunks.pop_front();
+        }
+    }
+
     fn freeze_tail(&mut self, charge: &mut Charge) {
         let tail = std::mem::take(&mut self.tail);
         let paid = charge.split(tail.capacity() as u64);
@@ -366,7 +389,7 @@ impl State {
     /// While passing the pieces are of any size; those read are gone, so the wanted one is near the front. Several are handed
     /// out as one copy: Pingora takes up to four pieces from the origin for each read, so a reader of single pieces would
     /// fall behind the fastest of clients.
-    fn queued(&self, position: u64, bytes_max: u64) -> Option<Bytes> {
+    fn queued(&self, position: u64, bytes_max: u64) -> Option<Peek> {
         let bytes_max = usize::try_from(bytes_max).unwrap_or(usize::MAX);
         let mut run = BytesMut::new();
         let mut start = self.front;
@@ -376,12 +399,12 @@ impl State {
                 let from = position.saturating_sub(start) as usize;
                 let bytes = (piece.len() - from).min(bytes_max - run.len());
                 if run.is_empty() && (at + 1 == self.chunks.len() || bytes >= PASSING_COPY_BYTES_MAX) {
-                    return Some(piece.slice(from..from + bytes));
+                    return Some(Peek::Bytes(piece.slice(from..from + bytes)));
                 }
                 run.extend_from_slice(&piece[from..from + bytes]);
             }
             start = end;
         }
-        (!run.is_empty()).then(|| run.freeze())
+        (!run.is_empty()).then(|| Peek::Joined(run.freeze()))
     }
 }

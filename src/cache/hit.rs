@@ -8,6 +8,7 @@
 
 use std::any::Any;
 use std::sync::Arc;
+use std::time::Duration;
 
 use async_trait::async_trait;
 use bytes::Bytes;
@@ -28,6 +29,9 @@ use super::tier::DiskReader;
 
 /// The error of a reader whose fill came to nothing: the body must be aborted, never ended.
 pub const FILL_FAILED: ErrorType = ErrorType::Custom("cache fill failed");
+
+/// What a reader may hold of a passing body where there is no room left to pay for it.
+const UNPAID_BYTES_MAX: usize = 64 << 10;
 
 /// Why a reader is aborted that stalled.
 const LET_GO: &str = "the client fell behind, and what it had not read yet is no longer there";
@@ -98,6 +102,15 @@ pub fn may_be_let_go(hit: &HitHandler) -> bool {
         _ => CHUNK_BYTES as u64,
     };
     hit.body_bytes().is_none_or(|bytes| bytes > chunk_bytes)
+}
+
+/// For how long the origin should be held back before its next piece, of a body that turned out too large to keep, so that its client can
+/// follow. None: it is no such body.
+pub fn held_back(reader: &HitHandler) -> Option<Duration> {
+    match &reader.as_any().downcast_ref::<StoreHit>()?.source {
+        Source::Fill { fill, .. } => fill.flow.pause(),
+        _ => None,
+    }
 }
 
 /// Where this hit goes on when what it reads is let go.
@@ -262,6 +275,13 @@ impl HandleHit for StoreHit {
             changed.borrow_and_update();
             match flow.peek(self.position, wanted, owner) {
                 Peek::Bytes(bytes) => return Ok(self.advance(bytes)),
+                Peek::Joined(bytes) => {
+                    let paid = match self.store.take_for_passing(bytes.len() as u64) {
+                        Some(charge) => charge.pay_for(bytes),
+                        None => Bytes::copy_from_slice(&bytes[..bytes.len().min(UNPAID_BYTES_MAX)]),
+                    };
+                    return Ok(self.advance(paid));
+                }
                 Peek::End => return Ok(None),
                 Peek::Complete(content) => self.source = Source::Content(content),
                 // The origin has it all the same: it is too large to keep, or its disk lost it.

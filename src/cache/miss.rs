@@ -2,12 +2,11 @@
 //!
 //! A body of promised length is paid for before its first byte, so it never fails for want of room half way. One of unknown
 //! length pays as it grows; when it grows too large, or nothing more can be freed, it is given up for storing: followers
-//! fail, and the rest is passed on to the writer's own client through a bounded queue. `write_body` may not wait for that
-//! client (Pingora drives both from one task), so it slows the origin down by short sleeps, and gives up only when the queue
-//! is full all the same.
+//! fail, and the rest is passed on to the writer's own client through a bounded queue. `write_body` does not wait for that
+//! client (Pingora drives both from one task); the edge holds the origin back ([`super::held_back`]), and only where the queue is full all
+//! the same is it given up.
 
 use std::sync::Arc;
-use std::time::{Duration, Instant};
 
 use async_trait::async_trait;
 use bytes::Bytes;
@@ -19,16 +18,9 @@ use pingora_error::{Error, Result};
 use super::bans::FillTime;
 use super::budget::Charge;
 use super::fill::Fill;
-use super::flow::{CHUNK_BYTES, Failure, Room};
+use super::flow::{CHUNK_BYTES, Failure, PASSING_BYTES_MAX, Room};
 use super::hit::FILL_FAILED;
 use super::store::{MemoryStore, Outcome};
-
-/// How far a client may fall behind a body too large to keep, beyond what was kept when that became clear.
-const PASSING_BYTES_MAX: u64 = if cfg!(test) { 1 << 20 } else { 8 << 20 };
-/// The longest sleep per write, when the queue is full; none up to half full.
-const PASSING_SLEEP_MAX: Duration = Duration::from_millis(if cfg!(test) { 20 } else { 1000 });
-/// Between looks at whether the client has followed.
-const PASSING_LOOK: Duration = Duration::from_millis(5);
 
 pub(super) struct StoreMiss {
     store: &'static MemoryStore,
@@ -38,8 +30,6 @@ pub(super) struct StoreMiss {
     _time: Option<FillTime>,
     /// Paid for, but not yet part of a frozen chunk.
     charge: Charge,
-    /// The owner's backlog when passing began.
-    backlog_at_passing: u64,
     /// The fill's outcome is counted and the store has let go of it.
     settled: bool,
 }
@@ -47,7 +37,7 @@ pub(super) struct StoreMiss {
 impl StoreMiss {
     pub(super) fn new(store: &'static MemoryStore, fill: Arc<Fill>, charge: Charge, time: Option<FillTime>) -> Self {
         let tag = U64WriteId::from(fill.version);
-        Self { store, fill, tag, _time: time, charge, backlog_at_passing: 0, settled: false }
+        Self { store, fill, tag, _time: time, charge, settled: false }
     }
 
     fn fail<T>(&mut self, failure: Failure, outcome: Outcome) -> Result<T> {
@@ -93,7 +83,6 @@ impl StoreMiss {
     fn start_passing(&mut self) {
         self.fill.hidden.store(true, std::sync::atomic::Ordering::Release);
         self.fill.flow.start_passing(&mut self.charge);
-        self.backlog_at_passing = self.fill.flow.trim();
         self.settle(Outcome::TooLarge);
     }
 
@@ -101,30 +90,15 @@ impl StoreMiss {
         if data.is_empty() {
             return Ok(());
         }
-        let backlog = self.fill.flow.trim() + data.len() as u64;
+        let behind = self.fill.flow.behind() + data.len() as u64;
         let charge = self.store.take_for_passing(data.len() as u64);
         match charge {
-            Some(charge) if backlog <= self.backlog_at_passing + PASSING_BYTES_MAX => {
+            Some(charge) if behind <= PASSING_BYTES_MAX => {
                 self.fill.flow.pass(charge.pay_for(data));
                 Ok(())
             }
             _ => self.fail(Failure::TooSlow, Outcome::TooLarge),
         }
-    }
-
-    /// Holds the origin back, so that a slower client can follow; no longer than until that has.
-    async fn hold_back(&self) {
-        let until = Instant::now() + self.passing_sleep();
-        while !self.passing_sleep().is_zero() && Instant::now() < until {
-            tokio::time::sleep(PASSING_LOOK).await;
-        }
-    }
-
-    /// How long the origin should be held back.
-    fn passing_sleep(&self) -> Duration {
-        let beyond = self.fill.flow.trim().saturating_sub(self.backlog_at_passing);
-        let over = beyond.saturating_sub(PASSING_BYTES_MAX / 2).min(PASSING_BYTES_MAX / 2);
-        PASSING_SLEEP_MAX.mul_f64(over as f64 / (PASSING_BYTES_MAX / 2) as f64)
     }
 }
 
@@ -135,7 +109,6 @@ impl HandleMiss for StoreMiss {
             return Error::e_explain(FILL_FAILED, failure.to_string());
         }
         if self.fill.flow.is_passing() {
-            self.hold_back().await;
             return self.pass(data);
         }
         self.keep(data)?;

@@ -47,7 +47,7 @@ pub use bans::{
     AskedFor, Ban, BanLog, Bans, Begun, FillTime, NotLogged, Restored, Selector, Stamp, StampError, Verdict,
 };
 pub use coder::{AcceptsCodings, Given, Wanted};
-pub use hit::{FILL_FAILED, StoreHit, follows_fill, may_be_let_go, resume_by, verdict_on_alias};
+pub use hit::{FILL_FAILED, StoreHit, follows_fill, held_back, may_be_let_go, resume_by, verdict_on_alias};
 pub use hold::{OwnersRest, Rest, Resume};
 pub use inspect::{Held, ObjectInfo};
 pub use key::key;

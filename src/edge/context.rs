@@ -106,6 +106,8 @@ pub struct CacheNotes {
     pub refuses_identity: bool,
     /// The client has left while its fill runs on.
     pub client_left: AtomicBool,
+    /// The client was given the head of a whole body.
+    pub whole_follows: bool,
     /// What an unsafe request made untrue is noted on the disks when these resolve.
     pub removals: Vec<Ticket>,
     /// What the rest of the body would be asked for with, until it is decided whether it is kept.

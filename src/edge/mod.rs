@@ -24,6 +24,7 @@ mod keep;
 mod limiter;
 mod log;
 mod lookup;
+mod passing;
 mod purge;
 mod refresh;
 mod renditions;
@@ -262,7 +263,7 @@ impl ProxyHttp for Edge {
         if !end_of_stream {
             self.abandon(session, ctx)?;
         }
-        Ok(None)
+        self.pass_on(session, ctx)
     }
 
     fn fail_to_connect(
@@ -292,7 +293,9 @@ impl ProxyHttp for Edge {
         response: &mut ResponseHeader,
         ctx: &mut Box<Context>,
     ) -> Result<()> {
-        self.finish_headers(session, response, ctx)
+        self.finish_headers(session, response, ctx)?;
+        Self::note_head(session, response, ctx);
+        Ok(())
     }
 
     async fn fail_to_proxy(&self, session: &mut Session, error: &Error, ctx: &mut Box<Context>) -> FailToProxy {

@@ -17,7 +17,7 @@ use pingora_cache::{CacheKey, HitHandler, MissHandler, PurgeOutcome, PurgeTarget
 use pingora_error::Result;
 use pingora_http::ResponseHeader;
 
-use super::super::follows_fill;
+use super::super::{follows_fill, held_back};
 use super::*;
 
 fn span() -> SpanHandle {
@@ -222,14 +222,13 @@ async fn a_cancelled_body_too_large_to_keep_is_an_error_for_its_own_client() {
 async fn a_client_that_falls_too_far_behind_holds_the_origin_back_and_is_then_aborted() {
     let store = store(1 << 23, 1000);
     let (mut miss, mut owner) = begin(store, &key("a"), None).await.expect("room");
-    let mut written = 0;
-    let mut slept = false;
+    assert_eq!(held_back(&owner), None, "not while it is kept");
+    let mut pauses = Vec::new();
     while miss.write_body(Bytes::from(vec![1; 100_000]), false).await.is_ok() {
-        written += 1;
-        let started = std::time::Instant::now();
-        slept |= miss.write_body(Bytes::new(), false).await.is_ok() && started.elapsed() >= Duration::from_millis(2);
+        pauses.push(held_back(&owner).expect("passing"));
     }
-    assert!(slept && (8..=10).contains(&written), "{written}");
+    assert!((8..=10).contains(&pauses.len()), "{}", pauses.len());
+    assert!(pauses.is_sorted() && pauses[3].is_zero() && !pauses[7].is_zero(), "{pauses:?}");
     assert!(read_all(&mut owner).await.is_err());
 }
 

@@ -130,7 +130,9 @@ async fn a_disk_that_cannot_be_written_refuses_reads_on_and_comes_back() {
     {
         for tears in [false, true] {
             let folder = tempfile::tempdir().unwrap();
-            let (log, faults) = faulty(folder.path(), 16 * MIB).await;
+            // No write of its own accord is to meet the fault first.
+            let settings = LogSettings { sync_interval: Duration::from_secs(600), ..settings(folder.path(), 16 * MIB) };
+            let (log, faults) = faulty_with(settings, Arc::new(Metrics::new())).await;
             for n in 0..10 {
                 written(&log, n, 1, 50_000).await;
             }
