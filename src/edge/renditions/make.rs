@@ -9,8 +9,8 @@
 //! An answer may be kept where all that it was made of is, and for as long. Its entity-tag stands for the bytes it was made of and for
 //! who makes it, so a validation needs no encoder.
 
+use super::Sidecar;
 use super::source::{Fetched, Sources};
-use super::{Sidecar, hex};
 use crate::http::precondition::{Outcome, Validators, evaluate};
 use crate::http::problem::{self, Problem};
 use crate::media::ladder::Rung;
@@ -114,7 +114,7 @@ impl Order {
         let (segment, before, piece) = match &self.asked.piece {
             Piece::Playlist => {
                 let body = Bytes::from(playlist::write(text, &media, &self.asked.source));
-                let etag = hex(&Sha256::digest(&body)[..16]);
+                let etag = hex::encode(&Sha256::digest(&body)[..16]);
                 return Ok(Made { body, etag, content_type: HLS, of: vec![list] });
             }
             Piece::Init { tag } => (media.first_of_map(tag).ok_or(Failed::NoSuch)?, None, protocol::Piece::Head),
@@ -255,7 +255,7 @@ fn etag(wanted: &Rendition, build: &str, bytes: &[Bytes]) -> String {
     hash.update(build.as_bytes());
     hash.update(serde_json::to_vec(wanted).unwrap_or_default());
     bytes.iter().for_each(|bytes| hash.update(bytes));
-    hex(&hash.finalize()[..16])
+    hex::encode(&hash.finalize()[..16])
 }
 
 fn refused(headers: &HeaderMap, why: &Failed) -> Answer {

@@ -91,7 +91,7 @@ pub fn tag(uri: &str, map: Option<&str>) -> String {
     hash.update(uri.as_bytes());
     hash.update(b"\n");
     hash.update(map.unwrap_or_default().as_bytes());
-    hash.finalize()[..8].iter().map(|byte| format!("{byte:02x}")).collect()
+    hex::encode(&hash.finalize()[..8])
 }
 
 /// Path and query that a URI of a playlist at `base` (path and query) means (RFC 3986 §5.2), where that is on the host that was asked.

@@ -1,6 +1,5 @@
 //! Answers made in memory: errors, lists, pages. Small by construction.
 
-use super::catalog::hex;
 use crate::http::precondition::{Outcome, Validators, evaluate};
 use ::http::{HeaderMap, HeaderValue, Method, Response, StatusCode, header};
 use bytes::Bytes;
@@ -33,7 +32,7 @@ pub fn text(
     cache_control: &'static str,
 ) -> Answer {
     let body = body.into();
-    let etag = format!("\"{}\"", hex(&Sha256::digest(&body)[..16]));
+    let etag = format!("\"{}\"", hex::encode(&Sha256::digest(&body)[..16]));
     let validators = Validators { etag: Some(&etag), last_modified: None };
     let mut response = match evaluate(method, headers, validators) {
         Outcome::Proceed => Response::new(full(body)),

@@ -63,15 +63,7 @@ pub fn title_id(folder: &Path, relative: &Path) -> String {
         hash.update((bytes.len() as u64).to_be_bytes());
         hash.update(bytes);
     }
-    hex(&hash.finalize()[..16])
-}
-
-pub fn hex(bytes: &[u8]) -> String {
-    bytes
-        .iter()
-        .flat_map(|byte| [byte >> 4, byte & 15])
-        .filter_map(|digit| char::from_digit(digit.into(), 16))
-        .collect()
+    hex::encode(&hash.finalize()[..16])
 }
 
 #[derive(Debug, Default)]

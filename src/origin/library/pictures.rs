@@ -16,7 +16,7 @@
 
 use super::answer::{Answer, full, insert, problem, text};
 use super::artwork::posters;
-use super::catalog::{Title, hex};
+use super::catalog::Title;
 use super::films::{self, Films};
 use super::respond::open;
 use super::streams::refusal;
@@ -78,7 +78,7 @@ fn tag(parts: &[&[u8]]) -> String {
         hash.update((part.len() as u64).to_be_bytes());
         hash.update(part);
     }
-    hex(&hash.finalize()[..8])
+    hex::encode(&hash.finalize()[..8])
 }
 
 #[derive(Debug)]

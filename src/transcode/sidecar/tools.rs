@@ -129,8 +129,7 @@ fn stamp(program: &Path) -> Option<Stamp> {
 /// From what ffmpeg says to `-version`.
 fn build(said: &str) -> String {
     let name: String = said.lines().next().unwrap_or_default().chars().take(NAME_CHARS_MAX).collect();
-    let hash = Sha256::digest(said.as_bytes());
-    let hash: String = hash[..8].iter().map(|byte| format!("{byte:02x}")).collect();
+    let hash = hex::encode(&Sha256::digest(said.as_bytes())[..8]);
     format!("{} ({hash})", name.replace(" + ", " "))
 }
 

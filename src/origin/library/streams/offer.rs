@@ -3,7 +3,6 @@
 //! Invariants: a rendition's name depends on its track (its number in the file, or the name of the file of subtitles) and on nothing else;
 //! a file has one spelling.
 
-use super::super::catalog::hex;
 use super::super::facts::rounded;
 use super::subtitles::SubtitleFile;
 use crate::media::aac::Layout;
@@ -234,7 +233,7 @@ fn version(parts: &[&[u8]]) -> String {
     let mut hash = Sha256::new();
     hash.update(RECIPE.to_be_bytes());
     parts.iter().for_each(|part| hash.update(part));
-    hex(&hash.finalize()[..8])
+    hex::encode(&hash.finalize()[..8])
 }
 
 #[cfg(test)]
