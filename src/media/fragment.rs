@@ -276,5 +276,17 @@ pub(super) fn number(bytes: &[u8], at: usize, length: usize) -> Option<u64> {
     Some(bytes.iter().fold(0, |value, byte| value << 8 | u64::from(*byte)))
 }
 
+/// A box (§4.2), its payload in parts.
+pub(super) fn boxed(kind: &[u8; 4], parts: &[&[u8]]) -> Vec<u8> {
+    let length = 8 + parts.iter().map(|part| part.len()).sum::<usize>();
+    let mut bytes = Vec::with_capacity(length);
+    bytes.extend(u32::try_from(length).unwrap_or(u32::MAX).to_be_bytes());
+    bytes.extend(kind);
+    for part in parts {
+        bytes.extend(*part);
+    }
+    bytes
+}
+
 #[cfg(test)]
 mod tests;
