@@ -9,7 +9,7 @@
 
 use super::protocol::{
     AHEAD, Ahead, COPY, Copied, Film, FilmFile, Format, HEALTH, Job, PICTURE, PICTURE_BYTES_MAX, PICTURES, PROBE,
-    PictureJob, RENDITION, RENDITION_MADE_BYTES_MAX, Rendition, SEGMENT, Source, TRIAL, TrialJob, Tried, UNWATCHED,
+    PictureJob, RENDITION, RENDITION_MADE_BYTES_MAX, RenditionJob, SEGMENT, Source, TRIAL, TrialJob, Tried, UNWATCHED,
     programs,
 };
 use super::tls::{self, Renewed};
@@ -177,7 +177,7 @@ impl Client {
 
     /// A segment, or its head, made by a build from an origin's: `bytes` are what `wanted` counts. [`Error::Unfit`]: never from these
     /// bytes.
-    pub async fn rendition(&self, wanted: &Rendition, build: &str, bytes: &[Bytes]) -> Result<Bytes, Error> {
+    pub async fn rendition(&self, wanted: &RenditionJob, build: &str, bytes: &[Bytes]) -> Result<Bytes, Error> {
         let mut body = serde_json::to_vec(wanted).map_err(away)?;
         body.push(b'\n');
         bytes.iter().for_each(|bytes| body.extend_from_slice(bytes));

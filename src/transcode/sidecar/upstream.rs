@@ -6,7 +6,7 @@
 //!
 //! Invariants: identical requests are one run, which ends when nobody waits for it; so many run at once and so many wait, never more.
 
-use super::super::protocol::{Piece, RENDITION_BYTES_MAX, Rendition};
+use super::super::protocol::{Part, RENDITION_BYTES_MAX, RenditionJob};
 use super::arguments::upstream::{BEFORE_S, SEGMENT_S, rendition};
 use super::child::{Failure, Kill, KillOnDrop, run};
 use super::tools::{Toolbox, Tools};
@@ -59,7 +59,7 @@ impl Renditions {
     }
 
     /// Makes what is wanted of the head, the segment before and the segment, one after the other.
-    pub async fn make(&self, wanted: Rendition, bytes: Bytes) -> Result<Made, Busy> {
+    pub async fn make(&self, wanted: RenditionJob, bytes: Bytes) -> Result<Made, Busy> {
         let mut hash = Sha256::new();
         hash.update(serde_json::to_vec(&wanted).unwrap_or_default());
         hash.update(&bytes);
@@ -98,7 +98,7 @@ fn unfit(why: Unfit) -> Failure {
 }
 
 /// Blocking.
-fn make(tools: &Tools, wanted: &Rendition, bytes: &[u8], kill: &Kill) -> Made {
+fn make(tools: &Tools, wanted: &RenditionJob, bytes: &[u8], kill: &Kill) -> Made {
     let short = || Failure::Failed("the request is shorter than it says".to_owned());
     let (head, rest) = bytes.split_at_checked(wanted.head_bytes).ok_or_else(short)?;
     let (before, segment) = rest.split_at_checked(wanted.before_bytes).ok_or_else(short)?;
@@ -125,9 +125,9 @@ fn make(tools: &Tools, wanted: &Rendition, bytes: &[u8], kill: &Kill) -> Made {
             };
             let input = [head.bytes(), &before, &moved(&source, SEGMENT_S)?].concat();
             let encoded = encode(tools, wanted, head.timescale, &input, &source.frames, kill)?;
-            let made = match wanted.piece {
-                Piece::Head => head.with(&encoded.head, (wanted.width, wanted.height)),
-                Piece::Segment => source.with(&head, &encoded.frames),
+            let made = match wanted.part {
+                Part::Head => head.with(&encoded.head, (wanted.width, wanted.height)),
+                Part::Segment => source.with(&head, &encoded.frames),
             };
             Ok(made.ok_or_else(unplaced)?.into())
         }
@@ -145,7 +145,7 @@ struct Encoded {
 /// Encodes what lies from [`SEGMENT_S`] on, and compares it with the frames it should be: of a head, only the first.
 fn encode(
     tools: &Tools,
-    wanted: &Rendition,
+    wanted: &RenditionJob,
     timescale: u32,
     input: &[u8],
     source: &[Frame],
@@ -181,7 +181,7 @@ fn encode(
     if remux::Head::read(&head).map(|head| head.avc) != Some([100, 0, wanted.level]) {
         return Err(failed("the encoder chose another profile or level"));
     }
-    let expected = if wanted.piece == Piece::Head { &expected[..1.min(expected.len())] } else { &expected[..] };
+    let expected = if wanted.part == Part::Head { &expected[..1.min(expected.len())] } else { &expected[..] };
     let since_first = |times: &[i64]| times.iter().map(|time| time - times[0]).collect::<Vec<_>>();
     if since_first(&times) != since_first(expected) {
         return Err(failed("its frames are not those of the origin's segment"));
@@ -212,7 +212,7 @@ fn with_start_codes(mut packet: &[u8]) -> Option<Vec<u8>> {
 }
 
 /// A request's body: one line of JSON, then bytes.
-pub fn read(body: &Bytes) -> Option<(Rendition, Bytes)> {
+pub fn read(body: &Bytes) -> Option<(RenditionJob, Bytes)> {
     let end = body.iter().take(RENDITION_BYTES_MAX).position(|byte| *byte == b'\n')?;
     Some((serde_json::from_slice(&body[..end]).ok()?, body.slice(end + 1..)))
 }
