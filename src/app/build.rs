@@ -9,7 +9,7 @@ use crate::admin;
 use crate::cache::disk::{Disks, LogSettings};
 use crate::cache::{BanLog, Bans, MemoryStore, Slices, StoreSettings, collapse};
 use crate::config::{Config, Loaded, OriginKind};
-use crate::edge::{self, Asker, Edge, Generation, Refreshes, Renditions, SlicedObjects};
+use crate::edge::{self, AddedRenditions, Asker, Edge, Generation, Refreshes, SlicedObjects};
 use crate::http::loop_detection::LoopId;
 use crate::observe::{AccessLog, Lifecycle, Metrics};
 use crate::origin::{Embedded, Origins};
@@ -109,7 +109,7 @@ pub(super) async fn start(loaded: Loaded) -> Result<Running, Box<dyn Error>> {
         Edge {
             refreshes: Refreshes::default(),
             slices: SlicedObjects::new(Slices::new(store, metrics.clone())),
-            renditions: Renditions::new(transcoder.clone()),
+            renditions: AddedRenditions::new(transcoder.clone()),
             on_the_way: edge::on_the_way(),
             generation: generation.clone(),
             store,

@@ -36,7 +36,7 @@ pub use coders::on_the_way;
 pub use generation::Generation;
 pub use inquiry::{Asker, Inquired};
 pub use refresh::Refreshes;
-pub use renditions::Renditions;
+pub use renditions::AddedRenditions;
 pub use slices::SlicedObjects;
 
 use crate::cache::MemoryStore;
@@ -71,7 +71,7 @@ pub struct Edge {
     pub access_log: Arc<ArcSwapOption<AccessLog>>,
     pub refreshes: Refreshes,
     pub slices: SlicedObjects,
-    pub renditions: Renditions,
+    pub renditions: AddedRenditions,
     /// Room for answers that are coded on their way.
     pub on_the_way: Arc<Semaphore>,
     /// Who we are in `CDN-Loop`.

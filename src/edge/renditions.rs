@@ -55,12 +55,12 @@ const BUILD_FOR: Duration = Duration::from_secs(1);
 
 /// The edge's side of added rungs.
 #[derive(Debug)]
-pub struct Renditions {
+pub struct AddedRenditions {
     sidecar: Option<Arc<Sidecar>>,
     others: Others,
 }
 
-impl Renditions {
+impl AddedRenditions {
     /// None: nobody makes segments.
     pub fn new(client: Option<Arc<Client>>) -> Self {
         let sidecar = client

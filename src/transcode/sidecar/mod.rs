@@ -68,7 +68,7 @@ use survey::Survey;
 use tokio::sync::Semaphore;
 use tools::{Toolbox, Tools};
 use tracing_subscriber::EnvFilter;
-use upstream::Renditions;
+use upstream::RenditionRuns;
 
 /// Films probed at once, where fewer segments are made at once than that.
 const PROBES: usize = 2;
@@ -196,7 +196,7 @@ fn run(arguments: Arguments) -> Result<(), String> {
         let server = Server {
             jobs: Arc::clone(&jobs),
             pictures: Pictures::new(Arc::clone(&tools), arguments.jobs.into()),
-            renditions: Renditions::new(Arc::clone(&tools), arguments.jobs.into(), arguments.queue.into()),
+            renditions: RenditionRuns::new(Arc::clone(&tools), arguments.jobs.into(), arguments.queue.into()),
             tools,
             survey: Arc::clone(&survey),
             probes: Semaphore::new(PROBES.max(arguments.jobs.into())),

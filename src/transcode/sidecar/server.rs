@@ -18,7 +18,7 @@ use super::segment::open;
 use super::survey::Survey;
 use super::tools::{Toolbox, Tools};
 use super::trial::trial;
-use super::upstream::{self, Busy, Renditions};
+use super::upstream::{self, Busy, RenditionRuns};
 use bytes::Bytes;
 use http::{HeaderValue, Method, Request, Response, StatusCode, header};
 use http_body_util::combinators::UnsyncBoxBody;
@@ -62,7 +62,7 @@ pub struct Server {
     pub jobs: Arc<Jobs>,
     /// Beside the jobs.
     pub pictures: Arc<Pictures>,
-    pub renditions: Renditions,
+    pub renditions: RenditionRuns,
     pub tools: Arc<Toolbox>,
     pub survey: Arc<Survey>,
     /// Probes at once, beside the jobs.

@@ -37,7 +37,7 @@ type Made = Result<Bytes, Failure>;
 
 /// Runs, and who waits for them.
 #[derive(Debug)]
-pub struct Renditions {
+pub struct RenditionRuns {
     tools: Arc<Toolbox>,
     slots: Arc<Semaphore>,
     waiting_max: Arc<Semaphore>,
@@ -48,7 +48,7 @@ pub struct Renditions {
 #[derive(Debug)]
 pub struct Busy;
 
-impl Renditions {
+impl RenditionRuns {
     pub fn new(tools: Arc<Toolbox>, slots: usize, queue: usize) -> Self {
         Self {
             tools,
