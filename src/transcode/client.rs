@@ -204,13 +204,8 @@ impl Client {
         serde_json::from_slice(&asked.await?.small().await?).map_err(away)
     }
 
-    /// The head of a rung's segments.
-    pub async fn init(&self, job: &Job) -> Result<Bytes, Error> {
-        Ok(self.init_made_by(job).await?.0)
-    }
-
-    /// Like [`Self::init`], and who made it.
-    pub async fn init_made_by(&self, job: &Job) -> Result<(Bytes, MadeBy), Error> {
+    /// The head of a rung's segments, and who made it.
+    pub async fn init(&self, job: &Job) -> Result<(Bytes, MadeBy), Error> {
         let answer = self.ask(&job.source, Some(&job.film.build), SEGMENT, job).await?;
         let made_by = answer.made_by();
         Ok((answer.small().await?, made_by))
@@ -222,13 +217,8 @@ impl Client {
         self.ask_within(AHEAD_TIME_MAX, &job.source, Some(&job.film.build), AHEAD, ahead).await.map(drop)
     }
 
-    /// The fragments of a segment, as they are made. The body fails where they are not all there.
-    pub async fn segment(&self, job: &Job) -> Result<Body, Error> {
-        Ok(self.segment_made_by(job).await?.0)
-    }
-
-    /// Like [`Self::segment`], and who makes it.
-    pub async fn segment_made_by(&self, job: &Job) -> Result<(Body, MadeBy), Error> {
+    /// The fragments of a segment, as they are made, and who makes it. The body fails where they are not all there.
+    pub async fn segment(&self, job: &Job) -> Result<(Body, MadeBy), Error> {
         self.fragments(SEGMENT, job).await
     }
 

@@ -196,7 +196,7 @@ impl Streams {
         let (body, made_by) = match wanted {
             Asked::AudioInit(layout) => (full(aac::init(layout)), MadeBy::default()),
             Asked::Of(wanted @ Wanted::Init { .. }) => {
-                let (init, made_by) = self.counted("init", self.client.init_made_by(&job(wanted)).await)?;
+                let (init, made_by) = self.counted("init", self.client.init(&job(wanted)).await)?;
                 (full(init), made_by)
             }
             Asked::Of(wanted) => {
@@ -206,7 +206,7 @@ impl Streams {
                     _ => "video",
                 };
                 let made = match watched {
-                    true => self.client.segment_made_by(&job(wanted)).await,
+                    true => self.client.segment(&job(wanted)).await,
                     false => self.client.unwatched(&job(wanted)).await,
                 };
                 self.counted(kind, made)?
