@@ -30,6 +30,7 @@ mod failure;
 mod folders;
 mod jobs;
 mod listen;
+mod memory;
 mod nodes;
 mod output;
 mod picture;

@@ -10,15 +10,15 @@ use super::super::protocol::{Film, TrialJob, Tried};
 use super::arguments::{self, INPUT, Means, words};
 use super::careful;
 use super::child::{Failure, Kill, run, run_beside};
+use super::memory;
 use super::output::{Output, Sink};
 use super::picture;
 use super::segment::encode;
 use super::tools::Tools;
 use crate::media::ladder::Rung;
 use crate::media::quality::{Aim, Measure};
-use rustix::fs::{MemfdFlags, memfd_create};
 use std::fs::File;
-use std::io::{self, Write};
+use std::io;
 use std::ops::Range;
 use std::os::fd::RawFd;
 use std::time::{Duration, Instant};
@@ -68,10 +68,7 @@ pub fn trial(
         return Err(Failure::Failed("it takes too long here to be made while somebody waits".to_owned()));
     }
     let output = output.borrow();
-    let mut made = memory().map_err(|error| Failure::Machine(format!("there is no memory: {error}")))?;
-    for piece in output.init.iter().chain(&output.fragments) {
-        made.write_all(piece).map_err(|error| Failure::Machine(format!("there is no memory: {error}")))?;
-    }
+    let made = memory::file(output.init.iter().chain(&output.fragments).map(|piece| &piece[..]))?;
 
     let measure = measure(tools, kill)?;
     let line = |made: RawFd| comparison(&film, &rung, &frames, measure, made);
@@ -82,10 +79,6 @@ pub fn trial(
     })?;
     let score = score(measure, &said).ok_or_else(|| Failure::Failed("the comparison says no score".to_owned()))?;
     Ok(Tried { measure, bytes: output.bytes(), score_milli: (score * 1000.0).round() as u32 })
-}
-
-fn memory() -> io::Result<File> {
-    Ok(File::from(memfd_create("made", MemfdFlags::CLOEXEC)?))
 }
 
 /// What this ffmpeg measures with; asked once.

@@ -9,6 +9,7 @@
 use super::super::protocol::{Part, RENDITION_BYTES_MAX, RenditionJob};
 use super::arguments::upstream::{BEFORE_S, SEGMENT_S, rendition};
 use super::child::{Failure, Kill, KillOnDrop, run};
+use super::memory;
 use super::tools::{Toolbox, Tools};
 use crate::media::fragment::{self, Splitter};
 use crate::media::remux;
@@ -17,11 +18,8 @@ use bytes::Bytes;
 use futures_util::FutureExt;
 use futures_util::future::{BoxFuture, WeakShared};
 use parking_lot::Mutex;
-use rustix::fs::{MemfdFlags, memfd_create};
 use sha2::{Digest, Sha256};
 use std::collections::HashMap;
-use std::fs::File;
-use std::io::{Seek, Write};
 use std::sync::Arc;
 use std::time::Duration;
 use tokio::sync::Semaphore;
@@ -156,7 +154,7 @@ fn encode(
     let bytes_max = wanted.bits_per_s_max as usize / 8 * SECONDS_MAX * 2 + SPARE_BYTES;
     let mut splitter = Splitter::new(bytes_max);
     let mut pieces = Vec::new();
-    run(&tools.ffmpeg, &rendition(wanted, timescale), in_memory(input)?, kill, |bytes| {
+    run(&tools.ffmpeg, &rendition(wanted, timescale), memory::file([input])?, kill, |bytes| {
         pieces.extend(splitter.push(bytes).map_err(|wrong| wrong.to_string())?);
         Ok(())
     })?;
@@ -187,15 +185,6 @@ fn encode(
         return Err(failed("its frames are not those of the origin's segment"));
     }
     Ok(Encoded { head, frames })
-}
-
-/// A file without a name.
-fn in_memory(bytes: &[u8]) -> Result<File, Failure> {
-    let failed = |error: std::io::Error| Failure::Machine(format!("a file in memory: {error}"));
-    let descriptor = memfd_create("segment", MemfdFlags::CLOEXEC).map_err(|error| failed(error.into()))?;
-    let mut file = File::from(descriptor);
-    file.write_all(bytes).and_then(|()| file.rewind()).map_err(failed)?;
-    Ok(file)
 }
 
 /// From lengths of four bytes (ISO/IEC 14496-15 §5.3.3) to start codes (ITU-T H.264 annex B).
