@@ -3,7 +3,6 @@
 use super::super::protocol::{Film, Job, Source, Wanted};
 use super::arguments::{self, Means};
 use super::batch;
-use super::careful;
 use super::child::{Failure, Kill, run_split};
 use super::encoders::{self, Encoder, Family};
 use super::output::Sink;
@@ -59,7 +58,7 @@ pub fn encoder_of(job: &Job) -> Option<&'static Encoder> {
 
 fn chosen(film: &Film, rung: &Rung) -> Option<&'static Encoder> {
     match rung.aim {
-        Some(_) => careful::encoder(rung.codec),
+        Some(_) => Some(encoders::software(rung.codec)),
         None => film.encoders.get(&rung.codec).and_then(|name| encoders::named(name)),
     }
 }
