@@ -3,7 +3,7 @@
 //! - `arguments`, `batch`: the command lines; several segments from one run.
 //! - `picture`: what is done to each kind of picture.
 //! - `tools`, `processor`: the programs, which build of them is there, and on what they run.
-//! - `child`, `reading`: one run of a program, within limits.
+//! - `child`, `reading`, `memory`: one run of a program, within limits; what it is given that is no file.
 //! - `probe`, `segment`: what a film is; segments, made and checked.
 //! - `pictures`: posters, thumbnails and sheets of tiles, in a queue of their own.
 //! - `trial`: one segment made and compared with the film.
