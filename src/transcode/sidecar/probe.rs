@@ -86,8 +86,7 @@ struct SideData {
 }
 
 /// Probes a film; `open` opens it anew for each run.
-pub fn probe(tools: &Tools, open: impl Fn() -> std::io::Result<File>, kill: &Kill) -> Result<Film, Failure> {
-    let open = || open().map_err(|error| Failure::Mismatch(format!("the film cannot be opened: {}", error.kind())));
+pub fn probe(tools: &Tools, open: impl Fn() -> Result<File, Failure>, kill: &Kill) -> Result<Film, Failure> {
     let mut text = Vec::new();
     let program = tools.ffprobe.as_path();
     run_within(LOOK_CPU_S_MAX, program, &arguments::streams(), open()?, kill, |bytes| {

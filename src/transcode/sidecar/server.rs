@@ -222,7 +222,7 @@ fn refusal(failure: &Failure, verdict: StatusCode) -> (StatusCode, String) {
 }
 
 /// Opens a film anew, for each run of a program.
-type Open<'a> = &'a dyn Fn() -> io::Result<File>;
+type Open<'a> = &'a dyn Fn() -> Result<File, Failure>;
 
 /// Short work on a film, a few at once, within a time. What a film is refused for stands; that time ran out says nothing about it: a
 /// film that takes too much has met the bounds of its runs before.
@@ -254,16 +254,9 @@ async fn worked_on<T: Send + 'static>(
     work: impl FnOnce(&Tools, Open, &Kill) -> Result<T, Failure> + Send + 'static,
 ) -> Result<T, (StatusCode, String)> {
     let (tools, killing) = (now(server).await?, kill.share());
-    let work = tokio::task::spawn_blocking(move || match open(&source) {
-        Ok(Some(_)) => {
-            let again = || open(&source)?.ok_or_else(|| io::ErrorKind::NotFound.into());
-            Ok(work(&tools, &again, &killing))
-        }
-        Ok(None) => Err((StatusCode::CONFLICT, "the film has changed".to_owned())),
-        Err(error) => Err((StatusCode::CONFLICT, format!("the film cannot be opened: {}", error.kind()))),
-    });
+    let work = tokio::task::spawn_blocking(move || work(&tools, &|| open(&source), &killing));
     let done = timeout(time_max, work).await.map_err(|_| (late, "it could not be read in time".to_owned()))?;
-    let done = done.map_err(|_| (StatusCode::INTERNAL_SERVER_ERROR, "working on it panicked".to_owned()))??;
+    let done = done.map_err(|_| (StatusCode::INTERNAL_SERVER_ERROR, "working on it panicked".to_owned()))?;
     done.map_err(|failure| refusal(&failure, StatusCode::UNPROCESSABLE_ENTITY))
 }
 
@@ -275,8 +268,7 @@ async fn copied(server: &Server, FilmFile { source, film }: FilmFile) -> Outcome
     let bounds = Bounds { time_max: COPY_TIME_MAX, late, kill: KillOnDrop::default() };
     let work = move |tools: &Tools, open: Open, kill: &Kill| {
         tools.expect_makes(&film)?;
-        let file = open().map_err(|error| Failure::Mismatch(format!("the film cannot be opened: {}", error.kind())))?;
-        remux::look(tools, &film, file, kill)
+        remux::look(tools, &film, open()?, kill)
     };
     let copied = worked_on(server, source, bounds, work).await?;
     Ok(answer(StatusCode::OK, &serde_json::to_string(&copied).unwrap_or_default()))

@@ -18,7 +18,6 @@ use super::tools::Tools;
 use crate::media::ladder::Rung;
 use crate::media::quality::{Aim, Measure};
 use std::fs::File;
-use std::io;
 use std::ops::Range;
 use std::os::fd::RawFd;
 use std::time::{Duration, Instant};
@@ -35,7 +34,7 @@ const SAME_DB: f64 = 60.0;
 pub fn trial(
     tools: &Tools,
     job: &TrialJob,
-    open: &dyn Fn() -> io::Result<File>,
+    open: &dyn Fn() -> Result<File, Failure>,
     kill: &Kill,
 ) -> Result<Tried, Failure> {
     let film = Film { plan: None, ..job.film.clone() };
@@ -55,12 +54,10 @@ pub fn trial(
         score_milli: 0,
     };
     let rung = Rung { aim: Some(aim), ..fixed };
-    let film_file =
-        || open().map_err(|error| Failure::Mismatch(format!("the film cannot be opened: {}", error.kind())));
 
     let (output, started) = (watch::Sender::new(Output::default()), Instant::now());
     let (means, sinks) = (Means::software(rung.codec), [Sink::new(&output)]);
-    encode(tools, &film, (&rung, job.segment), &means, film_file()?, kill, &sinks)?;
+    encode(tools, &film, (&rung, job.segment), &means, open()?, kill, &sinks)?;
     if started.elapsed() > ENCODE_TIME_MAX {
         return Err(Failure::Failed("it takes too long here to be made while somebody waits".to_owned()));
     }
@@ -70,7 +67,7 @@ pub fn trial(
     let measure = if tools.filters()?.contains("libvmaf") { Measure::Vmaf } else { Measure::Ssim };
     let line = |made: RawFd| comparison(&film, &rung, &frames, measure, made);
     let mut said = Vec::new();
-    run_beside(&tools.ffmpeg, line, film_file()?, made.into(), kill, |bytes| {
+    run_beside(&tools.ffmpeg, line, open()?, made.into(), kill, |bytes| {
         said.extend_from_slice(bytes);
         if said.len() > SAID_BYTES_MAX { Err("the comparison says too much".into()) } else { Ok(()) }
     })?;
