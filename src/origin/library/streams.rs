@@ -139,19 +139,31 @@ impl Streams {
             _ => return Ok(no_such()),
         }
         let Some(wanted) = offer.asked(&found, file) else { return Ok(no_such()) };
-        let content_type = match &found {
+        let etag = format!("\"{version}-{rendition}-{file}\"");
+        self.segment(request, title, (source, film), (&found, wanted), etag).await
+    }
+
+    /// A segment or a head, or that the client has it.
+    async fn segment(
+        &self,
+        request: &Parts,
+        title: &Title,
+        (source, film): (Source, Arc<Film>),
+        (found, wanted): (&Found<'_>, Asked),
+        mut etag: String,
+    ) -> Result<Answer, Error> {
+        let content_type = match found {
             Found::Video(_) => "video/mp4",
             Found::Audio(..) => "audio/mp4",
             Found::Text(..) => "text/vtt; charset=utf-8",
         };
-        let source = match &found {
+        let source = match found {
             Found::Text(_, TextFrom::File(file)) => {
                 Source { path: file.path(&source.path), stamp: file.stamp, ..source }
             }
             _ => source,
         };
-        let is_optimised = matches!(&found, Found::Video(rung) if rung.aim.is_some());
-        let mut etag = format!("\"{version}-{rendition}-{file}\"");
+        let is_optimised = matches!(found, Found::Video(rung) if rung.aim.is_some());
         let mut response =
             match evaluate(&request.method, &request.headers, Validators { etag: Some(&etag), last_modified: None }) {
                 Outcome::Failed => {
