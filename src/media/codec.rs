@@ -4,6 +4,7 @@
 
 use serde::{Deserialize, Serialize};
 
+/// A video codec.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Codec {

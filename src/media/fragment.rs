@@ -16,6 +16,7 @@ pub enum Piece {
     Fragment(Vec<u8>),
 }
 
+/// Why an output is refused.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Wrong {
     /// Not the boxes a fragmented MP4 has, or not in their order.
@@ -193,6 +194,7 @@ pub struct Run<'a> {
     pub data: &'a [u8],
 }
 
+/// One frame of a run, in its track's ticks.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Sample {
     pub ticks: u32,

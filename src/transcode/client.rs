@@ -56,6 +56,7 @@ const AHEAD_TIME_MAX: Duration = Duration::from_secs(240);
 /// Between two pieces of a body.
 const PIECE_TIME_MAX: Duration = Duration::from_secs(30);
 
+/// The bytes of a segment, as they are made.
 pub type Body = UnsyncBoxBody<Bytes, io::Error>;
 
 /// Why there is no answer.
@@ -85,6 +86,7 @@ impl std::fmt::Display for Error {
     }
 }
 
+/// The edge's side of all sidecars.
 #[derive(Debug)]
 pub struct Client {
     /// The preferred first; the one on this host is the last.

@@ -156,6 +156,7 @@ pub struct PictureJob {
     pub format: Format,
 }
 
+/// What a picture is made of.
 #[derive(Debug, Clone, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum PictureOf {
@@ -280,6 +281,7 @@ pub struct RenditionJob {
     pub before_bytes: usize,
 }
 
+/// Which part of a rendition is made.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Part {
@@ -298,6 +300,7 @@ pub struct Job {
     pub wanted: Wanted,
 }
 
+/// Which piece of a title.
 #[derive(Debug, Clone, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Wanted {
@@ -355,6 +358,7 @@ pub struct TrialJob {
     pub crf: u8,
 }
 
+/// What a trial has shown.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Tried {
     pub measure: Measure,

@@ -28,6 +28,7 @@ pub struct Asked {
     pub resource: Resource,
 }
 
+/// What there is of an added rung.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Resource {
     Playlist,

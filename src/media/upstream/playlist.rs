@@ -18,6 +18,7 @@ pub struct Media<'a> {
     pub container: Container,
 }
 
+/// A segment of an origin's media playlist.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Segment<'a> {
     pub uri: &'a str,

@@ -8,7 +8,9 @@ use http_body_util::{BodyExt, Full};
 use sha2::{Digest, Sha256};
 use std::io;
 
+/// Whole, or as it comes.
 pub type Body = UnsyncBoxBody<Bytes, io::Error>;
+/// The library's answer to a request.
 pub type Answer = Response<Body>;
 
 /// An error as `application/problem+json` (RFC 9457). Not to be cached: the film may be there in a moment.

@@ -13,6 +13,7 @@ use std::sync::Arc;
 /// Most titles in one list; a search narrows it, and there are pages.
 pub const LIST_TITLES_MAX: usize = 10_000;
 
+/// What a title is made of.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, serde::Serialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Kind {
@@ -22,6 +23,7 @@ pub enum Kind {
     Hls,
 }
 
+/// One title, as a scan found it.
 #[derive(Debug)]
 pub struct Title {
     pub id: String,
@@ -66,6 +68,7 @@ pub fn title_id(folder: &Path, relative: &Path) -> String {
     hex::encode(&hash.finalize()[..16])
 }
 
+/// All titles of one scan. It never changes: the next scan makes another.
 #[derive(Debug, Default)]
 pub struct Catalog {
     /// By name, as it is searched for.

@@ -32,6 +32,7 @@ fn modified(stamp: &Stamp, now: SystemTime) -> Option<SystemTime> {
     SystemTime::UNIX_EPOCH.checked_add(since).filter(|modified| *modified <= now)
 }
 
+/// A film file that is being answered with: what is read is of this version.
 #[derive(Debug)]
 pub struct OpenFile {
     file: File,

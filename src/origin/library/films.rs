@@ -26,6 +26,7 @@ const IDLE_TIME: Duration = Duration::from_secs(600);
 /// Between looks whether it is quiet.
 const LOOK_INTERVAL: Duration = Duration::from_millis(500);
 
+/// What films are; see the module.
 #[derive(Debug)]
 pub struct Films {
     client: Arc<Client>,

@@ -83,6 +83,7 @@ impl std::fmt::Display for Refused {
     }
 }
 
+/// Titles that are to be optimised, one at a time, and those that were.
 #[derive(Debug)]
 pub struct Optimiser {
     client: Arc<Client>,

@@ -81,6 +81,7 @@ fn tag(parts: &[&[u8]]) -> String {
     hex::encode(&hash.finalize()[..8])
 }
 
+/// Posters, thumbnails and sheets of one library; see the module.
 #[derive(Debug)]
 pub struct Pictures {
     client: Arc<Client>,

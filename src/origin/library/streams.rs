@@ -52,6 +52,7 @@ const DASH: &str = "application/dash+xml";
 const MANIFEST: &str = "manifest.mpd";
 const DESCRIPTION: &str = "streams.json";
 
+/// Streams of one library; see the module.
 #[derive(Debug)]
 pub struct Streams {
     client: Arc<Client>,

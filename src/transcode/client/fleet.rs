@@ -23,6 +23,7 @@ const STEADY: Duration = Duration::from_secs(60);
 const SHUN_MIN: Duration = Duration::from_secs(1);
 const SHUN_MAX: Duration = Duration::from_secs(30);
 
+/// All sidecars, and what is known of each; see the module.
 #[derive(Debug)]
 pub struct Fleet {
     /// The preferred first, the one on this host last.

@@ -71,6 +71,7 @@ pub struct ServerEncoder {
     pub encoder: EncoderStatus,
 }
 
+/// One sidecar.
 #[derive(Debug, Clone, Serialize)]
 pub struct ServerStatus {
     /// `local`, or host and port.

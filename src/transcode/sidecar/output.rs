@@ -9,6 +9,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use tokio::sync::watch;
 
+/// What a job has given so far.
 #[derive(Debug, Default)]
 pub struct Output {
     /// The encoder, and of a device's which run of it; None: it is no encoder's, or nobody has begun.

@@ -57,6 +57,7 @@ const TRIAL_TIME_MAX: Duration = Duration::from_secs(180);
 
 type Body = UnsyncBoxBody<Bytes, io::Error>;
 
+/// What requests are answered from.
 #[derive(Debug)]
 pub struct Server {
     pub jobs: Arc<Jobs>,

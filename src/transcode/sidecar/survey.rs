@@ -53,6 +53,7 @@ pub struct Finding {
     pub status: (&'static str, String),
 }
 
+/// What encodes here; see the module.
 #[derive(Debug)]
 pub struct Survey {
     tools: Arc<Toolbox>,

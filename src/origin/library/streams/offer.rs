@@ -16,6 +16,7 @@ use serde_json::json;
 use sha2::{Digest, Sha256};
 use std::collections::BTreeMap;
 
+/// What a title is offered in.
 #[derive(Debug)]
 pub struct Offer {
     pub grid: Grid,
@@ -28,6 +29,7 @@ pub struct Offer {
     text: Vec<(Text, TextFrom)>,
 }
 
+/// Where subtitles come from.
 #[derive(Debug, Clone)]
 pub enum TextFrom {
     Stream(u32),

@@ -18,6 +18,7 @@ const FILES_MAX: usize = 32;
 /// Bytes of one: a long film has a tenth of a megabyte. The sidecar refuses more.
 const FILE_BYTES_MAX: u64 = 4 << 20;
 
+/// A file of subtitles beside a film.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct SubtitleFile {
     pub name: OsString,
