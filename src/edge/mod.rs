@@ -3,7 +3,7 @@
 //! Beside the phases:
 //! - `slices`, `renditions`: what is answered in parts; rungs added to HLS ladders;
 //! - `follow`, `refresh`, `inquiry`, `resume`: requests of our own: for a client on HTTP/2, behind a client's back, for nobody, for what a
-//!   slow client has yet to read; `abandon`: fills whose client has left;
+//!   slow client has yet to read; `subrequests` starts them; `abandon`: fills whose client has left;
 //! - `compression`, `coders`: codings; `purge`: what purges hide; `limiter`: rates; [`Generation`]: one configuration in force.
 //!
 //! Invariants: no policy lives here that could be pure (it is in `http`), no bytes are kept here (`cache` does), no server

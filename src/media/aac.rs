@@ -35,6 +35,7 @@ impl Layout {
         }
     }
 
+    /// What the encoder is told.
     pub fn bits_per_s(self) -> u32 {
         match self {
             Self::Stereo => 128_000,

@@ -83,6 +83,7 @@ impl Group<'_> {
 }
 
 impl Renditions<'_> {
+    /// Of the segments of pictures in a codec.
     pub fn version_of(&self, codec: Codec) -> &str {
         self.versions.get(&codec).copied().unwrap_or(self.version)
     }

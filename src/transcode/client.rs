@@ -190,6 +190,7 @@ impl Client {
         answer.whole(RENDITION_MADE_BYTES_MAX).await
     }
 
+    /// What a film is. [`Error::Unfit`]: it cannot be streamed.
     pub async fn probe(&self, source: &Source) -> Result<Film, Error> {
         serde_json::from_slice(&self.ask(source, None, PROBE, source).await?.small().await?).map_err(away)
     }

@@ -132,6 +132,7 @@ impl Film {
         ladder::rungs(self.width, self.height, &self.grid, &codecs, self.plan.as_ref())
     }
 
+    /// By its name; None: the film has none of that name.
     pub fn rung(&self, name: &str) -> Option<Rung> {
         self.rungs().into_iter().find(|rung| rung.name == name)
     }
@@ -339,6 +340,7 @@ impl Wanted {
         }
     }
 
+    /// Its number; 0 where there is but one.
     pub fn segment(&self) -> u64 {
         match self {
             Self::Init { .. } | Self::TextFile { .. } => 0,

@@ -30,6 +30,7 @@ pub struct Segment<'a> {
 }
 
 impl Segment<'_> {
+    /// See [`tag`].
     pub fn tag(&self) -> String {
         tag(self.uri, self.map)
     }

@@ -68,7 +68,7 @@ pub fn title_id(folder: &Path, relative: &Path) -> String {
     hex::encode(&hash.finalize()[..16])
 }
 
-/// All titles of one scan. It never changes: the next scan makes another.
+/// All titles of one scan; the next one makes another.
 #[derive(Debug, Default)]
 pub struct Catalog {
     /// By name, as it is searched for.

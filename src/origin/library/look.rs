@@ -25,6 +25,7 @@ const TELL_INTERVAL: Duration = Duration::from_secs(30);
 /// Between two counts for the metrics.
 const COUNT_INTERVAL: Duration = Duration::from_secs(1);
 
+/// Until `stop`.
 pub async fn keep_looking(state: Arc<State>, films: Arc<Films>, stop: CancellationToken) {
     stop.run_until_cancelled(run(&state, &films)).await;
 }

@@ -56,6 +56,7 @@ pub struct Trickplay {
     tile: (u32, u32),
 }
 
+/// Where the sheets of a film lie, made of this version of its file by these tools.
 pub fn trickplay(film: &Film, stamp: &Stamp) -> Trickplay {
     Trickplay {
         version: tag(&[&stamp.to_bytes(), film.build.as_bytes()]),

@@ -119,10 +119,12 @@ impl Fleet {
         self.decide(now);
     }
 
+    /// It is shunned no more.
     pub fn answered(&mut self, member: usize) {
         (self.members[member].failures, self.members[member].shunned_until) = (0, None);
     }
 
+    /// The build that looks into films; None: nobody was there yet.
     pub fn in_force(&mut self, now: Instant) -> Option<Arc<str>> {
         self.decide(now);
         self.in_force.clone()

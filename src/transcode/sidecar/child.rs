@@ -65,6 +65,7 @@ impl Kill {
         }
     }
 
+    /// Whether it was told to kill.
     pub fn was_used(&self) -> bool {
         self.0.lock().killed
     }

@@ -35,6 +35,7 @@ pub struct Node {
 }
 
 impl Node {
+    /// Whether it is of the right kind; whether it works is another question.
     pub fn runs(&self, encoder: &Encoder) -> bool {
         match encoder.family {
             Family::Nvenc => self.kind == Kind::Nvidia,

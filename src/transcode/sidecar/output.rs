@@ -20,6 +20,7 @@ pub struct Output {
 }
 
 impl Output {
+    /// Without the head.
     pub fn bytes(&self) -> u64 {
         self.fragments.iter().map(|fragment| fragment.len() as u64).sum()
     }
@@ -53,6 +54,7 @@ impl Sink {
         });
     }
 
+    /// The head; another one than was given before fails the job.
     pub fn init(&self, bytes: Vec<u8>) {
         self.output.send_if_modified(|output| match &output.init {
             Some(there) => differs(output.end.is_none() && *there != bytes, &mut output.end),
@@ -63,6 +65,7 @@ impl Sink {
         });
     }
 
+    /// The next fragment; another one than was given before fails the job.
     pub fn fragment(&self, bytes: Vec<u8>) {
         let at = self.count.fetch_add(1, Ordering::Relaxed);
         self.output.send_if_modified(|output| match output.fragments.get(at) {

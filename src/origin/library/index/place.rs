@@ -88,6 +88,7 @@ impl Place {
         Self::Closed { files: Files { folder: folder.to_owned(), database, films: films.to_vec() }, why: None }
     }
 
+    /// Why it is not open, where something went wrong.
     pub fn trouble(&self) -> Option<String> {
         if let Self::Closed { why, .. } = self { why.clone() } else { None }
     }

@@ -118,6 +118,7 @@ impl Offer {
         }
     }
 
+    /// A rendition by its name.
     pub fn find(&self, name: &str) -> Option<Found<'_>> {
         let video = || self.rungs.iter().find(|rung| rung.name == name).map(Found::Video);
         let audio = || self.audio.iter().find(|(audio, _)| audio.name == name).map(|(a, s)| Found::Audio(a, *s));
