@@ -21,6 +21,7 @@ pub struct Purge {
     pub soft: bool,
 }
 
+/// What a purge means, as operators write it.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum PurgeSelector {
     /// All variants of one URL.

@@ -6,12 +6,13 @@ use super::patient::Patient;
 use super::routes::{self, Shared};
 use super::{Source, jobs, page};
 use crate::config::Secret;
+use axum::Router;
 use hyper::server::conn::http1;
 use hyper_util::rt::{TokioIo, TokioTimer};
 use hyper_util::service::TowerToHyperService;
 use std::sync::Arc;
 use std::time::Duration;
-use tokio::net::TcpListener;
+use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::{Semaphore, watch};
 
 pub(super) const CONNECTIONS_MAX: usize = 256;
@@ -70,28 +71,9 @@ pub async fn serve(
             source.metrics().limits_reached.with_label_values(&["admin_connections"]).inc();
             continue;
         };
-        let connection = http1::Builder::new()
-            .timer(TokioTimer::new())
-            .header_read_timeout(HEADER_TIMEOUT)
-            .max_buf_size(HEADER_BYTES_MAX)
-            .serve_connection(
-                TokioIo::new(Patient::new(stream, WRITE_TIMEOUT)),
-                TowerToHyperService::new(router.clone()),
-            )
-            .with_upgrades();
-        let mut shutdown = shutdown.clone();
+        let connection = connection(stream, router.clone(), shutdown.clone());
         tokio::spawn(async move {
-            let mut connection = std::pin::pin!(connection);
-            let served = tokio::select! {
-                served = &mut connection => served,
-                () = ended(&mut shutdown) => {
-                    connection.as_mut().graceful_shutdown();
-                    connection.await
-                }
-            };
-            if let Err(error) = served {
-                tracing::debug!(%error, "an admin connection failed");
-            }
+            connection.await;
             drop(slot);
         });
     }
@@ -102,5 +84,26 @@ pub async fn serve(
     }
     if publisher.await.is_err() {
         tracing::error!("the publisher of live events panicked");
+    }
+}
+
+/// One connection, until it ends, or its answer under way when told to shut down.
+async fn connection(stream: TcpStream, router: Router, mut shutdown: watch::Receiver<bool>) {
+    let connection = http1::Builder::new()
+        .timer(TokioTimer::new())
+        .header_read_timeout(HEADER_TIMEOUT)
+        .max_buf_size(HEADER_BYTES_MAX)
+        .serve_connection(TokioIo::new(Patient::new(stream, WRITE_TIMEOUT)), TowerToHyperService::new(router))
+        .with_upgrades();
+    let mut connection = std::pin::pin!(connection);
+    let served = tokio::select! {
+        served = &mut connection => served,
+        () = ended(&mut shutdown) => {
+            connection.as_mut().graceful_shutdown();
+            connection.await
+        }
+    };
+    if let Err(error) = served {
+        tracing::debug!(%error, "an admin connection failed");
     }
 }

@@ -8,8 +8,8 @@ use super::source::AppSource;
 use crate::admin;
 use crate::cache::disk::{Disks, LogSettings};
 use crate::cache::{BanLog, Bans, MemoryStore, Slices, StoreSettings, collapse};
-use crate::config::{Config, Loaded, OriginKind};
-use crate::edge::{self, Asker, Edge, Generation, Refreshes, Renditions, SlicedObjects};
+use crate::config::{Background, Config, Loaded, OriginKind};
+use crate::edge::{self, AddedRenditions, Asker, Edge, Generation, Refreshes, SlicedObjects};
 use crate::http::loop_detection::LoopId;
 use crate::observe::{AccessLog, Lifecycle, Metrics};
 use crate::origin::{Embedded, Origins};
@@ -72,22 +72,7 @@ pub(super) async fn start(loaded: Loaded) -> Result<Running, Box<dyn Error>> {
     let (stop_all, all_ends) = watch::channel(false);
 
     let ban_log = ban_log(&config, &metrics).await?;
-    let bans = ban_log.as_ref().map_or_else(|| Arc::new(Bans::new(metrics.clone())), |log| log.bans().clone());
-    let mut store = MemoryStore::with_bans(
-        StoreSettings {
-            bytes_max: config.cache.memory_bytes,
-            object_bytes_max: config.cache.object_bytes_max,
-            hold_timeout: config.cache.hold_timeout,
-        },
-        bans,
-        metrics.clone(),
-    );
-    if let Some(disks) = disks(&config, &metrics).await? {
-        store = store.above(disks);
-    }
-    let store = store.leak();
-    tokio::spawn(store.keep_sweeping());
-    tokio::spawn(store.keep_indexes_paid());
+    let store = store(&config, ban_log.as_ref(), &metrics).await?;
     let access_log =
         AccessLog::start(&config.log.access, metrics.clone()).map_err(|error| format!("log.access: {error}"))?;
     let access_log = Arc::new(ArcSwapOption::from(access_log.map(Arc::new)));
@@ -109,7 +94,7 @@ pub(super) async fn start(loaded: Loaded) -> Result<Running, Box<dyn Error>> {
         Edge {
             refreshes: Refreshes::default(),
             slices: SlicedObjects::new(Slices::new(store, metrics.clone())),
-            renditions: Renditions::new(transcoder.clone()),
+            renditions: AddedRenditions::new(transcoder.clone()),
             on_the_way: edge::on_the_way(),
             generation: generation.clone(),
             store,
@@ -124,19 +109,7 @@ pub(super) async fn start(loaded: Loaded) -> Result<Running, Box<dyn Error>> {
     let background = config.transcode.as_ref().filter(|transcode| transcode.ahead_bytes_max > 0);
     let background = background.and_then(|transcode| transcode.background);
     if let (Some(_), Some(settings)) = (&transcoder, background) {
-        let popular = PopularTitles {
-            settings,
-            generation: generation.clone(),
-            store,
-            asker: Asker::new(proxy.clone()),
-            metrics: metrics.clone(),
-            under_way: None,
-            done: HashMap::new(),
-        };
-        let mut works: Vec<Box<dyn idle::Work>> = vec![Box::new(popular)];
-        if settings.optimise {
-            works.insert(0, Box::new(PopularOptimised::new(settings, generation.clone())));
-        }
+        let works = works(settings, &generation, store, Asker::new(proxy.clone()), &metrics);
         tokio::spawn(idle::keep_working(works, settings.share, all_ends.clone()));
     }
 
@@ -203,6 +176,52 @@ fn wants_transcoder(origin: &OriginKind) -> bool {
         OriginKind::Library(_) => true,
         OriginKind::Http(settings) => settings.add_renditions.is_some(),
     }
+}
+
+/// What is done for popular titles while nobody waits for anything.
+fn works(
+    settings: Background,
+    generation: &Arc<ArcSwap<Generation>>,
+    store: &'static MemoryStore,
+    asker: Asker,
+    metrics: &Arc<Metrics>,
+) -> Vec<Box<dyn idle::Work>> {
+    let mut works: Vec<Box<dyn idle::Work>> = Vec::new();
+    if settings.optimise {
+        works.push(Box::new(PopularOptimised::new(settings, generation.clone())));
+    }
+    works.push(Box::new(PopularTitles {
+        settings,
+        generation: generation.clone(),
+        store,
+        asker,
+        metrics: metrics.clone(),
+        under_way: None,
+        done: HashMap::new(),
+    }));
+    works
+}
+
+/// The store, above its disks. It lives as long as the process: Pingora wants it so.
+async fn store(
+    config: &Arc<Config>,
+    ban_log: Option<&BanLog>,
+    metrics: &Arc<Metrics>,
+) -> Result<&'static MemoryStore, Box<dyn Error>> {
+    let bans = ban_log.map_or_else(|| Arc::new(Bans::new(metrics.clone())), |log| log.bans().clone());
+    let settings = StoreSettings {
+        bytes_max: config.cache.memory_bytes,
+        object_bytes_max: config.cache.object_bytes_max,
+        hold_timeout: config.cache.hold_timeout,
+    };
+    let mut store = MemoryStore::with_bans(settings, bans, metrics.clone());
+    if let Some(disks) = disks(config, metrics).await? {
+        store = store.above(disks);
+    }
+    let store = store.leak();
+    tokio::spawn(store.keep_sweeping());
+    tokio::spawn(store.keep_indexes_paid());
+    Ok(store)
 }
 
 /// Purges survive where objects do: on the first disk.

@@ -1,7 +1,8 @@
 //! The only place that knows everyone: builds each room from the configuration, runs them, reloads, and drains.
 //!
-//! Parts: `build` puts the rooms together, `reload` swaps a generation, `explain`, `purge` and `source`
-//! answer the admin API, `scan` fills libraries' indexes, `idle` does what nobody waits for, and `popular` and `optimising` are some of that. It decides nothing about requests.
+//! Parts: `build` puts the rooms together, `reload` swaps a generation, `explain`, `purge` and `source` answer the admin API, `scan` fills
+//! libraries' indexes, `idle` does what nobody waits for, and `popular` and `optimising` are some of that. It decides nothing about
+//! requests.
 
 mod build;
 mod explain;

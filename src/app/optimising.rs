@@ -3,16 +3,13 @@
 //! Invariant: a title that could not be optimised is left as it is for a day.
 
 use super::idle::{Step, Work};
+use super::popular::{AGAIN_AFTER, segments_min};
 use crate::config::Background;
 use crate::edge::Generation;
 use arc_swap::ArcSwap;
 use std::collections::HashMap;
 use std::sync::Arc;
-use std::time::{Duration, Instant};
-
-/// Media seconds of a segment, about: popularity counts segments.
-const SEGMENT_S: f64 = 4.0;
-const AGAIN_AFTER: Duration = Duration::from_secs(24 * 3600);
+use std::time::Instant;
 
 /// See the module.
 pub(super) struct PopularOptimised {
@@ -38,9 +35,8 @@ impl Work for PopularOptimised {
             return Step::NotNow;
         }
         self.begun.retain(|_, at| at.elapsed() < AGAIN_AFTER);
-        let segments_min = self.settings.watched_min.as_secs_f64() / SEGMENT_S;
         for (origin, library) in libraries {
-            for popular in library.popular(segments_min, self.settings.titles_max) {
+            for popular in library.popular(segments_min(&self.settings), self.settings.titles_max) {
                 let name = (origin.to_owned(), popular.title.clone());
                 if library.is_optimised(&popular.title) || self.begun.contains_key(&name) {
                     continue;

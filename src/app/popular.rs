@@ -23,10 +23,16 @@ const SEGMENT_S: f64 = 4.0;
 const BATCH: u64 = 4;
 /// Looks into the store in one step.
 const LOOKS_MAX: u64 = 64;
-/// A rendition is gone through again after this: what the store has let go since was not wanted by then.
-const AGAIN_AFTER: Duration = Duration::from_secs(24 * 3600);
+/// A rendition is gone through again after this: what the store has let go since was not wanted by then. So long, too, a title that could
+/// not be optimised is left alone.
+pub(super) const AGAIN_AFTER: Duration = Duration::from_secs(24 * 3600);
 /// Renditions remembered as done.
 const DONE_MAX: usize = 4096;
+
+/// From how many segments on a title is popular.
+pub(super) fn segments_min(settings: &Background) -> f64 {
+    settings.watched_min.as_secs_f64() / SEGMENT_S
+}
 
 /// See the module.
 pub(super) struct PopularTitles {
@@ -84,10 +90,9 @@ impl PopularTitles {
     /// The next rendition, of the most popular title that has one to be gone through.
     async fn choose(&mut self, generation: &Generation) -> Option<UnderWay> {
         self.done.retain(|_, at| at.elapsed() < AGAIN_AFTER);
-        let segments_min = self.settings.watched_min.as_secs_f64() / SEGMENT_S;
         let mut bytes_left = self.settings.bytes_max;
         for (origin, library) in generation.origins.all_libraries() {
-            for popular in library.popular(segments_min, self.settings.titles_max) {
+            for popular in library.popular(segments_min(&self.settings), self.settings.titles_max) {
                 for rendition in &popular.renditions {
                     // What cannot be made now is looked for again at the next choice.
                     let Ok(Some(course)) = library.course(&popular.title, rendition).await else { continue };

@@ -1,17 +1,48 @@
 //! Asking a running edge over its admin API. Plain HTTP, as the admin listener speaks it; the token never appears in a message.
 
+use super::{ConfigFile, EXIT_INVALID};
 use crate::config::{Admin, Secret};
 use http_body_util::{BodyExt, Full, Limited};
 use hyper::body::Bytes;
 use hyper::{Request, StatusCode, Uri};
 use hyper_util::rt::TokioIo;
 use percent_encoding::{NON_ALPHANUMERIC, utf8_percent_encode};
+use std::path::PathBuf;
+use std::process::ExitCode;
 use std::time::Duration;
 use tokio::net::TcpStream;
 
 /// An answer larger than this is not one of ours.
 const ANSWER_BYTES_MAX: usize = 1 << 20;
 const TIMEOUT: Duration = Duration::from_secs(5);
+
+/// Which running edge a command asks: that of a configuration, or one at an address.
+#[derive(clap::Args)]
+pub struct RunningEdge {
+    /// Configuration file (YAML): the edge at its `admin.address` is asked, with its token.
+    #[arg(short = 'c', long = "config", value_name = "FILE", required_unless_present = "admin")]
+    path: Option<PathBuf>,
+    /// Admin address of a running edge; the token comes from REELGATE_TOKEN.
+    #[arg(long, value_name = "URL", conflicts_with = "path")]
+    admin: Option<String>,
+}
+
+impl RunningEdge {
+    /// How to ask it; or the exit code, what is wrong printed.
+    pub fn client(&self) -> Result<AdminClient, ExitCode> {
+        let invalid = |error: String| {
+            eprintln!("error: {error}");
+            ExitCode::from(EXIT_INVALID)
+        };
+        if let Some(admin) = &self.admin {
+            return AdminClient::at(admin).map_err(invalid);
+        }
+        let path = self.path.clone().unwrap_or_default();
+        let loaded = ConfigFile { path }.load()?;
+        let admin = loaded.config.admin.as_ref().map(AdminClient::of);
+        admin.ok_or_else(|| invalid("the configuration has no `admin`, so its edge cannot be asked; add it".to_owned()))
+    }
+}
 
 /// Where the admin listener is, and what it wants to see.
 pub struct AdminClient {

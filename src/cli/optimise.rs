@@ -1,10 +1,9 @@
 //! `reelgate optimise`
 
-use super::admin_client::AdminClient;
-use super::{ConfigFile, EXIT_INVALID, print};
+use super::admin_client::{AdminClient, RunningEdge};
+use super::print;
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
 use serde_json::Value;
-use std::path::PathBuf;
 use std::process::ExitCode;
 use std::time::Duration;
 
@@ -22,12 +21,8 @@ const ASK_INTERVAL: Duration = Duration::from_secs(1);
   REELGATE_TOKEN=… reelgate optimise --admin http://10.0.0.5:9090 0c3f9a71b2de
 Exit codes: 0 all done, 1 one could not be, or no answer, 2 bad usage or configuration.")]
 pub struct Optimise {
-    /// Configuration file (YAML): the edge at its `admin.address` is asked, with its token.
-    #[arg(short = 'c', long = "config", value_name = "FILE", required_unless_present = "admin")]
-    path: Option<PathBuf>,
-    /// Admin address of a running edge; the token comes from REELGATE_TOKEN.
-    #[arg(long, value_name = "URL", conflicts_with = "path")]
-    admin: Option<String>,
+    #[command(flatten)]
+    edge: RunningEdge,
     /// Ids of films, or their whole names.
     #[arg(value_name = "TITLE", required = true, num_args = 1..)]
     titles: Vec<String>,
@@ -35,7 +30,7 @@ pub struct Optimise {
 
 impl Optimise {
     pub fn run(self) -> ExitCode {
-        let client = match self.client() {
+        let client = match self.edge.client() {
             Ok(client) => client,
             Err(code) => return code,
         };
@@ -60,20 +55,6 @@ impl Optimise {
             }
         }
         if failed { ExitCode::FAILURE } else { ExitCode::SUCCESS }
-    }
-
-    fn client(&self) -> Result<AdminClient, ExitCode> {
-        let invalid = |error: String| {
-            eprintln!("error: {error}");
-            ExitCode::from(EXIT_INVALID)
-        };
-        if let Some(admin) = &self.admin {
-            return AdminClient::at(admin).map_err(invalid);
-        }
-        let path = self.path.clone().unwrap_or_default();
-        let loaded = ConfigFile { path }.load()?;
-        let admin = loaded.config.admin.as_ref().map(AdminClient::of);
-        admin.ok_or_else(|| invalid("the configuration has no `admin`, so its edge cannot be asked; add it".to_owned()))
     }
 }
 

@@ -1,9 +1,8 @@
 //! `reelgate purge`
 
-use super::admin_client::AdminClient;
-use super::{ConfigFile, EXIT_INVALID, print};
+use super::admin_client::RunningEdge;
+use super::print;
 use serde_json::{Value, json};
-use std::path::PathBuf;
 use std::process::ExitCode;
 
 /// Purge from a running edge's cache; returns when it is in force.
@@ -19,12 +18,8 @@ use std::process::ExitCode;
 Exit codes: 0 all in force, 1 refused or no answer, 2 bad usage or configuration.")]
 #[command(group = clap::ArgGroup::new("selector").required(true).multiple(true).args(["urls", "prefixes", "tags", "all"]))]
 pub struct Purge {
-    /// Configuration file (YAML): the edge at its `admin.address` is asked, with its token.
-    #[arg(short = 'c', long = "config", value_name = "FILE", required_unless_present = "admin")]
-    path: Option<PathBuf>,
-    /// Admin address of a running edge; the token comes from REELGATE_TOKEN.
-    #[arg(long, value_name = "URL", conflicts_with = "path")]
-    admin: Option<String>,
+    #[command(flatten)]
+    edge: RunningEdge,
     /// All variants of this URL.
     #[arg(long = "url", value_name = "URL", num_args = 1..)]
     urls: Vec<String>,
@@ -44,7 +39,7 @@ pub struct Purge {
 
 impl Purge {
     pub fn run(self) -> ExitCode {
-        let client = match self.client() {
+        let client = match self.edge.client() {
             Ok(client) => client,
             Err(code) => return code,
         };
@@ -62,20 +57,6 @@ impl Purge {
             }
         }
         if failed { ExitCode::from(1) } else { ExitCode::SUCCESS }
-    }
-
-    fn client(&self) -> Result<AdminClient, ExitCode> {
-        let invalid = |error: String| {
-            eprintln!("error: {error}");
-            ExitCode::from(EXIT_INVALID)
-        };
-        if let Some(admin) = &self.admin {
-            return AdminClient::at(admin).map_err(invalid);
-        }
-        let path = self.path.clone().unwrap_or_default();
-        let loaded = ConfigFile { path }.load()?;
-        let admin = loaded.config.admin.as_ref().map(AdminClient::of);
-        admin.ok_or_else(|| invalid("the configuration has no `admin`, so its edge cannot be asked; add it".to_owned()))
     }
 
     /// As the API takes them.

@@ -23,6 +23,7 @@ use crate::http::route::RouteTable;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
+/// Builds, and collects what is wrong.
 pub struct Builder<'a> {
     pub raw: &'a RawConfig,
     pub places: &'a Places,

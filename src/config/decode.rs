@@ -54,6 +54,7 @@ impl Places {
 /// Reads variables; `None`: not set.
 pub type Lookup<'a> = dyn Fn(&str) -> Option<String> + 'a;
 
+/// Decodes by the schema, and collects what is wrong.
 pub struct Decoder<'a> {
     pub source: &'a str,
     pub lookup: &'a Lookup<'a>,

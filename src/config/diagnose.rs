@@ -12,6 +12,7 @@ pub const DIAGNOSTICS_MAX: usize = 100;
 /// Longer source lines are cut around the caret.
 const SNIPPET_CHARS_MAX: usize = 160;
 
+/// An error refuses the file, a warning does not.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Severity {
@@ -28,6 +29,7 @@ pub struct Place {
     pub length: usize,
 }
 
+/// One mistake, and where it is.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct Diagnostic {
     pub severity: Severity,

@@ -69,6 +69,7 @@ pub fn listen_address(text: &str) -> Result<ListenAddress, String> {
     }
 }
 
+/// An IP address and a port; the error says what is missing.
 pub fn socket_address(text: &str) -> Result<SocketAddr, String> {
     if let Ok(address) = text.parse::<SocketAddr>() {
         return Ok(address);

@@ -15,12 +15,14 @@ pub const FILE_BYTES_MAX: u64 = 1 << 20;
 const DEPTH_MAX: usize = 24;
 const NODES_MAX: usize = 20_000;
 
+/// A value of the file, and where it stands.
 #[derive(Debug, Clone)]
 pub struct Node {
     pub value: NodeValue,
     pub place: Place,
 }
 
+/// A value's form in YAML.
 #[derive(Debug, Clone)]
 pub enum NodeValue {
     Scalar {
@@ -33,6 +35,7 @@ pub enum NodeValue {
     Map(Vec<(Key, Node)>),
 }
 
+/// A key of a mapping, and where it stands.
 #[derive(Debug, Clone)]
 pub struct Key {
     pub name: String,

@@ -3,7 +3,7 @@
 //! Beside the phases:
 //! - `slices`, `renditions`: what is answered in parts; rungs added to HLS ladders;
 //! - `follow`, `refresh`, `inquiry`, `resume`: requests of our own: for a client on HTTP/2, behind a client's back, for nobody, for what a
-//!   slow client has yet to read; `abandon`: fills whose client has left;
+//!   slow client has yet to read; `subrequests` starts them; `abandon`: fills whose client has left;
 //! - `compression`, `coders`: codings; `purge`: what purges hide; `limiter`: rates; [`Generation`]: one configuration in force.
 //!
 //! Invariants: no policy lives here that could be pure (it is in `http`), no bytes are kept here (`cache` does), no server
@@ -37,7 +37,7 @@ pub use coders::on_the_way;
 pub use generation::Generation;
 pub use inquiry::{Asker, Inquired};
 pub use refresh::Refreshes;
-pub use renditions::Renditions;
+pub use renditions::AddedRenditions;
 pub use slices::SlicedObjects;
 
 use crate::cache::MemoryStore;
@@ -72,7 +72,7 @@ pub struct Edge {
     pub access_log: Arc<ArcSwapOption<AccessLog>>,
     pub refreshes: Refreshes,
     pub slices: SlicedObjects,
-    pub renditions: Renditions,
+    pub renditions: AddedRenditions,
     /// Room for answers that are coded on their way.
     pub on_the_way: Arc<Semaphore>,
     /// Who we are in `CDN-Loop`.

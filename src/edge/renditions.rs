@@ -55,12 +55,12 @@ const BUILD_FOR: Duration = Duration::from_secs(1);
 
 /// The edge's side of added rungs.
 #[derive(Debug)]
-pub struct Renditions {
+pub struct AddedRenditions {
     sidecar: Option<Arc<Sidecar>>,
     others: Others,
 }
 
-impl Renditions {
+impl AddedRenditions {
     /// None: nobody makes segments.
     pub fn new(client: Option<Arc<Client>>) -> Self {
         let sidecar = client
@@ -240,7 +240,7 @@ impl Edge {
             for name in MODIFIED_FIELDS_DROPPED {
                 response.remove_header(name);
             }
-            response.insert_header(ETAG, format!("\"{}\"", hex(&Sha256::digest(&body)[..16])))?;
+            response.insert_header(ETAG, format!("\"{}\"", hex::encode(&Sha256::digest(&body)[..16])))?;
         }
         if for_now {
             response.insert_header(CACHE_CONTROL, AWAY_CACHE_CONTROL)?;
@@ -280,8 +280,4 @@ fn wanted(ctx: &Context) -> Option<&Wanted> {
         OriginKind::Http(settings) => settings.add_renditions.as_ref(),
         OriginKind::Library(_) => None,
     }
-}
-
-fn hex(bytes: &[u8]) -> String {
-    bytes.iter().map(|byte| format!("{byte:02x}")).collect()
 }

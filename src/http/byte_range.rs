@@ -36,6 +36,7 @@ pub fn unsatisfied_content_range(complete_length: u64) -> String {
     format!("bytes */{complete_length}")
 }
 
+/// What a range selects.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Selection {
     /// 200 with everything.

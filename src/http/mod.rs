@@ -1,4 +1,12 @@
 //! HTTP rules as pure functions: input and `now` in, decisions out. No tokio, no Pingora, no IO, no clock.
+//!
+//! - [`fields`], [`date`], [`cache_control`], [`targeted`], [`tags`], [`byte_range`], [`priority`], [`traceparent`]: fields, read.
+//! - [`route`], [`rules`], [`cors`], [`path`]: which site a request is for, what its rules change, where a file lies.
+//! - [`key`], [`key_rules`], [`variant`], [`negotiation`]: what an object is called, and which requests share it.
+//! - [`freshness`], [`heuristic`], [`reuse`], [`update`], [`invalidation`], [`precondition`]: what is kept, given and thrown away.
+//! - [`slicing`]: objects in parts. [`content_coding`]: compressed ones.
+//! - [`headers`], [`answer`], [`loop_detection`], [`forwarded`]: what no edge should pass on, and who asks.
+//! - [`cache_status`], [`problem`], [`redact`]: what is said of it, and what never is.
 
 pub mod answer;
 pub mod byte_range;

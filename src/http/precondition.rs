@@ -13,6 +13,7 @@ pub struct Validators<'a> {
     pub last_modified: Option<SystemTime>,
 }
 
+/// What the preconditions of a request say.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Outcome {
     /// Answer the request.

@@ -3,6 +3,7 @@
 //!
 //! Invariants: no panic on any bytes; frames go out as they came in; a layout's init is the same for every title.
 
+use super::fragment::boxed;
 use super::grid::{AUDIO_FRAME_SAMPLES, AUDIO_RATE};
 use serde::{Deserialize, Serialize};
 
@@ -34,6 +35,7 @@ impl Layout {
         }
     }
 
+    /// What the encoder is told.
     pub fn bits_per_s(self) -> u32 {
         match self {
             Self::Stereo => 128_000,
@@ -180,17 +182,6 @@ const fn full(flags: u8) -> &'static [u8] {
         1 => &[0, 0, 0, 1],
         _ => &[0, 0, 0, 7],
     }
-}
-
-fn boxed(kind: &[u8; 4], parts: &[&[u8]]) -> Vec<u8> {
-    let length = 8 + parts.iter().map(|part| part.len()).sum::<usize>();
-    let mut bytes = Vec::with_capacity(length);
-    bytes.extend((length as u32).to_be_bytes());
-    bytes.extend(kind);
-    for part in parts {
-        bytes.extend(*part);
-    }
-    bytes
 }
 
 #[cfg(test)]

@@ -3,7 +3,7 @@
 //!
 //! Invariants: no panic on any bytes; nothing of the encoder's output gets in but the coded picture and what decoders are told of it.
 
-use super::fragment::{Piece, Splitter, child, number, read};
+use super::fragment::{Piece, Splitter, boxed, child, number, read};
 
 /// Matrix BT.601, as of JPEG; primaries BT.709, transfer sRGB; full range (ISO/IEC 23091-2).
 const COLOURS: [u8; 7] = [0, 1, 0, 13, 0, 6, 0x80];
@@ -80,12 +80,6 @@ fn file(width: u16, height: u16, configuration: &[u8], data: &[u8]) -> Vec<u8> {
     let mdat = boxed(b"mdat", &[data]);
     let offset = head(0).len() + mdat.len() - data.len();
     [head(u32::try_from(offset).unwrap_or(0)), mdat].concat()
-}
-
-fn boxed(kind: &[u8; 4], parts: &[&[u8]]) -> Vec<u8> {
-    let bytes = 8 + parts.iter().map(|part| part.len()).sum::<usize>();
-    let size = u32::try_from(bytes).unwrap_or(u32::MAX).to_be_bytes();
-    [&size[..], kind].into_iter().chain(parts.iter().copied()).collect::<Vec<_>>().concat()
 }
 
 #[cfg(test)]

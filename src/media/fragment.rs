@@ -16,6 +16,7 @@ pub enum Piece {
     Fragment(Vec<u8>),
 }
 
+/// Why an output is refused.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Wrong {
     /// Not the boxes a fragmented MP4 has, or not in their order.
@@ -193,6 +194,7 @@ pub struct Run<'a> {
     pub data: &'a [u8],
 }
 
+/// One frame of a run, in its track's ticks.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Sample {
     pub ticks: u32,
@@ -274,6 +276,18 @@ pub(super) fn child<'a>(mut boxes: &'a [u8], kind: &[u8; 4]) -> Option<&'a [u8]>
 pub(super) fn number(bytes: &[u8], at: usize, length: usize) -> Option<u64> {
     let bytes = bytes.get(at..at.checked_add(length)?)?;
     Some(bytes.iter().fold(0, |value, byte| value << 8 | u64::from(*byte)))
+}
+
+/// A box (§4.2), its payload in parts.
+pub(super) fn boxed(kind: &[u8; 4], parts: &[&[u8]]) -> Vec<u8> {
+    let length = 8 + parts.iter().map(|part| part.len()).sum::<usize>();
+    let mut bytes = Vec::with_capacity(length);
+    bytes.extend(u32::try_from(length).unwrap_or(u32::MAX).to_be_bytes());
+    bytes.extend(kind);
+    for part in parts {
+        bytes.extend(*part);
+    }
+    bytes
 }
 
 #[cfg(test)]

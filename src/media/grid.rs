@@ -52,6 +52,7 @@ pub fn frame_rate(real: Option<Fraction>, average: Option<Fraction>) -> Fraction
     found.or(next).or(highest).expect("the table of rates is not empty")
 }
 
+/// The frames of a title, at a constant rate.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
 pub struct Grid {
     /// Positive; one of the usual rates.

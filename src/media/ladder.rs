@@ -13,6 +13,7 @@ use serde::{Deserialize, Serialize};
 /// Longer or wider pictures are refused: they would take gigabytes to decode.
 pub const SIDE_MAX: u32 = 8192;
 
+/// A rendition of pictures: a size, a codec and a rate.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Rung {
     /// `360p`, `360p-hevc`: the height of its box, and the codec if it is not H.264; part of URLs.

@@ -117,11 +117,12 @@ fn u64_at(bytes: &[u8], at: usize) -> u64 {
 
 #[cfg(test)]
 mod tests {
+    use super::super::fragment;
     use super::*;
     use proptest::prelude::*;
 
     fn boxed(kind: &[u8; 4], payload: &[u8]) -> Vec<u8> {
-        [&(payload.len() as u32 + 8).to_be_bytes(), &kind[..], payload].concat()
+        fragment::boxed(kind, &[payload])
     }
 
     fn mvhd(timescale: u32, duration: u32) -> Vec<u8> {

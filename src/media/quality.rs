@@ -145,6 +145,7 @@ impl Search {
         self.tried.iter().all(|trial| trial.crf != wanted).then_some(wanted)
     }
 
+    /// What came of one that was asked for.
     pub fn add(&mut self, trial: Trial) {
         let at = self.tried.partition_point(|there| there.crf < trial.crf);
         self.tried.insert(at, trial);
@@ -286,6 +287,7 @@ impl Aim {
 }
 
 impl Plan {
+    /// Of a rung, by its size (`360p`) and codec; None: it is not offered.
     pub fn aim(&self, size: &str, codec: Codec) -> Option<&Aim> {
         self.aims.iter().find(|aim| aim.codec == codec && aim.size == size)
     }

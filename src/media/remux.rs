@@ -9,7 +9,7 @@
 //! Invariants: no panic on any bytes; a segment begins with an IDR picture and holds exactly its frames, so nothing in it refers to
 //! another (ITU-T H.264 §7.4.1.2.4); parameter sets are those of the head. Bytes of packets are never changed.
 
-use super::fragment::{Run, avc_configuration, read};
+use super::fragment::{Run, avc_configuration, boxed, read};
 use super::grid::Grid;
 use std::ops::Range;
 
@@ -228,7 +228,6 @@ pub fn fragment(grid: &Grid, first_frame: u64, packets: &[Placed]) -> Result<Vec
     }
     let ticks = grid.frame_ticks();
     let word = |number: usize| u32::try_from(number).unwrap_or(u32::MAX).to_be_bytes();
-    let boxed = |kind: &[u8; 4], payload: &[u8]| [&word(payload.len() + 8), &kind[..], payload].concat();
     let moof = |data_offset: usize| {
         // Sizes, flags and offsets for each sample; offsets are signed (version 1).
         let mut run =
@@ -244,10 +243,10 @@ pub fn fragment(grid: &Grid, first_frame: u64, packets: &[Placed]) -> Result<Vec
         // default-base-is-moof and a default duration.
         let header = [0x0002_0008_u32, 1, ticks].map(u32::to_be_bytes).concat();
         let time = [&0x0100_0000_u32.to_be_bytes()[..], &(first_frame * u64::from(ticks)).to_be_bytes()].concat();
-        let track = [boxed(b"tfhd", &header), boxed(b"tfdt", &time), boxed(b"trun", &run)].concat();
         let sequence = u32::try_from(first_frame / grid.segment_frames()).unwrap_or(0).wrapping_add(1);
-        let sequence = boxed(b"mfhd", &[[0; 4], sequence.to_be_bytes()].concat());
-        boxed(b"moof", &[sequence, boxed(b"traf", &track)].concat())
+        let sequence = boxed(b"mfhd", &[&[0; 4], &sequence.to_be_bytes()]);
+        let track = boxed(b"traf", &[&boxed(b"tfhd", &[&header]), &boxed(b"tfdt", &[&time]), &boxed(b"trun", &[&run])]);
+        boxed(b"moof", &[&sequence, &track])
     };
     let length = moof(0).len();
     let mut bytes = moof(length + 8);

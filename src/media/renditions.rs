@@ -21,6 +21,7 @@ pub struct Said {
     pub title: String,
 }
 
+/// A rendition of sound.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Audio {
     /// Its folder beside those of the rungs: `audio-1`.
@@ -36,6 +37,7 @@ pub struct Audio {
     pub descriptive: bool,
 }
 
+/// A rendition of subtitles.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Text {
     /// `text-3`, `text-file-0123abcd`.
@@ -52,6 +54,7 @@ pub struct Text {
     pub version: String,
 }
 
+/// Everything that a title is offered in.
 #[derive(Debug)]
 pub struct Renditions<'a> {
     pub grid: &'a Grid,
@@ -80,6 +83,7 @@ impl Group<'_> {
 }
 
 impl Renditions<'_> {
+    /// Of the segments of pictures in a codec.
     pub fn version_of(&self, codec: Codec) -> &str {
         self.versions.get(&codec).copied().unwrap_or(self.version)
     }

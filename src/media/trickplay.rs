@@ -55,6 +55,7 @@ impl Sheets<'_> {
         (self.tile.0 * COLUMNS, self.tile.1 * ROWS)
     }
 
+    /// As lists announce it.
     pub fn bits_per_s() -> u64 {
         BYTES_EXPECTED * 8 / SHEET_S
     }

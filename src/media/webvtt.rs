@@ -16,6 +16,7 @@ const RAW_BYTES_MAX: usize = 16 * CUE_BYTES_MAX;
 const TAG_BYTES_MAX: usize = 200;
 const HOURS_MAX: u64 = 1000;
 
+/// Text, and when it is shown.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Cue {
     pub start_ms: u64,
@@ -26,6 +27,7 @@ pub struct Cue {
     pub text: String,
 }
 
+/// Why a file is refused.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Wrong {
     /// It does not begin as a WebVTT file does.

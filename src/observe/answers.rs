@@ -51,6 +51,7 @@ impl Answers {
         Self { metrics, site: site.to_owned(), known: RwLock::default() }
     }
 
+    /// One answer.
     pub fn count(&self, labels: AnswerLabels, answer: Answer) {
         if let Some(children) = self.known.read().get(&labels) {
             return children.count(answer);

@@ -4,6 +4,7 @@
 use std::sync::atomic::{AtomicI64, AtomicU8, Ordering};
 use tokio::sync::Notify;
 
+/// From the start of a process to its end.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Phase {
     Starting = 0,

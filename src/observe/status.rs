@@ -43,6 +43,7 @@ pub struct Stats {
     pub access_log_dropped: u64,
 }
 
+/// Requests of clients.
 #[derive(Debug, Clone, Serialize)]
 pub struct Requests {
     pub total: u64,
@@ -57,6 +58,7 @@ pub struct Requests {
     pub hit_ratio: Option<f64>,
 }
 
+/// Bytes of bodies.
 #[derive(Debug, Clone, Serialize)]
 pub struct Bytes {
     pub to_clients: u64,
@@ -78,6 +80,7 @@ pub struct Latency {
     pub buckets: Vec<(f64, u64)>,
 }
 
+/// RAM, or all disks.
 #[derive(Debug, Clone, Default, Serialize)]
 pub struct Tier {
     pub bytes: u64,
@@ -119,6 +122,7 @@ pub struct Disk {
     pub write_bytes_per_day_max: Option<u64>,
 }
 
+/// One origin.
 #[derive(Debug, Clone, Default, Serialize)]
 pub struct Origin {
     pub breaker_open: bool,
@@ -130,6 +134,7 @@ pub struct Origin {
     pub servers: BTreeMap<String, bool>,
 }
 
+/// The configuration in force.
 #[derive(Debug, Clone, Serialize)]
 pub struct Reload {
     /// Whether the last load of the configuration succeeded.

@@ -19,6 +19,7 @@ pub enum Permit {
     Trial,
 }
 
+/// As circuit breakers are: requests pass, none do, or one may try.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum State {
     Closed,
@@ -32,6 +33,7 @@ struct Bucket {
     bad: u64,
 }
 
+/// An origin's breaker, over all of its servers.
 #[derive(Debug)]
 pub struct Breaker {
     settings: config::Breaker,

@@ -42,6 +42,7 @@ impl Endpoint {
         &self.peer._address
     }
 
+    /// Why it may not be asked, and until when; None: it may.
     pub fn down(&self, now: Instant) -> Option<Down> {
         self.health.lock().down(now)
     }

@@ -18,6 +18,7 @@ pub enum Down {
     Ejected { until: Instant },
 }
 
+/// Whether an address may be asked: by active checks, and by what became of requests.
 #[derive(Debug, Default)]
 pub struct Health {
     checks: Checks,

@@ -44,6 +44,7 @@ pub(super) struct Authorities {
 }
 
 impl Authorities {
+    /// Those of `tls.ca`; without it, those of the system, or none where nothing is verified. Blocking.
     pub fn load(origin: &str, tls: &OriginTls) -> Result<Self, PoolError> {
         let Some(path) = &tls.ca else {
             return Ok(if tls.verify { Self::default() } else { Self::placeholder() });

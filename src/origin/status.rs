@@ -2,6 +2,7 @@
 
 use serde::Serialize;
 
+/// An origin.
 #[derive(Debug, Clone, PartialEq, Serialize)]
 pub struct PoolStatus {
     pub origin: String,
@@ -11,6 +12,7 @@ pub struct PoolStatus {
     pub servers: Vec<ServerStatus>,
 }
 
+/// An origin's breaker.
 #[derive(Debug, Clone, PartialEq, Serialize)]
 #[serde(tag = "state", rename_all = "snake_case")]
 pub enum BreakerStatus {
@@ -19,6 +21,7 @@ pub enum BreakerStatus {
     HalfOpen,
 }
 
+/// One of its servers.
 #[derive(Debug, Clone, PartialEq, Serialize)]
 pub struct ServerStatus {
     /// As configured: `host:port` or `unix:/path`.
@@ -30,6 +33,7 @@ pub struct ServerStatus {
     pub addresses: Vec<AddressStatus>,
 }
 
+/// An address that the name of a server resolves to.
 #[derive(Debug, Clone, PartialEq, Serialize)]
 pub struct AddressStatus {
     pub address: String,

@@ -9,7 +9,7 @@
 
 use super::protocol::{
     AHEAD, Ahead, COPY, Copied, Film, FilmFile, Format, HEALTH, Job, PICTURE, PICTURE_BYTES_MAX, PICTURES, PROBE,
-    PictureJob, RENDITION, RENDITION_MADE_BYTES_MAX, Rendition, SEGMENT, Source, TRIAL, TrialJob, Tried, UNWATCHED,
+    PictureJob, RENDITION, RENDITION_MADE_BYTES_MAX, RenditionJob, SEGMENT, Source, TRIAL, TrialJob, Tried, UNWATCHED,
     programs,
 };
 use super::tls::{self, Renewed};
@@ -56,6 +56,7 @@ const AHEAD_TIME_MAX: Duration = Duration::from_secs(240);
 /// Between two pieces of a body.
 const PIECE_TIME_MAX: Duration = Duration::from_secs(30);
 
+/// The bytes of a segment, as they are made.
 pub type Body = UnsyncBoxBody<Bytes, io::Error>;
 
 /// Why there is no answer.
@@ -85,6 +86,7 @@ impl std::fmt::Display for Error {
     }
 }
 
+/// The edge's side of all sidecars.
 #[derive(Debug)]
 pub struct Client {
     /// The preferred first; the one on this host is the last.
@@ -177,7 +179,7 @@ impl Client {
 
     /// A segment, or its head, made by a build from an origin's: `bytes` are what `wanted` counts. [`Error::Unfit`]: never from these
     /// bytes.
-    pub async fn rendition(&self, wanted: &Rendition, build: &str, bytes: &[Bytes]) -> Result<Bytes, Error> {
+    pub async fn rendition(&self, wanted: &RenditionJob, build: &str, bytes: &[Bytes]) -> Result<Bytes, Error> {
         let mut body = serde_json::to_vec(wanted).map_err(away)?;
         body.push(b'\n');
         bytes.iter().for_each(|bytes| body.extend_from_slice(bytes));
@@ -188,6 +190,7 @@ impl Client {
         answer.whole(RENDITION_MADE_BYTES_MAX).await
     }
 
+    /// What a film is. [`Error::Unfit`]: it cannot be streamed.
     pub async fn probe(&self, source: &Source) -> Result<Film, Error> {
         serde_json::from_slice(&self.ask(source, None, PROBE, source).await?.small().await?).map_err(away)
     }
@@ -204,13 +207,8 @@ impl Client {
         serde_json::from_slice(&asked.await?.small().await?).map_err(away)
     }
 
-    /// The head of a rung's segments.
-    pub async fn init(&self, job: &Job) -> Result<Bytes, Error> {
-        Ok(self.init_made_by(job).await?.0)
-    }
-
-    /// Like [`Self::init`], and who made it.
-    pub async fn init_made_by(&self, job: &Job) -> Result<(Bytes, MadeBy), Error> {
+    /// The head of a rung's segments, and who made it.
+    pub async fn init(&self, job: &Job) -> Result<(Bytes, MadeBy), Error> {
         let answer = self.ask(&job.source, Some(&job.film.build), SEGMENT, job).await?;
         let made_by = answer.made_by();
         Ok((answer.small().await?, made_by))
@@ -222,13 +220,8 @@ impl Client {
         self.ask_within(AHEAD_TIME_MAX, &job.source, Some(&job.film.build), AHEAD, ahead).await.map(drop)
     }
 
-    /// The fragments of a segment, as they are made. The body fails where they are not all there.
-    pub async fn segment(&self, job: &Job) -> Result<Body, Error> {
-        Ok(self.segment_made_by(job).await?.0)
-    }
-
-    /// Like [`Self::segment`], and who makes it.
-    pub async fn segment_made_by(&self, job: &Job) -> Result<(Body, MadeBy), Error> {
+    /// The fragments of a segment, as they are made, and who makes it. The body fails where they are not all there.
+    pub async fn segment(&self, job: &Job) -> Result<(Body, MadeBy), Error> {
         self.fragments(SEGMENT, job).await
     }
 

@@ -11,7 +11,7 @@
 //! | `POST /segment/unwatched`, a [`Job`] | the same, for nobody who would want what follows |
 //! | `POST /ahead`, an [`Ahead`] | 200 once its segments are made, to be asked for soon; 503 where there is anything else to do |
 //! | `POST /copy`, a [`FilmFile`] | 200, a [`Copied`]: its packets can be used as they are; read whole, so minutes later |
-//! | `POST /rendition`, a [`Rendition`] as one line, and after it bytes | 200, the bytes of a segment or a head, all of them checked |
+//! | `POST /rendition`, a [`RenditionJob`] as one line, and after it bytes | 200, the bytes of a segment or a head, all of them checked |
 //! | `POST /trial`, a [`TrialJob`] | 200, a [`Tried`]: one segment made and compared with the film, some seconds later; one at a time |
 //! | `GET /status` | 200, a [`Status`] |
 //!
@@ -132,6 +132,7 @@ impl Film {
         ladder::rungs(self.width, self.height, &self.grid, &codecs, self.plan.as_ref())
     }
 
+    /// By its name; None: the film has none of that name.
     pub fn rung(&self, name: &str) -> Option<Rung> {
         self.rungs().into_iter().find(|rung| rung.name == name)
     }
@@ -156,6 +157,7 @@ pub struct PictureJob {
     pub format: Format,
 }
 
+/// What a picture is made of.
 #[derive(Debug, Clone, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum PictureOf {
@@ -264,9 +266,9 @@ pub const RENDITION_MADE_BYTES_MAX: usize = 64 << 20;
 /// A segment to be made from an origin's, whose bytes follow: the head of fMP4, the segment before where it cannot be decoded without,
 /// and the segment.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Rendition {
+pub struct RenditionJob {
     pub container: Container,
-    pub piece: Piece,
+    pub part: Part,
     pub width: u32,
     pub height: u32,
     /// Of the origin's pictures.
@@ -280,9 +282,10 @@ pub struct Rendition {
     pub before_bytes: usize,
 }
 
+/// Which part of a rendition is made.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
-pub enum Piece {
+pub enum Part {
     /// Of fMP4: that of all segments with this head.
     Head,
     Segment,
@@ -298,6 +301,7 @@ pub struct Job {
     pub wanted: Wanted,
 }
 
+/// Which piece of a title.
 #[derive(Debug, Clone, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Wanted {
@@ -336,6 +340,7 @@ impl Wanted {
         }
     }
 
+    /// Its number; 0 where there is but one.
     pub fn segment(&self) -> u64 {
         match self {
             Self::Init { .. } | Self::TextFile { .. } => 0,
@@ -355,6 +360,7 @@ pub struct TrialJob {
     pub crf: u8,
 }
 
+/// What a trial has shown.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Tried {
     pub measure: Measure,

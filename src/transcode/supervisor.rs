@@ -101,7 +101,7 @@ impl Supervisor {
             .arg(&self.socket)
             .args(["--jobs", &self.settings.jobs.to_string(), "--queue", &self.settings.queue.to_string()])
             .args(["--ahead", &self.settings.ahead_bytes_max.to_string()])
-            .args(["--encoders", &self.settings.encoders.join(",")])
+            .args(["--encoders", &self.settings.encoder_names()])
             .args(self.settings.device_jobs.iter().flat_map(|jobs| ["--device-jobs".to_owned(), jobs.to_string()]))
             .arg("--until-stdin-ends")
             // A terminal's interrupt is the edge's to take.

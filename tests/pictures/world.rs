@@ -93,14 +93,14 @@ impl Sidecar {
     pub fn init(&self, name: &str, film: &Film, rung: &str) -> Result<Vec<u8>, Error> {
         let wanted = Wanted::Init { rung: rung.to_owned() };
         let job = Job { title: name.to_owned(), source: self.source(name), film: film.clone(), wanted };
-        self.runtime.block_on(async { Ok(self.client.init(&job).await?.to_vec()) })
+        self.runtime.block_on(async { Ok(self.client.init(&job).await?.0.to_vec()) })
     }
 
     pub fn segment(&self, name: &str, film: &Film, rung: &str, segment: u64) -> Result<Vec<u8>, Error> {
         let wanted = Wanted::Video { rung: rung.to_owned(), segment };
         let job = Job { title: name.to_owned(), source: self.source(name), film: film.clone(), wanted };
         self.runtime.block_on(async {
-            let body = self.client.segment(&job).await?.collect().await;
+            let body = self.client.segment(&job).await?.0.collect().await;
             Ok(body.map_err(|error| Error::Failed(error.to_string()))?.to_bytes().to_vec())
         })
     }

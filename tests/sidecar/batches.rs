@@ -52,7 +52,7 @@ impl Sidecar {
     pub fn made(&self, job: &Job) -> Vec<u8> {
         runtime().block_on(async {
             let made = async {
-                let body = self.client.segment(job).await.expect("an answer");
+                let (body, _) = self.client.segment(job).await.expect("an answer");
                 body.collect().await.expect("the whole segment").to_bytes().to_vec()
             };
             tokio::time::timeout(patience(), made).await.expect("in time")
@@ -63,14 +63,14 @@ impl Sidecar {
     #[track_caller]
     pub fn expect_counts(&self, expected: &[(&str, u64)]) {
         wait_for(&format!("{expected:?}"), || {
-            let counts = runtime().block_on(self.client.status()).expect("its status").counts;
+            let counts = runtime().block_on(self.client.report()).counts;
             expected.iter().all(|(event, count)| counts[*event] == *count).then_some(())
         });
     }
 
     #[track_caller]
     pub fn count(&self, event: &str) -> u64 {
-        runtime().block_on(self.client.status()).expect("its status").counts[event]
+        runtime().block_on(self.client.report()).counts[event]
     }
 }
 
@@ -84,14 +84,15 @@ fn a_segment_has_the_same_bytes_alone_and_in_a_batch() {
     assert!(ahead.made(&segment(&job, 0)) == expected[0]);
     assert!(ahead.made(&segment(&job, 1)) == expected[1]);
     ahead.expect_counts(&[("segment_ahead", 4)]);
-    let status = runtime().block_on(ahead.client.status()).expect("its status");
+    let status = runtime().block_on(ahead.client.report());
     assert!(status.ahead_bytes > 0, "{status:?}");
     for n in (2..6).rev() {
         assert!(ahead.made(&segment(&job, n)) == expected[n as usize], "segment {n}");
     }
     // One run for four.
     ahead.expect_counts(&[("segment", 2), ("ahead_used", 4), ("run", 3), ("failure", 0), ("retry", 0)]);
-    let told = runtime().block_on(ahead.client.status()).expect("its status").jobs;
+    let told = runtime().block_on(ahead.client.report()).jobs;
+    let told: Vec<_> = told.iter().map(|of| &of.job).collect();
     let batch = told.iter().find(|job| job.segments == [2, 5]).expect("the batch is told of");
     assert_eq!((batch.state.as_str(), batch.percent, batch.priority.as_str()), ("done", 100.0, "prefetch"));
     assert!(told.iter().all(|job| job.title == "film" && job.rendition == "240p"), "{told:?}");
@@ -124,7 +125,7 @@ fn five_hundred_at_once_for_fifty_segments_are_each_made_once() {
     let asked: Vec<_> = (0..500).map(|n| segment(&job, n * 7 % 50)).collect();
     let bytes = runtime().block_on(async {
         let made = asked.iter().map(async |job| {
-            let body = sidecar.client.segment(job).await.expect("an answer");
+            let (body, _) = sidecar.client.segment(job).await.expect("an answer");
             (job.wanted.segment(), body.collect().await.expect("the whole segment").to_bytes())
         });
         futures_util::future::join_all(made).await
@@ -134,8 +135,8 @@ fn five_hundred_at_once_for_fifty_segments_are_each_made_once() {
         assert!(first == Some(made), "segment {n}");
     }
     wait_for("all runs have ended", || {
-        let jobs = runtime().block_on(sidecar.client.status()).expect("its status").jobs;
-        jobs.iter().all(|job| job.state == "done").then_some(())
+        let jobs = runtime().block_on(sidecar.client.report()).jobs;
+        jobs.iter().all(|of| of.job.state == "done").then_some(())
     });
     assert_eq!(sidecar.count("segment") + sidecar.count("segment_ahead"), 50, "each is made once");
     sidecar.expect_counts(&[("refusal", 0), ("failure", 0), ("stop", 0)]);

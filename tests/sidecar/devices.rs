@@ -51,7 +51,7 @@ impl Sidecar {
     #[track_caller]
     fn made_by(&self, job: &Job) -> (Vec<u8>, String) {
         runtime().block_on(async {
-            let (body, encoder) = self.client.segment_made_by(job).await.expect("an answer");
+            let (body, encoder) = self.client.segment(job).await.expect("an answer");
             let bytes = body.collect().await.expect("the whole segment").to_bytes().to_vec();
             let encoder = encoder.encoder.expect("it is encoded");
             // Each run of a device is told apart.
@@ -65,7 +65,7 @@ impl Sidecar {
     }
 
     fn encoders_found(&self) -> Vec<EncoderStatus> {
-        runtime().block_on(self.client.status()).expect("its status").encoders
+        runtime().block_on(self.client.report()).encoders.into_iter().map(|of| of.encoder).collect()
     }
 }
 
@@ -100,8 +100,8 @@ fn a_film_is_made_by_the_device_and_by_software_where_that_fails() {
 
     let (on_device, encoder) = sidecar.made_by(&segment(&head, 0));
     assert_eq!(encoder, "h264_nvenc");
-    let jobs = runtime().block_on(sidecar.client.status()).expect("its status").jobs;
-    assert!(jobs.iter().all(|job| job.device == "nvidia0"), "{jobs:?}");
+    let jobs = runtime().block_on(sidecar.client.report()).jobs;
+    assert!(jobs.iter().all(|of| of.job.device == "nvidia0"), "{jobs:?}");
 
     sidecar.set("broken", true);
     let (stand_in, encoder) = sidecar.made_by(&of(&head, "film", 1));
@@ -124,7 +124,7 @@ fn a_segment_of_which_somebody_has_a_part_is_cut_off_and_the_next_request_gets_a
     sidecar.set("midway", true);
     let job = segment(&head, 1);
     let (first, by) = runtime().block_on(async {
-        let (body, encoder) = sidecar.client.segment_made_by(&job).await.expect("it begins well");
+        let (body, encoder) = sidecar.client.segment(&job).await.expect("it begins well");
         (body.collect().await.map(|_| ()), encoder)
     });
     assert!(first.is_err() && by.encoder.as_ref().is_some_and(|by| by.starts_with("h264_nvenc-")), "{first:?} {by:?}");
@@ -148,12 +148,12 @@ fn what_may_encode_is_what_the_configuration_says() {
 #[test]
 fn segments_of_two_encoders_by_turns_play_under_one_head() {
     let (sidecar, head, _devices) = with_device(&[]);
-    let init = runtime().block_on(sidecar.client.init_made_by(&head)).expect("a head");
+    let init = runtime().block_on(sidecar.client.init(&head)).expect("a head");
     assert!(init.1.encoder.as_ref().is_some_and(|by| by.starts_with("h264_nvenc-")), "{:?}", init.1);
     let init_of_software = {
         sidecar.set("broken", true);
         let again = Job { title: "software".into(), ..head.clone() };
-        let made = runtime().block_on(sidecar.client.init_made_by(&again)).expect("a head");
+        let made = runtime().block_on(sidecar.client.init(&again)).expect("a head");
         sidecar.set("broken", false);
         assert_eq!(made.1.encoder.as_deref(), Some("libx264"));
         made.0

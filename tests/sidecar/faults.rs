@@ -24,16 +24,16 @@ fn after(fault: impl Fn(&str)) -> (Sidecar, Vec<u8>, Vec<u8>) {
     let (sidecar, head) = with_film(ONCE, &["--ahead", "0"]);
     let job = segment(&head, 1);
     let expected = sidecar.made(&job);
-    let init = runtime().block_on(sidecar.client.init(&head)).expect("the head");
+    let (init, _) = runtime().block_on(sidecar.client.init(&head)).expect("the head");
     std::fs::write(sidecar.folder.path().join("told"), [&init[..], &expected].concat()).expect("a file");
     // What was made is forgotten when nobody has waited for a while.
     eventually("nothing is kept", || {
-        let status = runtime().block_on(sidecar.client.status()).expect("its status");
-        status.jobs.iter().all(|job| job.state == "done") && sidecar.count("run") >= 2
+        let status = runtime().block_on(sidecar.client.report());
+        status.jobs.iter().all(|of| of.job.state == "done") && sidecar.count("run") >= 2
     });
     let other = Job { title: "again".into(), ..job };
     let made = runtime().block_on(async {
-        let mut body = sidecar.client.segment(&other).await.expect("an answer");
+        let (mut body, _) = sidecar.client.segment(&other).await.expect("an answer");
         let first = body.frame().await.expect("a fragment").expect("a fragment").into_data().expect("bytes");
         let encoders = children(sidecar.process.id());
         assert_eq!(encoders.len(), 1, "it is in the middle of it");
@@ -65,7 +65,7 @@ fn an_encoder_that_fails_twice_is_an_error_and_not_a_short_segment() {
     let (sidecar, job) =
         with_film("case \"$*\" in *pipe:1*) $FFMPEG \"$@\" | head -c 100000; exit 1;; esac\nexec $FFMPEG \"$@\"", &[]);
     let body = runtime().block_on(async {
-        let body = sidecar.client.segment(&segment(&job, 0)).await.expect("it begins well");
+        let (body, _) = sidecar.client.segment(&segment(&job, 0)).await.expect("it begins well");
         body.collect().await.map(|_| ())
     });
     assert!(body.is_err(), "cut off, so that nobody keeps it");

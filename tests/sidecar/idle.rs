@@ -58,10 +58,11 @@ fn whoever_asks_takes_the_place_of_what_nobody_waits_for_which_was_nice_before()
             }
         });
         assert_eq!(given_up.await, Ok(Err(Error::Busy)));
-        let status = client.status().await.expect("its status");
+        let status = client.report().await;
         assert_eq!(status.counts["stop"], 1);
-        let running: Vec<_> = status.jobs.iter().filter(|job| job.state == "running").collect();
+        let jobs: Vec<_> = status.jobs.iter().map(|of| &of.job).collect();
+        let running: Vec<_> = jobs.iter().filter(|job| job.state == "running").collect();
         assert_eq!((running.len(), running[0].segments), (1, [9, 9]), "{status:?}");
-        assert!(status.jobs.iter().any(|job| job.state == "stopped" && job.priority == "background"), "{status:?}");
+        assert!(jobs.iter().any(|job| job.state == "stopped" && job.priority == "background"), "{status:?}");
     });
 }

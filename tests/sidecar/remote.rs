@@ -318,7 +318,7 @@ fn what_another_kind_of_processor_makes_is_said_to_be_another_representation() {
     let (sidecar, job) = with_film("exec $FFMPEG \"$@\"", &["--ahead", "0"]);
     let job = segment(&job, 1);
     let made_by = |job: &Job| {
-        let asked = async { sidecar.client.segment_made_by(job).await.expect("an answer").1 };
+        let asked = async { sidecar.client.segment(job).await.expect("an answer").1 };
         runtime().block_on(asked)
     };
     assert_eq!(made_by(&job).processor, None, "looked into here");

@@ -23,7 +23,7 @@ pub async fn found(config: &Config) -> Vec<Probe> {
     }
     let program = settings.program.clone().map_or_else(own_program, Ok);
     let mut arguments = vec!["--probe".to_owned(), "--jobs".to_owned(), settings.jobs.to_string()];
-    arguments.extend(["--encoders".to_owned(), settings.encoders.join(",")]);
+    arguments.extend(["--encoders".to_owned(), settings.encoder_names()]);
     arguments.extend(settings.device_jobs.iter().flat_map(|jobs| ["--device-jobs".to_owned(), jobs.to_string()]));
     let told = async {
         let said = said_by(&program?, &arguments).await?;

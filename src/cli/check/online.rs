@@ -24,6 +24,7 @@ pub struct Probe {
     pub detail: String,
 }
 
+/// What was found.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Outcome {

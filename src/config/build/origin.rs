@@ -100,7 +100,7 @@ impl Builder<'_> {
         Some(Arc::new(Origin { name: name.to_owned(), kind }))
     }
 
-    fn http_origin(&mut self, name: &str, raw: &RawOrigin) -> HttpOrigin {
+    fn servers(&mut self, name: &str, raw: &RawOrigin) -> Vec<Server> {
         let at = |key: &str| format!("origins.{name}.{key}");
         if raw.servers.is_empty() && self.places.is_absent(&at("servers")) {
             self.error(
@@ -122,6 +122,12 @@ impl Builder<'_> {
             }
             servers.push(Server { address, tls, weight });
         }
+        servers
+    }
+
+    fn http_origin(&mut self, name: &str, raw: &RawOrigin) -> HttpOrigin {
+        let at = |key: &str| format!("origins.{name}.{key}");
+        let servers = self.servers(name, raw);
         if raw.timeouts.handshake < raw.timeouts.connect {
             let key =
                 if self.places.has(&at("timeouts.handshake")) { "timeouts.handshake" } else { "timeouts.connect" };

@@ -2,7 +2,9 @@
 
 use super::super::built::{Background, ServerAddress, TlsFiles, Transcode, TranscodeServers};
 use super::super::formats;
+use super::super::raw::RawFamily;
 use super::Builder;
+use crate::media::codec::Family;
 use std::path::PathBuf;
 
 impl Builder<'_> {
@@ -44,11 +46,21 @@ impl Builder<'_> {
                 share: raw.background.share,
                 optimise: raw.background.optimise,
             }),
-            encoders: raw.encoders.iter().map(|family| family.name()).collect(),
+            encoders: raw.encoders.iter().map(|raw| family(*raw)).collect(),
             device_jobs: raw.device_jobs,
             program: raw.program.as_ref().map(PathBuf::from),
             remote,
             local: raw.local,
         })
+    }
+}
+
+fn family(raw: RawFamily) -> Family {
+    match raw {
+        RawFamily::Nvenc => Family::Nvenc,
+        RawFamily::Qsv => Family::Qsv,
+        RawFamily::Amf => Family::Amf,
+        RawFamily::Vaapi => Family::Vaapi,
+        RawFamily::Software => Family::Software,
     }
 }

@@ -22,6 +22,7 @@ pub struct AccessLog {
     pub sample: f64,
 }
 
+/// `log.access.format`
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum AccessFormat {
     /// One JSON object a line.

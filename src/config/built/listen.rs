@@ -18,6 +18,7 @@ pub struct Listen {
     pub proxy_protocol: bool,
 }
 
+/// Where a listener is bound.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum ListenAddress {
     Tcp(SocketAddr),

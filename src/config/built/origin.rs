@@ -13,6 +13,7 @@ pub struct Origin {
     pub kind: OriginKind,
 }
 
+/// Who answers.
 #[derive(Debug, Clone, PartialEq)]
 pub enum OriginKind {
     Http(Box<HttpOrigin>),
@@ -52,6 +53,7 @@ pub struct HttpOrigin {
     pub add_renditions: Option<Wanted>,
 }
 
+/// One of `origins.*.servers`.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Server {
     pub address: ServerAddress,
@@ -60,6 +62,7 @@ pub struct Server {
     pub weight: u32,
 }
 
+/// Where a server is.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub enum ServerAddress {
     /// A name or an IP address (without brackets), and a port.
@@ -80,6 +83,7 @@ impl std::fmt::Display for ServerAddress {
     }
 }
 
+/// `origins.*.balance`
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Balance {
     RoundRobin,
@@ -88,6 +92,7 @@ pub enum Balance {
     Hash,
 }
 
+/// `origins.*.protocol`
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum OriginProtocol {
     Http1,
@@ -97,6 +102,7 @@ pub enum OriginProtocol {
     Auto,
 }
 
+/// `origins.*.tls`
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct OriginTls {
     pub verify: bool,
@@ -106,6 +112,7 @@ pub struct OriginTls {
     pub server_name: Option<String>,
 }
 
+/// `origins.*.timeouts`
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct OriginTimeouts {
     /// TCP (or unix socket) connect.
@@ -132,6 +139,7 @@ pub struct Retry {
     pub budget_per_second_min: u32,
 }
 
+/// `origins.*.health`
 #[derive(Debug, Clone, PartialEq)]
 pub struct Health {
     /// None: no active checks.
@@ -142,6 +150,7 @@ pub struct Health {
     pub passive_ejection: Duration,
 }
 
+/// `origins.*.health.active`
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct ActiveHealth {
     pub path: String,

@@ -1,6 +1,7 @@
 //! `transcode`, built.
 
 use super::ServerAddress;
+use crate::media::codec::Family;
 use std::path::PathBuf;
 use std::time::Duration;
 
@@ -15,8 +16,8 @@ pub struct Transcode {
     pub ahead_bytes_max: u64,
     /// None: popular titles are not made ahead.
     pub background: Option<Background>,
-    /// Families of encoders by their names, the preferred first.
-    pub encoders: Vec<&'static str>,
+    /// What may encode, the preferred first.
+    pub encoders: Vec<Family>,
     /// None: what each device is known to take.
     pub device_jobs: Option<u16>,
     /// None: `reelgate-transcoder`, beside this program or in PATH.
@@ -25,6 +26,13 @@ pub struct Transcode {
     pub remote: Option<TranscodeServers>,
     /// Whether one is started on this host; None: yes, but beside `remote` only where it can be.
     pub local: Option<bool>,
+}
+
+impl Transcode {
+    /// What may encode, as the transcoder takes it: `nvenc,software`.
+    pub fn encoder_names(&self) -> String {
+        self.encoders.iter().map(|family| family.name()).collect::<Vec<_>>().join(",")
+    }
 }
 
 /// `transcode.background`: what popular titles lack in the cache.

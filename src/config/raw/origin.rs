@@ -178,7 +178,7 @@ pub enum RawOriginProtocol {
 pub struct RawOriginTls {
     /// Whether certificates are verified. Only false where the network is trusted.
     pub verify: bool,
-    /// PEM file of the authorities to trust, instead of the bundled public ones.
+    /// PEM file of the authorities to trust, instead of those of the system.
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schemars(extend("format" = "non-empty"))]
     pub ca: Option<String>,

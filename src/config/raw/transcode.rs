@@ -30,7 +30,7 @@ pub struct RawTranscode {
     /// What may encode, the preferred first. Of what works the first is taken for each codec; H.264 is made by software where nothing
     /// else may.
     #[schemars(length(min = 1))]
-    pub encoders: Vec<RawEncoders>,
+    pub encoders: Vec<RawFamily>,
     /// Segments made at once on each GPU; default: 4, and 8 where all are for data centres. One that says that it is full is given less.
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schemars(range(min = 1, max = 256))]
@@ -54,7 +54,7 @@ pub struct RawTranscode {
 
 impl Default for RawTranscode {
     fn default() -> Self {
-        use RawEncoders::{Amf, Nvenc, Qsv, Software, Vaapi};
+        use RawFamily::{Amf, Nvenc, Qsv, Software, Vaapi};
         Self {
             enabled: true,
             jobs: None,
@@ -111,29 +111,16 @@ pub enum RawCodec {
     Av1,
 }
 
-/// `transcode.encoders`
+/// `transcode.encoders[]`
 #[derive(Clone, Copy, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "snake_case")]
 #[schemars(inline)]
-pub enum RawEncoders {
+pub enum RawFamily {
     Nvenc,
     Qsv,
     Amf,
     Vaapi,
     Software,
-}
-
-impl RawEncoders {
-    /// As the transcoder calls them.
-    pub fn name(self) -> &'static str {
-        match self {
-            Self::Nvenc => "nvenc",
-            Self::Qsv => "qsv",
-            Self::Amf => "amf",
-            Self::Vaapi => "vaapi",
-            Self::Software => "software",
-        }
-    }
 }
 
 /// `transcode.tls`: PEM files, read again when they change.

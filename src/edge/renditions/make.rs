@@ -9,18 +9,18 @@
 //! An answer may be kept where all that it was made of is, and for as long. Its entity-tag stands for the bytes it was made of and for
 //! who makes it, so a validation needs no encoder.
 
+use super::Sidecar;
 use super::source::{Fetched, Sources};
-use super::{Sidecar, hex};
 use crate::http::precondition::{Outcome, Validators, evaluate};
 use crate::http::problem::{self, Problem};
 use crate::media::ladder::Rung;
-use crate::media::upstream::address::{Asked, Piece, resolve};
+use crate::media::upstream::address::{Asked, Resource, resolve};
 use crate::media::upstream::multivariant::{self, Size};
 use crate::media::upstream::playlist::{self, Media};
 use crate::media::upstream::{Container, Unfit, fmp4, is_independent, mpegts};
 use crate::observe::Metrics;
 use crate::transcode::Error;
-use crate::transcode::protocol::{self, Rendition};
+use crate::transcode::protocol::{self, RenditionJob};
 use bytes::Bytes;
 use http::header::{CACHE_CONTROL, CONTENT_TYPE, ETAG, HeaderName, RETRY_AFTER, VARY, X_CONTENT_TYPE_OPTIONS};
 use http::request::Parts;
@@ -80,10 +80,10 @@ struct Made {
 
 impl Order {
     pub(super) async fn answer(&self, request: Parts) -> Answer {
-        let kind = match self.asked.piece {
-            Piece::Playlist => "playlist",
-            Piece::Init { .. } => "head",
-            Piece::Segment { .. } => "segment",
+        let kind = match self.asked.resource {
+            Resource::Playlist => "playlist",
+            Resource::Init { .. } => "head",
+            Resource::Segment { .. } => "segment",
         };
         let made = self.make(&request).await;
         let outcome = match &made {
@@ -111,16 +111,16 @@ impl Order {
         let body = list.body.clone();
         let text = std::str::from_utf8(&body).map_err(|_| Unfit::Unreadable)?;
         let media = playlist::read(text)?;
-        let (segment, before, piece) = match &self.asked.piece {
-            Piece::Playlist => {
+        let (segment, before, part) = match &self.asked.resource {
+            Resource::Playlist => {
                 let body = Bytes::from(playlist::write(text, &media, &self.asked.source));
-                let etag = hex(&Sha256::digest(&body)[..16]);
+                let etag = hex::encode(&Sha256::digest(&body)[..16]);
                 return Ok(Made { body, etag, content_type: HLS, of: vec![list] });
             }
-            Piece::Init { tag } => (media.first_of_map(tag).ok_or(Failed::NoSuch)?, None, protocol::Piece::Head),
-            Piece::Segment { sequence, tag } => {
+            Resource::Init { tag } => (media.first_of_map(tag).ok_or(Failed::NoSuch)?, None, protocol::Part::Head),
+            Resource::Segment { sequence, tag } => {
                 let (segment, before) = media.find(*sequence, tag).ok_or(Failed::NoSuch)?;
-                (segment, before, protocol::Piece::Segment)
+                (segment, before, protocol::Part::Segment)
             }
         };
         let busy = |_| Failed::Sidecar(Error::Busy);
@@ -138,7 +138,7 @@ impl Order {
             _ => None,
         };
         let before_bytes = before.as_ref().map(|before| before.body.clone()).unwrap_or_default();
-        let wanted = wanted(&media, &rung, size, piece, head_bytes.len(), before_bytes.len());
+        let wanted = wanted(&media, &rung, size, part, head_bytes.len(), before_bytes.len());
         let bytes = [head_bytes, before_bytes, found.body.clone()];
         let build = self.sidecar.build().await.ok_or_else(|| Failed::Sidecar(Error::Away("no build".to_owned())))?;
         let etag = etag(&wanted, &build, &bytes);
@@ -186,12 +186,13 @@ impl Order {
         let _ = set(ETAG, &etag);
         let _ = set(CONTENT_TYPE, made.content_type);
         let _ = set(X_CONTENT_TYPE_OPTIONS, "nosniff");
-        let fresh_s = match self.asked.piece {
-            Piece::Playlist => made.of.iter().map(|found| found.fresh_s).min(),
+        let fresh_s = match self.asked.resource {
+            Resource::Playlist => made.of.iter().map(|found| found.fresh_s).min(),
             // The playlist only said which segment it is: its URL says so too.
             _ => made.of[1..].iter().map(|found| found.fresh_s).min(),
         };
-        let shared = made.of.iter().all(|found| found.is_kept) && (self.keyed || self.asked.piece != Piece::Playlist);
+        let shared =
+            made.of.iter().all(|found| found.is_kept) && (self.keyed || self.asked.resource != Resource::Playlist);
         let _ = match (shared, fresh_s.unwrap_or(0)) {
             (true, seconds @ 1..) => set(CACHE_CONTROL, &format!("public, max-age={seconds}")),
             (true, _) => set(CACHE_CONTROL, "public, no-cache"),
@@ -230,13 +231,13 @@ fn wanted(
     media: &Media<'_>,
     rung: &Rung,
     size: Size,
-    piece: protocol::Piece,
+    part: protocol::Part,
     head_bytes: usize,
     before_bytes: usize,
-) -> Rendition {
-    Rendition {
+) -> RenditionJob {
+    RenditionJob {
         container: media.container,
-        piece,
+        part,
         width: rung.width,
         height: rung.height,
         source_height: size.height,
@@ -249,13 +250,13 @@ fn wanted(
     }
 }
 
-fn etag(wanted: &Rendition, build: &str, bytes: &[Bytes]) -> String {
+fn etag(wanted: &RenditionJob, build: &str, bytes: &[Bytes]) -> String {
     let mut hash = Sha256::new();
     hash.update(RECIPE);
     hash.update(build.as_bytes());
     hash.update(serde_json::to_vec(wanted).unwrap_or_default());
     bytes.iter().for_each(|bytes| hash.update(bytes));
-    hex(&hash.finalize()[..16])
+    hex::encode(&hash.finalize()[..16])
 }
 
 fn refused(headers: &HeaderMap, why: &Failed) -> Answer {

@@ -7,7 +7,8 @@ use super::{BodyCoding, of_body};
 use ::http::HeaderName;
 use ::http::header::{ACCEPT_RANGES, CONTENT_LENGTH};
 
-/// Fields to drop when a body's coding changes, either way; names parsed once, for every coded hit asks for them. They speak of the bytes as they were:
+/// Fields to drop when a body's coding changes, either way; names parsed once, for every coded hit asks for them. They speak of the
+/// bytes as they were:
 /// - `accept-ranges`: ranges of bytes that another run may make differently;
 /// - `content-digest`, `digest`, `repr-digest` (RFC 9530 §2, §3; `digest` is RFC 3230's) and `content-md5` cover coded bytes.
 ///

@@ -60,12 +60,10 @@ fn an_audio_init_says_nothing_of_video() {
 
 /// A head with one sample entry, of which only that is there.
 fn head(entry: &[u8; 4], kind: &[u8; 4], configuration: &[u8]) -> Vec<u8> {
-    let boxed =
-        |kind: &[u8; 4], payload: &[u8]| [&(payload.len() as u32 + 8).to_be_bytes(), &kind[..], payload].concat();
-    let entry = boxed(entry, &[&[0; 78][..], &boxed(kind, configuration)].concat());
-    let mut inner = boxed(b"stsd", &[&[0; 8][..], &entry].concat());
+    let entry = boxed(entry, &[&[0; 78], &boxed(kind, &[configuration])]);
+    let mut inner = boxed(b"stsd", &[&[0; 8], &entry]);
     for kind in [b"stbl", b"minf", b"mdia", b"trak", b"moov"] {
-        inner = boxed(kind, &inner);
+        inner = boxed(kind, &[&inner]);
     }
     inner
 }

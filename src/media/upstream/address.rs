@@ -25,11 +25,12 @@ pub struct Asked {
     pub rung: String,
     /// Path and query of the origin's media playlist.
     pub source: String,
-    pub piece: Piece,
+    pub resource: Resource,
 }
 
+/// What there is of an added rung.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Piece {
+pub enum Resource {
     Playlist,
     Init { tag: String },
     Segment { sequence: u64, tag: String },
@@ -50,25 +51,25 @@ pub fn read(target: &str) -> Option<Asked> {
         return None;
     }
     let mut rest = rest.split('/');
-    let (rung, file, piece) = (rest.next()?, rest.next()?, rest.next());
+    let (rung, file, name) = (rest.next()?, rest.next()?, rest.next());
     if rest.next().is_some() || file.is_empty() || rung.is_empty() {
         return None;
     }
-    let piece = match piece {
-        None => Piece::Playlist,
+    let resource = match name {
+        None => Resource::Playlist,
         Some(name) => {
             let (stem, extension) = name.rsplit_once('.')?;
             let (which, tag) = stem.split_once('-')?;
             match (which, extension) {
-                ("init", "mp4") => Piece::Init { tag: tag.to_owned() },
+                ("init", "mp4") => Resource::Init { tag: tag.to_owned() },
                 (number, "ts" | "m4s") if number.bytes().all(|byte| byte.is_ascii_digit()) => {
-                    Piece::Segment { sequence: number.parse().ok()?, tag: tag.to_owned() }
+                    Resource::Segment { sequence: number.parse().ok()?, tag: tag.to_owned() }
                 }
                 _ => return None,
             }
         }
     };
-    Some(Asked { rung: rung.to_owned(), source: format!("{folder}/{file}{query}"), piece })
+    Some(Asked { rung: rung.to_owned(), source: format!("{folder}/{file}{query}"), resource })
 }
 
 /// A media playlist's URI as an added rung's, as it is written in a playlist. None: it names no file.
@@ -91,7 +92,7 @@ pub fn tag(uri: &str, map: Option<&str>) -> String {
     hash.update(uri.as_bytes());
     hash.update(b"\n");
     hash.update(map.unwrap_or_default().as_bytes());
-    hash.finalize()[..8].iter().map(|byte| format!("{byte:02x}")).collect()
+    hex::encode(&hash.finalize()[..8])
 }
 
 /// Path and query that a URI of a playlist at `base` (path and query) means (RFC 3986 §5.2), where that is on the host that was asked.
@@ -165,11 +166,14 @@ mod tests {
     fn what_is_inserted_is_read_again() {
         let uri = insert("/film/720p/index.m3u8?token=a/b", "240p").unwrap();
         assert_eq!(uri, "/film/720p/_reelgate/240p/index.m3u8?token=a/b");
-        let asked =
-            Asked { rung: "240p".into(), source: "/film/720p/index.m3u8?token=a/b".into(), piece: Piece::Playlist };
+        let asked = Asked {
+            rung: "240p".into(),
+            source: "/film/720p/index.m3u8?token=a/b".into(),
+            resource: Resource::Playlist,
+        };
         assert_eq!(read(&uri), Some(asked.clone()));
-        let piece = Piece::Segment { sequence: 17, tag: "ab".into() };
-        assert_eq!(read("/film/720p/_reelgate/240p/index.m3u8/17-ab.ts?token=a/b"), Some(Asked { piece, ..asked }));
+        let resource = Resource::Segment { sequence: 17, tag: "ab".into() };
+        assert_eq!(read("/film/720p/_reelgate/240p/index.m3u8/17-ab.ts?token=a/b"), Some(Asked { resource, ..asked }));
         assert_eq!(insert("index.m3u8", "240p").as_deref(), Some("_reelgate/240p/index.m3u8"));
         assert_eq!(insert("http://a/b.m3u8#x", "240p").as_deref(), Some("http://a/_reelgate/240p/b.m3u8#x"));
         assert_eq!(insert("folder/?x", "240p"), None);

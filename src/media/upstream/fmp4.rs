@@ -5,7 +5,7 @@
 //! The edit list of the origin's head stays, and so do decode times: a player that goes from one rung to the other sees one timeline.
 //! Left alone, as [`Unfit`]: encryption, several tracks of video, boxes over 4 GiB.
 
-use super::super::fragment::{child, number};
+use super::super::fragment::{boxed, child, number};
 use super::{Frame, Unfit};
 
 mod beside;
@@ -219,17 +219,12 @@ fn replaced(bytes: &[u8], path: &[Step<'_>], exchange: &dyn Fn(&[u8]) -> Option<
         if is_it {
             done = true;
             let payload = if rest.is_empty() { exchange(&whole[8..])? } else { replaced(&whole[8..], rest, exchange)? };
-            written.extend_from_slice(&boxed(first, &payload));
+            written.extend_from_slice(&boxed(first, &[&payload]));
         } else {
             written.extend_from_slice(whole);
         }
     }
     done.then_some(written)
-}
-
-fn boxed(kind: &[u8; 4], payload: &[u8]) -> Vec<u8> {
-    let size = u32::try_from(payload.len() + 8).unwrap_or(u32::MAX);
-    [&size.to_be_bytes(), &kind[..], payload].concat()
 }
 
 impl Segment<'_> {
@@ -280,8 +275,9 @@ impl Segment<'_> {
             let run = [&0x0100_0f01_u32.to_be_bytes()[..], &word(frames.len())?, &word(data_offset)?, &run].concat();
             let header = [0x0002_0000_u32, head.track].map(u32::to_be_bytes).concat();
             let time = [&0x0100_0000_u32.to_be_bytes()[..], &first.to_be_bytes()].concat();
-            let track = [boxed(b"tfhd", &header), boxed(b"tfdt", &time), boxed(b"trun", &run)].concat();
-            Some(boxed(b"moof", &[boxed(b"mfhd", &[0, 0, 0, 0, 0, 0, 0, 1]), boxed(b"traf", &track)].concat()))
+            let track =
+                boxed(b"traf", &[&boxed(b"tfhd", &[&header]), &boxed(b"tfdt", &[&time]), &boxed(b"trun", &[&run])]);
+            Some(boxed(b"moof", &[&boxed(b"mfhd", &[&[0, 0, 0, 0, 0, 0, 0, 1]]), &track]))
         };
         let length = moof(0)?.len();
         let mut written = Vec::new();

@@ -18,6 +18,7 @@ pub struct Media<'a> {
     pub container: Container,
 }
 
+/// A segment of an origin's media playlist.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Segment<'a> {
     pub uri: &'a str,
@@ -29,6 +30,7 @@ pub struct Segment<'a> {
 }
 
 impl Segment<'_> {
+    /// See [`tag`].
     pub fn tag(&self) -> String {
         tag(self.uri, self.map)
     }

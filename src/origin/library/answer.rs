@@ -1,6 +1,5 @@
 //! Answers made in memory: errors, lists, pages. Small by construction.
 
-use super::catalog::hex;
 use crate::http::precondition::{Outcome, Validators, evaluate};
 use ::http::{HeaderMap, HeaderValue, Method, Response, StatusCode, header};
 use bytes::Bytes;
@@ -9,7 +8,9 @@ use http_body_util::{BodyExt, Full};
 use sha2::{Digest, Sha256};
 use std::io;
 
+/// Whole, or as it comes.
 pub type Body = UnsyncBoxBody<Bytes, io::Error>;
+/// The library's answer to a request.
 pub type Answer = Response<Body>;
 
 /// An error as `application/problem+json` (RFC 9457). Not to be cached: the film may be there in a moment.
@@ -33,7 +34,7 @@ pub fn text(
     cache_control: &'static str,
 ) -> Answer {
     let body = body.into();
-    let etag = format!("\"{}\"", hex(&Sha256::digest(&body)[..16]));
+    let etag = format!("\"{}\"", hex::encode(&Sha256::digest(&body)[..16]));
     let validators = Validators { etag: Some(&etag), last_modified: None };
     let mut response = match evaluate(method, headers, validators) {
         Outcome::Proceed => Response::new(full(body)),

@@ -13,6 +13,7 @@ use std::sync::Arc;
 /// Most titles in one list; a search narrows it, and there are pages.
 pub const LIST_TITLES_MAX: usize = 10_000;
 
+/// What a title is made of.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, serde::Serialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Kind {
@@ -22,6 +23,7 @@ pub enum Kind {
     Hls,
 }
 
+/// One title, as a scan found it.
 #[derive(Debug)]
 pub struct Title {
     pub id: String,
@@ -63,17 +65,10 @@ pub fn title_id(folder: &Path, relative: &Path) -> String {
         hash.update((bytes.len() as u64).to_be_bytes());
         hash.update(bytes);
     }
-    hex(&hash.finalize()[..16])
+    hex::encode(&hash.finalize()[..16])
 }
 
-pub fn hex(bytes: &[u8]) -> String {
-    bytes
-        .iter()
-        .flat_map(|byte| [byte >> 4, byte & 15])
-        .filter_map(|digit| char::from_digit(digit.into(), 16))
-        .collect()
-}
-
+/// All titles of one scan; the next one makes another.
 #[derive(Debug, Default)]
 pub struct Catalog {
     /// By name, as it is searched for.

@@ -24,6 +24,7 @@ use tokio::time::timeout;
 const PATIENCE: Duration = Duration::from_millis(300);
 const WAITING_MAX: usize = 64;
 
+/// Which films' own packets fall on the grid; see the module.
 #[derive(Debug)]
 pub struct Copies {
     client: Arc<Client>,

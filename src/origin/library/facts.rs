@@ -11,6 +11,7 @@ use std::time::Duration;
 /// A film that was broken is looked at again after this: the reason may have been the machine's.
 const BROKEN_RETRY: Duration = Duration::from_secs(24 * 3600);
 
+/// What is known of a film.
 #[derive(Debug, Clone, Default, PartialEq)]
 pub enum Known {
     /// Not looked into yet.
@@ -22,6 +23,7 @@ pub enum Known {
     Broken { reason: String, build: Arc<str>, at_s: i64 },
 }
 
+/// What lists say of a film.
 #[derive(Debug, Clone, Default, PartialEq, Serialize)]
 pub struct Facts {
     /// As shown: turned, and with square pixels.

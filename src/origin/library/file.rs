@@ -4,7 +4,6 @@
 //! body fails, which aborts the connection: bytes of two versions never make one response.
 
 use super::answer::{self, Answer, problem};
-use super::catalog::hex;
 use crate::http::byte_range::{ByteRange, Selection, select, unsatisfied_content_range};
 use crate::http::precondition::{Outcome, Validators, evaluate};
 use crate::source::Stamp;
@@ -24,7 +23,7 @@ const CHUNK_BYTES: u64 = 128 * 1024;
 
 /// A strong entity-tag (RFC 9110 §8.8.3) of a version.
 fn etag(stamp: &Stamp) -> String {
-    format!("\"{}\"", hex(&Sha256::digest(stamp.to_bytes())[..16]))
+    format!("\"{}\"", hex::encode(&Sha256::digest(stamp.to_bytes())[..16]))
 }
 
 /// For `Last-Modified`: None where the clock says it is still to come (§8.8.2.1).
@@ -33,6 +32,7 @@ fn modified(stamp: &Stamp, now: SystemTime) -> Option<SystemTime> {
     SystemTime::UNIX_EPOCH.checked_add(since).filter(|modified| *modified <= now)
 }
 
+/// A film file that is being answered with: what is read is of this version.
 #[derive(Debug)]
 pub struct OpenFile {
     file: File,

@@ -29,6 +29,7 @@ pub enum Progress {
     LookingInto { done: usize, films: usize },
 }
 
+/// What became of filling an index.
 #[derive(Debug)]
 pub struct Filled {
     pub counts: Counts,

@@ -17,13 +17,16 @@ use std::collections::HashMap;
 use std::sync::Arc;
 use std::time::Duration;
 use tokio::sync::OnceCell;
-use tokio::time::Instant;
+use tokio::time::{Instant, sleep};
 
 /// Films remembered in memory; one takes a few hundred bytes, and reading it from the index again a millisecond.
 pub const FILMS_MAX: usize = 4096;
 /// Nobody plays a film that was not asked about for so long.
 const IDLE_TIME: Duration = Duration::from_secs(600);
+/// Between looks whether it is quiet.
+const LOOK_INTERVAL: Duration = Duration::from_millis(500);
 
+/// What films are; see the module.
 #[derive(Debug)]
 pub struct Films {
     client: Arc<Client>,
@@ -98,6 +101,20 @@ impl Films {
     pub fn is_quiet(&self, time: Duration) -> bool {
         let viewers = self.viewers.lock();
         viewers.waiting == 0 && viewers.changed.elapsed() >= time
+    }
+
+    /// Until nobody has waited for a segment for so long.
+    pub async fn quiet(&self, time: Duration) {
+        while !self.is_quiet(time) {
+            sleep(LOOK_INTERVAL).await;
+        }
+    }
+
+    /// Until somebody waits for a segment.
+    pub async fn disturbed(&self) {
+        while self.is_quiet(Duration::ZERO) {
+            sleep(LOOK_INTERVAL).await;
+        }
     }
 
     /// See [`Findings::build`].

@@ -16,6 +16,7 @@ use std::sync::Arc;
 /// What a film is, or why the sidecar refused to say.
 pub type Finding<T> = Result<T, String>;
 
+/// Asks the sidecar, and keeps what it said.
 #[derive(Debug)]
 pub struct Findings {
     client: Arc<Client>,

@@ -16,8 +16,8 @@ use tokio_util::sync::CancellationToken;
 
 /// So long nobody must have asked for a segment.
 const QUIET: Duration = Duration::from_secs(3);
-/// Between looks whether it is quiet, and the first pause where the sidecar has no time; each further one is twice as long.
-const LOOK_INTERVAL: Duration = Duration::from_millis(500);
+/// The first pause where the sidecar has no time; each further one is twice as long.
+const PAUSE: Duration = Duration::from_millis(500);
 /// So often a film is asked for in a row: one that ends the sidecar, or hangs it, must not keep all others waiting.
 const TRIES_MAX: u32 = 5;
 /// Between two lines of progress in the log.
@@ -25,6 +25,7 @@ const TELL_INTERVAL: Duration = Duration::from_secs(30);
 /// Between two counts for the metrics.
 const COUNT_INTERVAL: Duration = Duration::from_secs(1);
 
+/// Until `stop`.
 pub async fn keep_looking(state: Arc<State>, films: Arc<Films>, stop: CancellationToken) {
     stop.run_until_cancelled(run(&state, &films)).await;
 }
@@ -50,7 +51,7 @@ pub async fn due(films: &Films, catalog: &Catalog) -> Vec<Arc<Title>> {
 }
 
 async fn look_into(state: &State, films: &Films, catalog: &Catalog) {
-    quiet(films).await;
+    films.quiet(QUIET).await;
     let due = due(films, catalog).await;
     let build = films.build().await;
     let (mut told, mut counted) = (Instant::now(), Instant::now());
@@ -80,22 +81,16 @@ async fn look_into(state: &State, films: &Films, catalog: &Catalog) {
     }
 }
 
-async fn quiet(films: &Films) {
-    while !films.is_quiet(QUIET) {
-        sleep(LOOK_INTERVAL).await;
-    }
-}
-
 /// Between the tries of one film.
 fn pauses() -> impl Iterator<Item = Duration> {
-    (0..TRIES_MAX - 1).map(|tries| LOOK_INTERVAL * 2_u32.pow(tries))
+    (0..TRIES_MAX - 1).map(|tries| PAUSE * 2_u32.pow(tries))
 }
 
 /// One film, as soon as the sidecar has time; after some tries it is left for the next scan.
 async fn patiently(films: &Films, title: &Title) {
     let mut pauses = pauses();
     loop {
-        quiet(films).await;
+        films.quiet(QUIET).await;
         match films.look_into(title).await {
             Err(error @ (Error::Away(_) | Error::Busy)) => {
                 let Some(pause) = pauses.next() else {

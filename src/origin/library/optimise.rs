@@ -30,7 +30,6 @@ const WAITING_MAX: usize = 256;
 const TOLD_MAX: usize = 512;
 /// So long nobody must have waited for a segment.
 const QUIET: Duration = Duration::from_secs(2);
-const LOOK_INTERVAL: Duration = Duration::from_millis(500);
 /// A trial that was given up so often is made to its end whoever waits.
 const GIVEN_UP_MAX: u32 = 5;
 /// A sidecar that is away or busy is asked so often.
@@ -84,6 +83,7 @@ impl std::fmt::Display for Refused {
     }
 }
 
+/// Titles that are to be optimised, one at a time, and those that were.
 #[derive(Debug)]
 pub struct Optimiser {
     client: Arc<Client>,
@@ -329,13 +329,11 @@ impl Optimiser {
         let (mut given_up, mut tries) = (0, 0);
         loop {
             if given_up < GIVEN_UP_MAX {
-                while !self.films.is_quiet(QUIET) {
-                    sleep(LOOK_INTERVAL).await;
-                }
+                self.films.quiet(QUIET).await;
             }
             let tried = tokio::select! {
                 tried = self.client.tried(&job) => self.films.counted("trial", tried),
-                () = self.disturbed(), if given_up < GIVEN_UP_MAX => {
+                () = self.films.disturbed(), if given_up < GIVEN_UP_MAX => {
                     given_up += 1;
                     continue;
                 }
@@ -347,13 +345,6 @@ impl Optimiser {
                 }
                 other => return other,
             }
-        }
-    }
-
-    /// Until somebody waits for a segment.
-    async fn disturbed(&self) {
-        while self.films.is_quiet(Duration::ZERO) {
-            sleep(LOOK_INTERVAL).await;
         }
     }
 }

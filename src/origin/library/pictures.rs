@@ -16,7 +16,7 @@
 
 use super::answer::{Answer, full, insert, problem, text};
 use super::artwork::posters;
-use super::catalog::{Title, hex};
+use super::catalog::Title;
 use super::films::{self, Films};
 use super::respond::open;
 use super::streams::refusal;
@@ -56,6 +56,7 @@ pub struct Trickplay {
     tile: (u32, u32),
 }
 
+/// Where the sheets of a film lie, made of this version of its file by these tools.
 pub fn trickplay(film: &Film, stamp: &Stamp) -> Trickplay {
     Trickplay {
         version: tag(&[&stamp.to_bytes(), film.build.as_bytes()]),
@@ -78,9 +79,10 @@ fn tag(parts: &[&[u8]]) -> String {
         hash.update((part.len() as u64).to_be_bytes());
         hash.update(part);
     }
-    hex(&hash.finalize()[..8])
+    hex::encode(&hash.finalize()[..8])
 }
 
+/// Posters, thumbnails and sheets of one library; see the module.
 #[derive(Debug)]
 pub struct Pictures {
     client: Arc<Client>,

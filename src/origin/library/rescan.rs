@@ -24,6 +24,7 @@ const REST_FACTOR: u32 = 9;
 /// Between two parts of a first list that takes long.
 const SO_FAR_INTERVAL: Duration = Duration::from_secs(5);
 
+/// Until `stop`.
 pub async fn keep_scanning(state: Arc<State>, interval: Duration, stop: CancellationToken) {
     stop.run_until_cancelled(run(state, interval, stop.clone())).await;
 }

@@ -35,6 +35,7 @@ const PLAYLIST_BYTES_MAX: u64 = 8 * 1024 * 1024;
 /// The playlist that makes its folder one title.
 pub const MASTER: &str = "master.m3u8";
 
+/// What a scan found.
 #[derive(Debug)]
 pub struct Scan {
     pub catalog: Catalog,

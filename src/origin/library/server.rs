@@ -35,6 +35,7 @@ pub struct Socket {
 }
 
 impl Socket {
+    /// Makes room for it only where nobody listens on it.
     pub fn bind(path: PathBuf) -> io::Result<(UnixListener, Self)> {
         remove_stale(&path)?;
         let listener = UnixListener::bind(&path).map_err(|error| {
@@ -79,6 +80,7 @@ fn remove_stale(path: &Path) -> io::Result<()> {
     }
 }
 
+/// Until `stop`; [`CONNECTIONS_MAX`] at a time, further ones wait to be accepted.
 pub async fn serve(listener: UnixListener, state: Arc<State>, stop: CancellationToken) {
     let room = Arc::new(Semaphore::new(CONNECTIONS_MAX));
     stop.run_until_cancelled(async {

@@ -16,6 +16,7 @@ pub struct Counts {
     pub broken: usize,
 }
 
+/// How a library is, for operators.
 #[derive(Debug, Clone)]
 pub struct Status {
     pub counts: Counts,

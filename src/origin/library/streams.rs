@@ -52,6 +52,7 @@ const DASH: &str = "application/dash+xml";
 const MANIFEST: &str = "manifest.mpd";
 const DESCRIPTION: &str = "streams.json";
 
+/// Streams of one library; see the module.
 #[derive(Debug)]
 pub struct Streams {
     client: Arc<Client>,
@@ -139,19 +140,31 @@ impl Streams {
             _ => return Ok(no_such()),
         }
         let Some(wanted) = offer.asked(&found, file) else { return Ok(no_such()) };
-        let content_type = match &found {
+        let etag = format!("\"{version}-{rendition}-{file}\"");
+        self.segment(request, title, (source, film), (&found, wanted), etag).await
+    }
+
+    /// A segment or a head, or that the client has it.
+    async fn segment(
+        &self,
+        request: &Parts,
+        title: &Title,
+        (source, film): (Source, Arc<Film>),
+        (found, wanted): (&Found<'_>, Asked),
+        mut etag: String,
+    ) -> Result<Answer, Error> {
+        let content_type = match found {
             Found::Video(_) => "video/mp4",
             Found::Audio(..) => "audio/mp4",
             Found::Text(..) => "text/vtt; charset=utf-8",
         };
-        let source = match &found {
+        let source = match found {
             Found::Text(_, TextFrom::File(file)) => {
                 Source { path: file.path(&source.path), stamp: file.stamp, ..source }
             }
             _ => source,
         };
-        let is_optimised = matches!(&found, Found::Video(rung) if rung.aim.is_some());
-        let mut etag = format!("\"{version}-{rendition}-{file}\"");
+        let is_optimised = matches!(found, Found::Video(rung) if rung.aim.is_some());
         let mut response =
             match evaluate(&request.method, &request.headers, Validators { etag: Some(&etag), last_modified: None }) {
                 Outcome::Failed => {
@@ -196,7 +209,7 @@ impl Streams {
         let (body, made_by) = match wanted {
             Asked::AudioInit(layout) => (full(aac::init(layout)), MadeBy::default()),
             Asked::Of(wanted @ Wanted::Init { .. }) => {
-                let (init, made_by) = self.counted("init", self.client.init_made_by(&job(wanted)).await)?;
+                let (init, made_by) = self.counted("init", self.client.init(&job(wanted)).await)?;
                 (full(init), made_by)
             }
             Asked::Of(wanted) => {
@@ -206,7 +219,7 @@ impl Streams {
                     _ => "video",
                 };
                 let made = match watched {
-                    true => self.client.segment_made_by(&job(wanted)).await,
+                    true => self.client.segment(&job(wanted)).await,
                     false => self.client.unwatched(&job(wanted)).await,
                 };
                 self.counted(kind, made)?

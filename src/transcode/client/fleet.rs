@@ -23,6 +23,7 @@ const STEADY: Duration = Duration::from_secs(60);
 const SHUN_MIN: Duration = Duration::from_secs(1);
 const SHUN_MAX: Duration = Duration::from_secs(30);
 
+/// All sidecars, and what is known of each; see the module.
 #[derive(Debug)]
 pub struct Fleet {
     /// The preferred first, the one on this host last.
@@ -118,10 +119,12 @@ impl Fleet {
         self.decide(now);
     }
 
+    /// It is shunned no more.
     pub fn answered(&mut self, member: usize) {
         (self.members[member].failures, self.members[member].shunned_until) = (0, None);
     }
 
+    /// The build that looks into films; None: nobody was there yet.
     pub fn in_force(&mut self, now: Instant) -> Option<Arc<str>> {
         self.decide(now);
         self.in_force.clone()

@@ -71,6 +71,7 @@ pub struct ServerEncoder {
     pub encoder: EncoderStatus,
 }
 
+/// One sidecar.
 #[derive(Debug, Clone, Serialize)]
 pub struct ServerStatus {
     /// `local`, or host and port.
@@ -81,17 +82,6 @@ pub struct ServerStatus {
 }
 
 impl Client {
-    /// What they are at together.
-    pub async fn status(&self) -> Result<Status, Error> {
-        let report = self.report().await;
-        if !report.available {
-            return Err(Error::Away("no transcoder answers".to_owned()));
-        }
-        let jobs = report.jobs.into_iter().map(|job| job.job).collect();
-        let encoders = report.encoders.into_iter().map(|encoder| encoder.encoder).collect();
-        Ok(Status { counts: report.counts, ahead_bytes: report.ahead_bytes, jobs, encoders })
-    }
-
     /// What each of them is at.
     pub async fn report(&self) -> Report {
         let now = Instant::now();

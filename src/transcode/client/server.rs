@@ -61,6 +61,7 @@ pub enum Refused {
 }
 
 impl Refused {
+    /// As metrics have it.
     pub fn label(&self) -> &'static str {
         match self {
             Self::Silent(_) | Self::Late | Self::Said(Error::Away(_)) => "away",
@@ -80,6 +81,7 @@ pub struct Answer {
 }
 
 impl Server {
+    /// An answer of 200, whose head came within `most`.
     pub async fn ask(&self, most: Duration, path: &str, body: Bytes) -> Result<Answer, Refused> {
         let sent = timeout(most, self.send(Method::POST, path, body)).await;
         let answer = sent.map_err(|_| Refused::Late)?.map_err(Refused::Silent)?;
@@ -108,6 +110,7 @@ impl Server {
         }
     }
 
+    /// Whatever the answer; without a limit in time.
     pub async fn send(&self, method: Method, path: &str, body: Bytes) -> Result<Answer, String> {
         let request = || {
             let request = Request::builder().method(method.clone()).uri(path).header(header::HOST, "transcoder");
@@ -124,6 +127,7 @@ impl Answer {
         self.whole(SMALL_BYTES_MAX).await
     }
 
+    /// The body, of so many bytes at most.
     pub async fn whole(self, bytes_max: usize) -> Result<Bytes, Error> {
         let read = timeout(PIECE_TIME_MAX, Limited::new(self.response.into_body(), bytes_max).collect()).await;
         let read = read.map_err(|_| Error::Away("its answer stopped".into()))?;

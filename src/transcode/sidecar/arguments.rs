@@ -31,6 +31,7 @@ const INTERLACED_LEAD_S: f64 = 1.0;
 /// Fragments of half a second: the first leaves while the rest is made.
 const FRAGMENT_US: &str = "500000";
 
+/// What may be read of a film, and how large its pictures may be: before each `-i`.
 pub fn input() -> Vec<String> {
     input_as(DEMUXERS)
 }

@@ -65,6 +65,7 @@ impl Kill {
         }
     }
 
+    /// Whether it was told to kill.
     pub fn was_used(&self) -> bool {
         self.0.lock().killed
     }
@@ -276,8 +277,8 @@ fn pipes(count: usize) -> std::io::Result<(Vec<PipeReader>, Vec<PipeWriter>)> {
     (0..count).map(|_| std::io::pipe()).collect::<std::io::Result<Vec<_>>>().map(|pipes| pipes.into_iter().unzip())
 }
 
-/// Starts a child that inherits the writing ends of pipes, and what else it is given; they are closed here. All children of the process are started under one
-/// lock, so that no other one inherits them: it would hold a pipe open after its owner's end.
+/// Starts a child that inherits the writing ends of pipes, and what else it is given; they are closed here. All children of the process
+/// are started under one lock, so that no other one inherits them: it would hold a pipe open after its owner's end.
 fn spawn(command: &mut Command, inherited: Vec<OwnedFd>) -> std::io::Result<Child> {
     static ALONE: Mutex<()> = Mutex::new(());
     let _alone = ALONE.lock();

@@ -168,6 +168,7 @@ impl Devices {
         self.0.len()
     }
 
+    /// `which` < [`Self::count`].
     pub fn at(&mut self, which: usize) -> &mut Device {
         &mut self.0[which]
     }
@@ -192,6 +193,7 @@ impl Devices {
         }
     }
 
+    /// By its name; 0: there is none of that name.
     pub fn slots_of(&self, name: &str) -> usize {
         self.0.iter().find(|device| device.name == name).map_or(0, |device| device.slots)
     }

@@ -11,46 +11,9 @@
 use super::arguments::words;
 use super::careful;
 use crate::media::codec::Codec;
+pub use crate::media::codec::Family;
 use crate::media::ladder::Rung;
 use std::collections::{BTreeMap, HashSet};
-
-/// What an encoder runs on.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub enum Family {
-    /// NVIDIA.
-    Nvenc,
-    /// Intel Quick Sync Video.
-    Qsv,
-    /// AMD's Advanced Media Framework.
-    Amf,
-    /// The Video Acceleration API of Linux.
-    Vaapi,
-    Software,
-}
-
-impl Family {
-    /// In the order in which they are preferred, where nobody says otherwise.
-    pub const ALL: [Self; 5] = [Self::Nvenc, Self::Qsv, Self::Amf, Self::Vaapi, Self::Software];
-
-    pub fn name(self) -> &'static str {
-        match self {
-            Self::Nvenc => "nvenc",
-            Self::Qsv => "qsv",
-            Self::Amf => "amf",
-            Self::Vaapi => "vaapi",
-            Self::Software => "software",
-        }
-    }
-
-    pub fn named(name: &str) -> Option<Self> {
-        Self::ALL.into_iter().find(|family| family.name() == name)
-    }
-
-    /// Whether its pictures can stay on the device from the decoder to the encoder.
-    pub fn keeps_frames(self) -> bool {
-        matches!(self, Self::Nvenc | Self::Vaapi)
-    }
-}
 
 /// A choice of encoder: what it is called, and what it is told.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -280,6 +243,5 @@ mod tests {
         for codec in Codec::ALL {
             assert_eq!((software(codec).codec, software(codec).family), (codec, Family::Software));
         }
-        assert!(Family::ALL.iter().all(|family| Family::named(family.name()) == Some(*family)));
     }
 }

@@ -43,6 +43,7 @@ const DEVICE_BATCH_MAX: u64 = 2;
 /// How long what was made ahead waits to be asked for.
 const AHEAD_KEPT: Duration = Duration::from_secs(120);
 
+/// How much runs, waits and is kept.
 #[derive(Debug, Clone, Copy)]
 pub struct Settings {
     /// Runs at once.
@@ -53,6 +54,7 @@ pub struct Settings {
     pub ahead_bytes_max: u64,
 }
 
+/// All runs, and who waits for them; see the module.
 #[derive(Debug)]
 pub struct Jobs {
     tools: Arc<Toolbox>,

@@ -27,6 +27,7 @@ const UNTAKEN_TIME_MAX: Duration = Duration::from_secs(120);
 /// After a failed accept, often for want of file descriptors.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
 
+/// Where edges come in.
 #[derive(Debug)]
 pub enum Listening {
     Unix(UnixListener),

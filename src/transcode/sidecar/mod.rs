@@ -3,7 +3,7 @@
 //! - `arguments`, `batch`: the command lines; several segments from one run.
 //! - `picture`: what is done to each kind of picture.
 //! - `tools`, `processor`: the programs, which build of them is there, and on what they run.
-//! - `child`, `reading`: one run of a program, within limits.
+//! - `child`, `reading`, `memory`: one run of a program, within limits; what it is given that is no file.
 //! - `probe`, `segment`: what a film is; segments, made and checked.
 //! - `pictures`: posters, thumbnails and sheets of tiles, in a queue of their own.
 //! - `trial`: one segment made and compared with the film.
@@ -30,6 +30,7 @@ mod failure;
 mod folders;
 mod jobs;
 mod listen;
+mod memory;
 mod nodes;
 mod output;
 mod picture;
@@ -68,7 +69,7 @@ use survey::Survey;
 use tokio::sync::Semaphore;
 use tools::{Toolbox, Tools};
 use tracing_subscriber::EnvFilter;
-use upstream::Renditions;
+use upstream::RenditionRuns;
 
 /// Films probed at once, where fewer segments are made at once than that.
 const PROBES: usize = 2;
@@ -196,7 +197,7 @@ fn run(arguments: Arguments) -> Result<(), String> {
         let server = Server {
             jobs: Arc::clone(&jobs),
             pictures: Pictures::new(Arc::clone(&tools), arguments.jobs.into()),
-            renditions: Renditions::new(Arc::clone(&tools), arguments.jobs.into(), arguments.queue.into()),
+            renditions: RenditionRuns::new(Arc::clone(&tools), arguments.jobs.into(), arguments.queue.into()),
             tools,
             survey: Arc::clone(&survey),
             probes: Semaphore::new(PROBES.max(arguments.jobs.into())),

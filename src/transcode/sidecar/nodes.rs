@@ -13,6 +13,7 @@ const GEFORCE_SLOTS: usize = 4;
 const DATACENTRE_SLOTS: usize = 8;
 const RENDER_SLOTS: usize = 4;
 
+/// What a device is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Kind {
     Nvidia,
@@ -20,6 +21,7 @@ pub enum Kind {
     Render,
 }
 
+/// A device that the kernel shows.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Node {
     pub kind: Kind,
@@ -33,6 +35,7 @@ pub struct Node {
 }
 
 impl Node {
+    /// Whether it is of the right kind; whether it works is another question.
     pub fn runs(&self, encoder: &Encoder) -> bool {
         match encoder.family {
             Family::Nvenc => self.kind == Kind::Nvidia,

@@ -9,6 +9,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use tokio::sync::watch;
 
+/// What a job has given so far.
 #[derive(Debug, Default)]
 pub struct Output {
     /// The encoder, and of a device's which run of it; None: it is no encoder's, or nobody has begun.
@@ -19,6 +20,7 @@ pub struct Output {
 }
 
 impl Output {
+    /// Without the head.
     pub fn bytes(&self) -> u64 {
         self.fragments.iter().map(|fragment| fragment.len() as u64).sum()
     }
@@ -52,6 +54,7 @@ impl Sink {
         });
     }
 
+    /// The head; another one than was given before fails the job.
     pub fn init(&self, bytes: Vec<u8>) {
         self.output.send_if_modified(|output| match &output.init {
             Some(there) => differs(output.end.is_none() && *there != bytes, &mut output.end),
@@ -62,6 +65,7 @@ impl Sink {
         });
     }
 
+    /// The next fragment; another one than was given before fails the job.
     pub fn fragment(&self, bytes: Vec<u8>) {
         let at = self.count.fetch_add(1, Ordering::Relaxed);
         self.output.send_if_modified(|output| match output.fragments.get(at) {

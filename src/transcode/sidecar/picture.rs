@@ -1,5 +1,5 @@
 //! What is done to each kind of picture before it is encoded: on the grid, at the rung's size, progressive, 8 bits, 4:2:0, opaque,
-//! with an ordinary range of light. Pure but for asking which filters ffmpeg has.
+//! with an ordinary range of light. Pure.
 //!
 //! - Fields become frames with `bwdif`, one frame for two fields: the grid has the rate the file names. Twice the rate would be
 //!   smoother for sport, and twice the work. Before the picture is turned: fields lie in rows.
@@ -11,15 +11,9 @@
 //! Invariant: what the encoder is told of colours depends on the title alone, or its segments would not have one head.
 
 use super::super::protocol::{Colours, Film, Picture};
-use super::child::{Failure, Kill, run};
 use super::encoders::Family;
-use super::tools::Tools;
 use crate::media::ladder::Rung;
-use std::fs::File;
 use std::ops::Range;
-
-/// What `ffmpeg -filters` may say.
-const FILTERS_BYTES_MAX: usize = 256 * 1024;
 
 /// The filters that make `frames` of a film at the size of a rung.
 pub fn filter(film: &Film, rung: &Rung, frames: &Range<u64>) -> String {
@@ -138,24 +132,8 @@ pub fn needs_tone_mapping(colours: Colours) -> bool {
     matches!(colours, Colours::Bt2020 | Colours::Pq | Colours::Hlg)
 }
 
-/// Asks ffmpeg, once.
-pub fn maps_tones(tools: &Tools, kill: &Kill) -> Result<bool, Failure> {
-    if let Some(known) = tools.maps_tones.get() {
-        return Ok(*known);
-    }
-    let nothing = File::open("/dev/null").map_err(|error| Failure::Machine(format!("/dev/null: {error}")))?;
-    let mut said = Vec::new();
-    run(&tools.ffmpeg, &["-hide_banner".to_owned(), "-filters".to_owned()], nothing, kill, |bytes| {
-        said.extend_from_slice(bytes);
-        if said.len() > FILTERS_BYTES_MAX { Err("ffmpeg has too many filters".into()) } else { Ok(()) }
-    })?;
-    Ok(*tools.maps_tones.get_or_init(|| names_both(&String::from_utf8_lossy(&said))))
-}
-
-/// ` .SC zscale            V->V       Apply resizing …`
-fn names_both(list: &str) -> bool {
-    ["zscale", "tonemap"].iter().all(|name| list.lines().any(|line| line.split_whitespace().nth(1) == Some(name)))
-}
+/// Filters without which those colours cannot be made plain.
+pub const TONE_MAPPING_FILTERS: [&str; 2] = ["zscale", "tonemap"];
 
 /// From ffprobe's words: matrix, transfer, pixel format; width and height as coded.
 pub fn colours(matrix: &str, transfer: &str, format: &str, (width, height): (u32, u32)) -> Colours {
@@ -290,13 +268,5 @@ pub mod tests {
             assert_eq!(colours(matrix, transfer, format, size), found, "{matrix} {transfer} {format} {size:?}");
         }
         assert!(has_alpha("yuva444p10le") && has_alpha("rgba") && !has_alpha("yuv420p") && !has_alpha("gbrp"));
-    }
-
-    #[test]
-    fn a_list_of_filters_names_both_or_not() {
-        let list = "Filters:\n ... tonemap           V->V       Conversion\n .SC zscale            V->V       Apply\n";
-        assert!(names_both(list));
-        assert!(!names_both(&list.replace("zscale ", "scale ")));
-        assert!(!names_both(&list.replace("tonemap ", "tonemap_opencl ")));
     }
 }

@@ -86,8 +86,7 @@ struct SideData {
 }
 
 /// Probes a film; `open` opens it anew for each run.
-pub fn probe(tools: &Tools, open: impl Fn() -> std::io::Result<File>, kill: &Kill) -> Result<Film, Failure> {
-    let open = || open().map_err(|error| Failure::Mismatch(format!("the film cannot be opened: {}", error.kind())));
+pub fn probe(tools: &Tools, open: impl Fn() -> Result<File, Failure>, kill: &Kill) -> Result<Film, Failure> {
     let mut text = Vec::new();
     let program = tools.ffprobe.as_path();
     run_within(LOOK_CPU_S_MAX, program, &arguments::streams(), open()?, kill, |bytes| {
@@ -99,8 +98,11 @@ pub fn probe(tools: &Tools, open: impl Fn() -> std::io::Result<File>, kill: &Kil
     let (width, height) = shown(video)?;
     let fields = said.frames.iter().any(|frame| frame.stream_index == video.index && frame.interlaced_frame == 1);
     let picture = picture_of(video, fields)?;
-    if picture::needs_tone_mapping(picture.colours) && !picture::maps_tones(tools, kill)? {
-        return Err(refused("its colours need ffmpeg's filters zscale and tonemap, which this ffmpeg has not"));
+    if picture::needs_tone_mapping(picture.colours) {
+        let filters = tools.filters()?;
+        if !picture::TONE_MAPPING_FILTERS.iter().all(|name| filters.contains(*name)) {
+            return Err(refused("its colours need ffmpeg's filters zscale and tonemap, which this ffmpeg has not"));
+        }
     }
     let rate = |text: &Option<String>| text.as_deref().and_then(Fraction::parse);
     let frame_rate = frame_rate(rate(&video.r_frame_rate), rate(&video.avg_frame_rate));

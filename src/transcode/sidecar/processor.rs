@@ -38,8 +38,7 @@ fn named(cpuinfo: &str) -> String {
             hash.update(format!("\n{}", flags.join(" ")));
         }
     }
-    let hash: String = hash.finalize()[..4].iter().map(|byte| format!("{byte:02x}")).collect();
-    format!("cpu-{hash}")
+    format!("cpu-{}", hex::encode(&hash.finalize()[..4]))
 }
 
 #[cfg(test)]

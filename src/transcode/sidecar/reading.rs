@@ -18,6 +18,7 @@ const READ_BYTES: usize = 64 * 1024;
 /// Kept of what a child says on standard error.
 const SAID_BYTES_MAX: usize = 4096;
 
+/// The outputs of one child; see the module.
 #[derive(Debug)]
 pub struct Reading {
     pid: u32,

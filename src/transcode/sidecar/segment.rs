@@ -3,7 +3,6 @@
 use super::super::protocol::{Film, Job, Source, Wanted};
 use super::arguments::{self, Means};
 use super::batch;
-use super::careful;
 use super::child::{Failure, Kill, run_split};
 use super::encoders::{self, Encoder, Family};
 use super::output::Sink;
@@ -14,7 +13,6 @@ use crate::media::ladder::{Rung, SOURCE};
 use crate::media::level::Coded;
 use crate::source::{Folder, Stamp};
 use std::fs::File;
-use std::io;
 use std::ops::Range;
 use std::sync::Arc;
 use std::time::{SystemTime, UNIX_EPOCH};
@@ -25,10 +23,14 @@ mod text;
 /// Bytes of a segment beside its peak rate: boxes, and what rate control misses on the hardest pictures.
 const SPARE_BYTES: usize = 1 << 20;
 
-/// Opens a film, if it is still the version that is meant.
-pub fn open(source: &Source) -> io::Result<Option<File>> {
-    let file = Folder::new(&source.folder).open(&source.path)?;
-    Ok((Stamp::of(&file)? == source.stamp).then_some(file))
+/// Opens a film's file, or one beside it, if it is still the version that is meant.
+pub fn open(source: &Source) -> Result<File, Failure> {
+    let opened = Folder::new(&source.folder).open(&source.path).and_then(|file| Ok((Stamp::of(&file)?, file)));
+    match opened {
+        Ok((stamp, file)) if stamp == source.stamp => Ok(file),
+        Ok(_) => Err(Failure::Mismatch("the file has changed".to_owned())),
+        Err(error) => Err(Failure::Mismatch(format!("the file cannot be opened: {}", error.kind()))),
+    }
 }
 
 /// Makes a segment and, of video, as many of the next ones as there are sinks for. What is whole, and on the grid, is published at
@@ -36,9 +38,7 @@ pub fn open(source: &Source) -> io::Result<Option<File>> {
 pub fn make(tools: &Tools, job: &Job, means: Option<&Means>, kill: &Kill, sinks: &[Sink]) -> Result<(), Failure> {
     let failed = |why: &str| Failure::Failed(why.to_owned());
     tools.expect_makes(&job.film)?;
-    let mismatch = |why: &str| Failure::Mismatch(why.to_owned());
-    let film = open(&job.source).map_err(|error| mismatch(&format!("the film cannot be opened: {}", error.kind())))?;
-    let film = film.ok_or_else(|| mismatch("the film has changed"))?;
+    let film = open(&job.source)?;
     let first = || sinks.first().ok_or_else(|| failed("nobody takes it"));
     match &job.wanted {
         Wanted::Init { rung } => video(tools, &job.film, (rung, 0), means, film, kill, sinks),
@@ -59,7 +59,7 @@ pub fn encoder_of(job: &Job) -> Option<&'static Encoder> {
 
 fn chosen(film: &Film, rung: &Rung) -> Option<&'static Encoder> {
     match rung.aim {
-        Some(_) => careful::encoder(rung.codec),
+        Some(_) => Some(encoders::software(rung.codec)),
         None => film.encoders.get(&rung.codec).and_then(|name| encoders::named(name)),
     }
 }

@@ -18,7 +18,7 @@ use super::segment::open;
 use super::survey::Survey;
 use super::tools::{Toolbox, Tools};
 use super::trial::trial;
-use super::upstream::{self, Busy, Renditions};
+use super::upstream::{self, Busy, RenditionRuns};
 use bytes::Bytes;
 use http::{HeaderValue, Method, Request, Response, StatusCode, header};
 use http_body_util::combinators::UnsyncBoxBody;
@@ -57,12 +57,13 @@ const TRIAL_TIME_MAX: Duration = Duration::from_secs(180);
 
 type Body = UnsyncBoxBody<Bytes, io::Error>;
 
+/// What requests are answered from.
 #[derive(Debug)]
 pub struct Server {
     pub jobs: Arc<Jobs>,
     /// Beside the jobs.
     pub pictures: Arc<Pictures>,
-    pub renditions: Renditions,
+    pub renditions: RenditionRuns,
     pub tools: Arc<Toolbox>,
     pub survey: Arc<Survey>,
     /// Probes at once, beside the jobs.
@@ -222,7 +223,7 @@ fn refusal(failure: &Failure, verdict: StatusCode) -> (StatusCode, String) {
 }
 
 /// Opens a film anew, for each run of a program.
-type Open<'a> = &'a dyn Fn() -> io::Result<File>;
+type Open<'a> = &'a dyn Fn() -> Result<File, Failure>;
 
 /// Short work on a film, a few at once, within a time. What a film is refused for stands; that time ran out says nothing about it: a
 /// film that takes too much has met the bounds of its runs before.
@@ -234,60 +235,54 @@ async fn looked_into<T: Send + 'static>(
     let busy = || (StatusCode::SERVICE_UNAVAILABLE, "too many films are being probed".to_owned());
     let _waiting = server.probes_waiting_max.try_acquire().map_err(|_| busy())?;
     let _slot = server.probes.acquire().await.map_err(|_| busy())?;
-    worked_on(server, source, (PROBE_TIME_MAX, KillOnDrop::default()), work).await
+    let (time_max, late) = (PROBE_TIME_MAX, StatusCode::INTERNAL_SERVER_ERROR);
+    worked_on(server, source, Bounds { time_max, late, kill: KillOnDrop::default() }, work).await
 }
 
-/// Within a time; `kill` says how much its programs give way to others.
+/// What bounds work on a film.
+struct Bounds {
+    time_max: Duration,
+    /// What a film is told that takes longer.
+    late: StatusCode,
+    /// Says how much its programs give way to others, too.
+    kill: KillOnDrop,
+}
+
 async fn worked_on<T: Send + 'static>(
     server: &Server,
     source: Source,
-    (time_max, kill): (Duration, KillOnDrop),
+    Bounds { time_max, late, kill }: Bounds,
     work: impl FnOnce(&Tools, Open, &Kill) -> Result<T, Failure> + Send + 'static,
 ) -> Result<T, (StatusCode, String)> {
     let (tools, killing) = (now(server).await?, kill.share());
-    let work = tokio::task::spawn_blocking(move || match open(&source) {
-        Ok(Some(_)) => {
-            let again = || open(&source)?.ok_or_else(|| io::ErrorKind::NotFound.into());
-            Ok(work(&tools, &again, &killing))
-        }
-        Ok(None) => Err((StatusCode::CONFLICT, "the film has changed".to_owned())),
-        Err(error) => Err((StatusCode::CONFLICT, format!("the film cannot be opened: {}", error.kind()))),
-    });
-    let Ok(done) = timeout(time_max, work).await else {
-        return Err((StatusCode::INTERNAL_SERVER_ERROR, "it could not be read in time".to_owned()));
-    };
-    let done = done.map_err(|_| (StatusCode::INTERNAL_SERVER_ERROR, "probing panicked".to_owned()))??;
+    let work = tokio::task::spawn_blocking(move || work(&tools, &|| open(&source), &killing));
+    let done = timeout(time_max, work).await.map_err(|_| (late, "it could not be read in time".to_owned()))?;
+    let done = done.map_err(|_| (StatusCode::INTERNAL_SERVER_ERROR, "working on it panicked".to_owned()))?;
     done.map_err(|failure| refusal(&failure, StatusCode::UNPROCESSABLE_ENTITY))
 }
 
-async fn copied(server: &Server, whole: FilmFile) -> Outcome {
+async fn copied(server: &Server, FilmFile { source, film }: FilmFile) -> Outcome {
     let busy = |_| (StatusCode::SERVICE_UNAVAILABLE, "another film is being read".to_owned());
     let _slot = server.copies.try_acquire().map_err(busy)?;
-    let kill = KillOnDrop::default();
-    let (tools, killing) = (now(server).await?, kill.share());
-    let work = tokio::task::spawn_blocking(move || match open(&whole.source) {
-        Ok(Some(file)) => {
-            let expected = tools.expect_makes(&whole.film);
-            Ok(expected.and_then(|()| remux::look(&tools, &whole.film, file, &killing)))
-        }
-        Ok(None) => Err((StatusCode::CONFLICT, "the film has changed".to_owned())),
-        Err(error) => Err((StatusCode::CONFLICT, format!("the film cannot be opened: {}", error.kind()))),
-    });
-    let Ok(done) = timeout(COPY_TIME_MAX, work).await else {
-        // Whoever is to blame, it is not begun again and again: only after a day.
-        return Err((StatusCode::UNPROCESSABLE_ENTITY, "its packets could not be read in time".to_owned()));
+    // Whoever is to blame where it is late, it is not begun again and again: only after a day.
+    let late = StatusCode::UNPROCESSABLE_ENTITY;
+    let bounds = Bounds { time_max: COPY_TIME_MAX, late, kill: KillOnDrop::default() };
+    let work = move |tools: &Tools, open: Open, kill: &Kill| {
+        tools.expect_makes(&film)?;
+        remux::look(tools, &film, open()?, kill)
     };
-    let done = done.map_err(|_| (StatusCode::INTERNAL_SERVER_ERROR, "reading panicked".to_owned()))??;
-    let copied = done.map_err(|failure| refusal(&failure, StatusCode::UNPROCESSABLE_ENTITY))?;
+    let copied = worked_on(server, source, bounds, work).await?;
     Ok(answer(StatusCode::OK, &serde_json::to_string(&copied).unwrap_or_default()))
 }
 
 async fn tried(server: &Server, job: TrialJob) -> Outcome {
     let busy = |_| (StatusCode::SERVICE_UNAVAILABLE, "another trial is running".to_owned());
     let _slot = server.trials.try_acquire().map_err(busy)?;
-    let (source, kill) = (job.source.clone(), KillOnDrop::of_nice(Priority::Background.niceness()));
+    let source = job.source.clone();
+    let kill = KillOnDrop::of_nice(Priority::Background.niceness());
+    let bounds = Bounds { time_max: TRIAL_TIME_MAX, late: StatusCode::INTERNAL_SERVER_ERROR, kill };
     let work = move |tools: &Tools, open: Open, kill: &Kill| trial(tools, &job, open, kill);
-    let tried = worked_on(server, source, (TRIAL_TIME_MAX, kill), work).await?;
+    let tried = worked_on(server, source, bounds, work).await?;
     Ok(answer(StatusCode::OK, &serde_json::to_string(&tried).unwrap_or_default()))
 }
 

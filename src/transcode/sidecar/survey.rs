@@ -14,6 +14,7 @@ use super::arguments::{Means, words};
 use super::child::{Failure, Kill, run};
 use super::encoders::{self, ENCODERS, Encoder, Family, is_among};
 use super::jobs::Jobs;
+use super::memory;
 use super::nodes::Node;
 use super::output::{Output, Sink};
 use super::segment::encode;
@@ -24,10 +25,8 @@ use crate::media::grid::Grid;
 use crate::media::ladder::{Rung, ladder};
 use crate::media::level::level;
 use parking_lot::Mutex;
-use rustix::fs::{MemfdFlags, memfd_create};
 use std::collections::HashSet;
 use std::fs::File;
-use std::io::Write;
 use std::sync::Arc;
 use std::time::Duration;
 use tokio::sync::{Notify, watch};
@@ -54,6 +53,7 @@ pub struct Finding {
     pub status: (&'static str, String),
 }
 
+/// What encodes here; see the module.
 #[derive(Debug)]
 pub struct Survey {
     tools: Arc<Toolbox>,
@@ -318,8 +318,7 @@ fn film(tools: &Tools) -> Film {
 
 /// A short film, in memory.
 fn trial_film(tools: &Tools, kill: &Kill) -> Result<File, Failure> {
-    let broken = |error: std::io::Error| Failure::Machine(format!("a film to try: {error}"));
-    let nothing = File::open("/dev/null").map_err(broken)?;
+    let nothing = File::open("/dev/null").map_err(|error| Failure::Machine(format!("/dev/null: {error}")))?;
     let line = format!(
         "-nostdin -hide_banner -v error -f lavfi -i testsrc2=size=640x360:rate={RATE} -frames:v {FRAMES} -c:v libx264 -preset ultrafast \
          -pix_fmt yuv420p -g 4 -movflags +frag_keyframe+empty_moov -f mp4 pipe:1"
@@ -329,10 +328,7 @@ fn trial_film(tools: &Tools, kill: &Kill) -> Result<File, Failure> {
         bytes.extend_from_slice(more);
         if bytes.len() > FILM_BYTES_MAX { Err("it is too long".into()) } else { Ok(()) }
     })?;
-    let memory = memfd_create("film", MemfdFlags::CLOEXEC).map_err(|error| broken(error.into()))?;
-    let mut film = File::from(memory);
-    film.write_all(&bytes).map_err(broken)?;
-    Ok(film)
+    memory::file([&bytes[..]])
 }
 
 #[cfg(test)]

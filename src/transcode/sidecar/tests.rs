@@ -29,7 +29,7 @@ fn another_build_or_encoder_makes_nothing_of_a_film() {
     let stamp = Stamp::of(&File::open(&path).unwrap()).unwrap();
     let source = Source { folder: folder.path().to_owned(), path: Path::new("film.mp4").to_owned(), stamp };
     let (tools, kill) = (Tools::find().unwrap(), Kill::default());
-    let film = probe(&tools, || Ok(open(&source)?.unwrap()), &kill).unwrap();
+    let film = probe(&tools, || open(&source), &kill).unwrap();
     let made = |film: &Film, source: &Source| {
         let output = watch::Sender::new(Output::default());
         let wanted = Wanted::Video { rung: "240p".to_owned(), segment: 0 };
@@ -45,7 +45,7 @@ fn another_build_or_encoder_makes_nothing_of_a_film() {
             &source,
             "the encoder is another one by now",
         ),
-        (film, &before, "the film has changed"),
+        (film, &before, "the file has changed"),
     ] {
         assert_eq!(made(&film, source), Err(Failure::Mismatch(why.to_owned())));
     }
@@ -62,7 +62,7 @@ fn every_run_of_a_rung_writes_the_same_head() {
     let stamp = Stamp::of(&File::open(&path).unwrap()).unwrap();
     let source = Source { folder: folder.path().to_owned(), path: Path::new("film.mp4").to_owned(), stamp };
     let (tools, kill) = (Tools::find().unwrap(), Kill::default());
-    let film = probe(&tools, || Ok(open(&source)?.unwrap()), &kill).unwrap();
+    let film = probe(&tools, || open(&source), &kill).unwrap();
     assert!(film.picture.plain, "{:?}", film.picture);
     let head = |rung: &str, segment| {
         let output = watch::Sender::new(Output::default());
@@ -90,14 +90,14 @@ fn software_of_every_codec_makes_the_same_bytes_alone_as_in_a_batch() {
     let stamp = Stamp::of(&File::open(&path).unwrap()).unwrap();
     let source = Source { folder: folder.path().to_owned(), path: Path::new("film.mp4").to_owned(), stamp };
     let (tools, kill) = (Tools::find().unwrap(), Kill::default());
-    let film = probe(&tools, || Ok(open(&source)?.unwrap()), &kill).unwrap();
+    let film = probe(&tools, || open(&source), &kill).unwrap();
     let lowest = ladder(film.width, film.height, &film.grid).remove(0);
     for codec in film.encoders.keys().copied() {
         let rung = Rung { codec, level: level(codec, lowest.width, lowest.height, 25.0, 1_000_000), ..lowest.clone() };
         let made = |first: u64, segments: usize| {
             let outputs: Vec<_> = (0..segments).map(|_| watch::Sender::new(Output::default())).collect();
             let sinks: Vec<_> = outputs.iter().map(Sink::new).collect();
-            let file = open(&source).unwrap().unwrap();
+            let file = open(&source).unwrap();
             encode(&tools, &film, (&rung, first), &Means::software(codec), file, &kill, &sinks).unwrap();
             let each = outputs.iter().map(|output| {
                 let output = output.borrow();

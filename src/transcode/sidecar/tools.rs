@@ -9,7 +9,6 @@ use super::super::protocol::{Film, programs};
 use super::child::{Failure, Kill, run};
 use super::encoders;
 use super::pictures::PictureEncoder;
-use crate::media::quality::Measure;
 use crate::source::Stamp;
 use parking_lot::Mutex;
 use sha2::{Digest, Sha256};
@@ -32,16 +31,14 @@ pub struct Tools {
     pub ffprobe: PathBuf,
     /// What ffmpeg says it is: its first line, and a hash of all of it.
     pub build: String,
-    /// Whether it can turn HDR into SDR; asked when the first such film comes.
-    pub maps_tones: OnceLock<bool>,
     /// What pictures it can make; asked when the first is wanted.
     pub pictures: Mutex<Option<Vec<PictureEncoder>>>,
-    /// What it compares pictures with; asked when the first title is optimised.
-    pub measures: OnceLock<Measure>,
     /// Names of the codecs that it decodes; None where it did not say.
     pub decodable: Option<HashSet<String>>,
     /// Names of the encoders it was built with; asked when the first film comes.
     encoders: OnceLock<HashSet<String>>,
+    /// Names of its filters; asked when the first film comes that needs one which not every build has.
+    filters: OnceLock<HashSet<String>>,
     /// Of ffmpeg's file, from before it was asked.
     stamp: Option<Stamp>,
 }
@@ -59,10 +56,9 @@ impl Tools {
             ffprobe,
             build: build(&said),
             decodable,
-            maps_tones: OnceLock::new(),
             pictures: Mutex::default(),
-            measures: OnceLock::new(),
             encoders: OnceLock::new(),
+            filters: OnceLock::new(),
             stamp,
         })
     }
@@ -78,6 +74,16 @@ impl Tools {
             return Err(Failure::Machine(format!("this ffmpeg has no {NEEDED}: install one that has")));
         }
         Ok(self.encoders.get_or_init(|| listed))
+    }
+
+    /// Asks ffmpeg, once.
+    pub fn filters(&self) -> Result<&HashSet<String>, Failure> {
+        if let Some(known) = self.filters.get() {
+            return Ok(known);
+        }
+        let machine = |why| Failure::Machine(format!("ffmpeg does not say which filters it has: {why}"));
+        let said = said_by(&self.ffmpeg, "-filters").map_err(machine)?;
+        Ok(self.filters.get_or_init(|| filters_of(&said)))
     }
 
     /// A film is only made by those who found out what it is: what others make has other bytes, under the same entity-tag.
@@ -129,8 +135,7 @@ fn stamp(program: &Path) -> Option<Stamp> {
 /// From what ffmpeg says to `-version`.
 fn build(said: &str) -> String {
     let name: String = said.lines().next().unwrap_or_default().chars().take(NAME_CHARS_MAX).collect();
-    let hash = Sha256::digest(said.as_bytes());
-    let hash: String = hash[..8].iter().map(|byte| format!("{byte:02x}")).collect();
+    let hash = hex::encode(&Sha256::digest(said.as_bytes())[..8]);
     format!("{} ({hash})", name.replace(" + ", " "))
 }
 
@@ -158,9 +163,21 @@ fn encoders_of(said: &str) -> HashSet<String> {
     lines.filter_map(|rest| rest.split_ascii_whitespace().nth(1)).map(str::to_owned).collect()
 }
 
+/// ` .SC zscale            V->V       Apply resizing …`
+fn filters_of(said: &str) -> HashSet<String> {
+    let lines = said.lines().filter(|line| line.contains("->"));
+    lines.filter_map(|line| line.split_ascii_whitespace().nth(1)).map(str::to_owned).collect()
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn filters_are_known_by_name() {
+        let said = "Filters:\n  T.. = Timeline support\n ... tonemap           V->V       Conversion\n .SC zscale            V->V       Apply\n";
+        assert_eq!(filters_of(said), ["tonemap", "zscale"].map(str::to_owned).into());
+    }
 
     #[test]
     fn encoders_are_known_by_name() {

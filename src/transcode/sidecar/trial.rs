@@ -8,17 +8,16 @@
 
 use super::super::protocol::{Film, TrialJob, Tried};
 use super::arguments::{self, INPUT, Means, words};
-use super::careful;
-use super::child::{Failure, Kill, run, run_beside};
+use super::child::{Failure, Kill, run_beside};
+use super::encoders::software;
+use super::memory;
 use super::output::{Output, Sink};
 use super::picture;
 use super::segment::encode;
 use super::tools::Tools;
 use crate::media::ladder::Rung;
 use crate::media::quality::{Aim, Measure};
-use rustix::fs::{MemfdFlags, memfd_create};
 use std::fs::File;
-use std::io::{self, Write};
 use std::ops::Range;
 use std::os::fd::RawFd;
 use std::time::{Duration, Instant};
@@ -26,7 +25,6 @@ use tokio::sync::watch;
 
 /// Of what a comparison says: a line or an object for each frame.
 const SAID_BYTES_MAX: usize = 1 << 20;
-const FILTERS_BYTES_MAX: usize = 256 * 1024;
 /// What the cache has not got is made while somebody waits, within a minute for each run.
 const ENCODE_TIME_MAX: Duration = Duration::from_secs(40);
 /// Decibels of a picture that is the same.
@@ -36,7 +34,7 @@ const SAME_DB: f64 = 60.0;
 pub fn trial(
     tools: &Tools,
     job: &TrialJob,
-    open: &dyn Fn() -> io::Result<File>,
+    open: &dyn Fn() -> Result<File, Failure>,
     kill: &Kill,
 ) -> Result<Tried, Failure> {
     let film = Film { plan: None, ..job.film.clone() };
@@ -44,9 +42,7 @@ pub fn trial(
     let missing = || Failure::Mismatch("the title has no such segment".to_owned());
     let fixed = film.rung(&job.rung).ok_or_else(missing)?;
     let frames = film.grid.frames_of(job.segment).ok_or_else(missing)?;
-    let there = careful::encoder(fixed.codec)
-        .is_some_and(|encoder| tools.encoders().is_ok_and(|encoders| encoders.contains(encoder.name)));
-    if !there {
+    if !tools.encoders().is_ok_and(|encoders| encoders.contains(software(fixed.codec).name)) {
         return Err(Failure::Failed("software cannot encode it here".to_owned()));
     }
     let aim = Aim {
@@ -58,50 +54,25 @@ pub fn trial(
         score_milli: 0,
     };
     let rung = Rung { aim: Some(aim), ..fixed };
-    let film_file =
-        || open().map_err(|error| Failure::Mismatch(format!("the film cannot be opened: {}", error.kind())));
 
     let (output, started) = (watch::Sender::new(Output::default()), Instant::now());
     let (means, sinks) = (Means::software(rung.codec), [Sink::new(&output)]);
-    encode(tools, &film, (&rung, job.segment), &means, film_file()?, kill, &sinks)?;
+    encode(tools, &film, (&rung, job.segment), &means, open()?, kill, &sinks)?;
     if started.elapsed() > ENCODE_TIME_MAX {
         return Err(Failure::Failed("it takes too long here to be made while somebody waits".to_owned()));
     }
     let output = output.borrow();
-    let mut made = memory().map_err(|error| Failure::Machine(format!("there is no memory: {error}")))?;
-    for piece in output.init.iter().chain(&output.fragments) {
-        made.write_all(piece).map_err(|error| Failure::Machine(format!("there is no memory: {error}")))?;
-    }
+    let made = memory::file(output.init.iter().chain(&output.fragments).map(|piece| &piece[..]))?;
 
-    let measure = measure(tools, kill)?;
+    let measure = if tools.filters()?.contains("libvmaf") { Measure::Vmaf } else { Measure::Ssim };
     let line = |made: RawFd| comparison(&film, &rung, &frames, measure, made);
     let mut said = Vec::new();
-    run_beside(&tools.ffmpeg, line, film_file()?, made.into(), kill, |bytes| {
+    run_beside(&tools.ffmpeg, line, open()?, made.into(), kill, |bytes| {
         said.extend_from_slice(bytes);
         if said.len() > SAID_BYTES_MAX { Err("the comparison says too much".into()) } else { Ok(()) }
     })?;
     let score = score(measure, &said).ok_or_else(|| Failure::Failed("the comparison says no score".to_owned()))?;
     Ok(Tried { measure, bytes: output.bytes(), score_milli: (score * 1000.0).round() as u32 })
-}
-
-fn memory() -> io::Result<File> {
-    Ok(File::from(memfd_create("made", MemfdFlags::CLOEXEC)?))
-}
-
-/// What this ffmpeg measures with; asked once.
-fn measure(tools: &Tools, kill: &Kill) -> Result<Measure, Failure> {
-    if let Some(known) = tools.measures.get() {
-        return Ok(*known);
-    }
-    let nothing = File::open("/dev/null").map_err(|error| Failure::Machine(format!("/dev/null: {error}")))?;
-    let mut said = Vec::new();
-    run(&tools.ffmpeg, &words(&["-hide_banner", "-filters"]), nothing, kill, |bytes| {
-        said.extend_from_slice(bytes);
-        if said.len() > FILTERS_BYTES_MAX { Err("ffmpeg has too many filters".into()) } else { Ok(()) }
-    })?;
-    let list = String::from_utf8_lossy(&said);
-    let has_vmaf = list.lines().any(|line| line.split_whitespace().nth(1) == Some("libvmaf"));
-    Ok(*tools.measures.get_or_init(|| if has_vmaf { Measure::Vmaf } else { Measure::Ssim }))
 }
 
 /// Compares what is at a descriptor with the frames it was made of, and says so on standard output.

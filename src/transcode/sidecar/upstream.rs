@@ -6,9 +6,10 @@
 //!
 //! Invariants: identical requests are one run, which ends when nobody waits for it; so many run at once and so many wait, never more.
 
-use super::super::protocol::{Piece, RENDITION_BYTES_MAX, Rendition};
+use super::super::protocol::{Part, RENDITION_BYTES_MAX, RenditionJob};
 use super::arguments::upstream::{BEFORE_S, SEGMENT_S, rendition};
 use super::child::{Failure, Kill, KillOnDrop, run};
+use super::memory;
 use super::tools::{Toolbox, Tools};
 use crate::media::fragment::{self, Splitter};
 use crate::media::remux;
@@ -17,11 +18,8 @@ use bytes::Bytes;
 use futures_util::FutureExt;
 use futures_util::future::{BoxFuture, WeakShared};
 use parking_lot::Mutex;
-use rustix::fs::{MemfdFlags, memfd_create};
 use sha2::{Digest, Sha256};
 use std::collections::HashMap;
-use std::fs::File;
-use std::io::{Seek, Write};
 use std::sync::Arc;
 use std::time::Duration;
 use tokio::sync::Semaphore;
@@ -37,7 +35,7 @@ type Made = Result<Bytes, Failure>;
 
 /// Runs, and who waits for them.
 #[derive(Debug)]
-pub struct Renditions {
+pub struct RenditionRuns {
     tools: Arc<Toolbox>,
     slots: Arc<Semaphore>,
     waiting_max: Arc<Semaphore>,
@@ -48,7 +46,7 @@ pub struct Renditions {
 #[derive(Debug)]
 pub struct Busy;
 
-impl Renditions {
+impl RenditionRuns {
     pub fn new(tools: Arc<Toolbox>, slots: usize, queue: usize) -> Self {
         Self {
             tools,
@@ -59,7 +57,7 @@ impl Renditions {
     }
 
     /// Makes what is wanted of the head, the segment before and the segment, one after the other.
-    pub async fn make(&self, wanted: Rendition, bytes: Bytes) -> Result<Made, Busy> {
+    pub async fn make(&self, wanted: RenditionJob, bytes: Bytes) -> Result<Made, Busy> {
         let mut hash = Sha256::new();
         hash.update(serde_json::to_vec(&wanted).unwrap_or_default());
         hash.update(&bytes);
@@ -98,7 +96,7 @@ fn unfit(why: Unfit) -> Failure {
 }
 
 /// Blocking.
-fn make(tools: &Tools, wanted: &Rendition, bytes: &[u8], kill: &Kill) -> Made {
+fn make(tools: &Tools, wanted: &RenditionJob, bytes: &[u8], kill: &Kill) -> Made {
     let short = || Failure::Failed("the request is shorter than it says".to_owned());
     let (head, rest) = bytes.split_at_checked(wanted.head_bytes).ok_or_else(short)?;
     let (before, segment) = rest.split_at_checked(wanted.before_bytes).ok_or_else(short)?;
@@ -125,9 +123,9 @@ fn make(tools: &Tools, wanted: &Rendition, bytes: &[u8], kill: &Kill) -> Made {
             };
             let input = [head.bytes(), &before, &moved(&source, SEGMENT_S)?].concat();
             let encoded = encode(tools, wanted, head.timescale, &input, &source.frames, kill)?;
-            let made = match wanted.piece {
-                Piece::Head => head.with(&encoded.head, (wanted.width, wanted.height)),
-                Piece::Segment => source.with(&head, &encoded.frames),
+            let made = match wanted.part {
+                Part::Head => head.with(&encoded.head, (wanted.width, wanted.height)),
+                Part::Segment => source.with(&head, &encoded.frames),
             };
             Ok(made.ok_or_else(unplaced)?.into())
         }
@@ -145,7 +143,7 @@ struct Encoded {
 /// Encodes what lies from [`SEGMENT_S`] on, and compares it with the frames it should be: of a head, only the first.
 fn encode(
     tools: &Tools,
-    wanted: &Rendition,
+    wanted: &RenditionJob,
     timescale: u32,
     input: &[u8],
     source: &[Frame],
@@ -156,7 +154,7 @@ fn encode(
     let bytes_max = wanted.bits_per_s_max as usize / 8 * SECONDS_MAX * 2 + SPARE_BYTES;
     let mut splitter = Splitter::new(bytes_max);
     let mut pieces = Vec::new();
-    run(&tools.ffmpeg, &rendition(wanted, timescale), in_memory(input)?, kill, |bytes| {
+    run(&tools.ffmpeg, &rendition(wanted, timescale), memory::file([input])?, kill, |bytes| {
         pieces.extend(splitter.push(bytes).map_err(|wrong| wrong.to_string())?);
         Ok(())
     })?;
@@ -181,21 +179,12 @@ fn encode(
     if remux::Head::read(&head).map(|head| head.avc) != Some([100, 0, wanted.level]) {
         return Err(failed("the encoder chose another profile or level"));
     }
-    let expected = if wanted.piece == Piece::Head { &expected[..1.min(expected.len())] } else { &expected[..] };
+    let expected = if wanted.part == Part::Head { &expected[..1.min(expected.len())] } else { &expected[..] };
     let since_first = |times: &[i64]| times.iter().map(|time| time - times[0]).collect::<Vec<_>>();
     if since_first(&times) != since_first(expected) {
         return Err(failed("its frames are not those of the origin's segment"));
     }
     Ok(Encoded { head, frames })
-}
-
-/// A file without a name.
-fn in_memory(bytes: &[u8]) -> Result<File, Failure> {
-    let failed = |error: std::io::Error| Failure::Machine(format!("a file in memory: {error}"));
-    let descriptor = memfd_create("segment", MemfdFlags::CLOEXEC).map_err(|error| failed(error.into()))?;
-    let mut file = File::from(descriptor);
-    file.write_all(bytes).and_then(|()| file.rewind()).map_err(failed)?;
-    Ok(file)
 }
 
 /// From lengths of four bytes (ISO/IEC 14496-15 §5.3.3) to start codes (ITU-T H.264 annex B).
@@ -212,7 +201,7 @@ fn with_start_codes(mut packet: &[u8]) -> Option<Vec<u8>> {
 }
 
 /// A request's body: one line of JSON, then bytes.
-pub fn read(body: &Bytes) -> Option<(Rendition, Bytes)> {
+pub fn read(body: &Bytes) -> Option<(RenditionJob, Bytes)> {
     let end = body.iter().take(RENDITION_BYTES_MAX).position(|byte| *byte == b'\n')?;
     Some((serde_json::from_slice(&body[..end]).ok()?, body.slice(end + 1..)))
 }

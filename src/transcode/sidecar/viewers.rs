@@ -52,6 +52,7 @@ pub struct Plan {
     pub batch: u64,
 }
 
+/// Who reads on from where, in renditions that `K` names.
 #[derive(Debug)]
 pub struct Viewers<K> {
     renditions: HashMap<K, Rendition>,

@@ -2,8 +2,8 @@
 //!
 //! Invariant: no byte of a sample is changed, nor any time; only where samples lie is written anew.
 
-use super::super::super::fragment::{child, number};
-use super::{Head, Segment, boxed, boxes, track_of};
+use super::super::super::fragment::{boxed, child, number};
+use super::{Head, Segment, boxes, track_of};
 
 impl Segment<'_> {
     /// Writes it after the picture. None: it is not where it should be.
@@ -28,7 +28,7 @@ fn fragment(head: &Head<'_>, from: &[u8], moof: &[u8], written: &mut Vec<u8>) ->
     if others.is_empty() {
         return Some(());
     }
-    let sequence = boxed(b"mfhd", child(moof.get(8..)?, b"mfhd")?);
+    let sequence = boxed(b"mfhd", &[child(moof.get(8..)?, b"mfhd")?]);
     let length = 8 + sequence.len() + others.iter().map(|track| track.len()).sum::<usize>();
     let (mut tracks, mut data) = (Vec::new(), Vec::new());
     for track in others {
@@ -54,8 +54,8 @@ fn fragment(head: &Head<'_>, from: &[u8], moof: &[u8], written: &mut Vec<u8>) ->
             at += whole.len();
         }
     }
-    written.extend_from_slice(&boxed(b"moof", &[sequence, tracks].concat()));
-    written.extend_from_slice(&boxed(b"mdat", &data));
+    written.extend_from_slice(&boxed(b"moof", &[&sequence, &tracks]));
+    written.extend_from_slice(&boxed(b"mdat", &[&data]));
     Some(())
 }
 

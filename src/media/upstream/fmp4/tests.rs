@@ -1,7 +1,12 @@
 //! Boxes by hand: a head, and a segment of two fragments with B-frames.
 
+use super::super::super::fragment;
 use super::*;
 use proptest::prelude::*;
+
+fn boxed(kind: &[u8; 4], payload: &[u8]) -> Vec<u8> {
+    fragment::boxed(kind, &[payload])
+}
 
 fn nested(path: &[&[u8; 4]], payload: &[u8]) -> Vec<u8> {
     path.iter().rev().fold(payload.to_vec(), |inner, kind| boxed(kind, &inner))

@@ -54,6 +54,7 @@ const MIGRATIONS: [&str; 2] = [
 ",
 ];
 
+/// Where the index lies, and whether it is open.
 #[derive(Debug)]
 pub enum Place {
     /// In memory only, as configured.
@@ -69,6 +70,7 @@ pub enum Place {
     },
 }
 
+/// The files of an index.
 #[derive(Debug, Clone)]
 pub struct Files {
     folder: PathBuf,
@@ -86,6 +88,7 @@ impl Place {
         Self::Closed { files: Files { folder: folder.to_owned(), database, films: films.to_vec() }, why: None }
     }
 
+    /// Why it is not open, where something went wrong.
     pub fn trouble(&self) -> Option<String> {
         if let Self::Closed { why, .. } = self { why.clone() } else { None }
     }

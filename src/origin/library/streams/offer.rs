@@ -3,7 +3,6 @@
 //! Invariants: a rendition's name depends on its track (its number in the file, or the name of the file of subtitles) and on nothing else;
 //! a file has one spelling.
 
-use super::super::catalog::hex;
 use super::super::facts::rounded;
 use super::subtitles::SubtitleFile;
 use crate::media::aac::Layout;
@@ -17,6 +16,7 @@ use serde_json::json;
 use sha2::{Digest, Sha256};
 use std::collections::BTreeMap;
 
+/// What a title is offered in.
 #[derive(Debug)]
 pub struct Offer {
     pub grid: Grid,
@@ -29,6 +29,7 @@ pub struct Offer {
     text: Vec<(Text, TextFrom)>,
 }
 
+/// Where subtitles come from.
 #[derive(Debug, Clone)]
 pub enum TextFrom {
     Stream(u32),
@@ -117,6 +118,7 @@ impl Offer {
         }
     }
 
+    /// A rendition by its name.
     pub fn find(&self, name: &str) -> Option<Found<'_>> {
         let video = || self.rungs.iter().find(|rung| rung.name == name).map(Found::Video);
         let audio = || self.audio.iter().find(|(audio, _)| audio.name == name).map(|(a, s)| Found::Audio(a, *s));
@@ -234,7 +236,7 @@ fn version(parts: &[&[u8]]) -> String {
     let mut hash = Sha256::new();
     hash.update(RECIPE.to_be_bytes());
     parts.iter().for_each(|part| hash.update(part));
-    hex(&hash.finalize()[..8])
+    hex::encode(&hash.finalize()[..8])
 }
 
 #[cfg(test)]

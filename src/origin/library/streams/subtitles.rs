@@ -3,7 +3,7 @@
 //! Invariants: looked for in the film's own folder alone, opened only beneath the library's; a bounded number of files, of bounded
 //! length; names become labels and hashes, never paths.
 
-use super::super::catalog::{Title, hex};
+use super::super::catalog::Title;
 use crate::media::language;
 use crate::source::{Folder, Stamp};
 use crate::transcode::protocol::TextFormat;
@@ -18,6 +18,7 @@ const FILES_MAX: usize = 32;
 /// Bytes of one: a long film has a tenth of a megabyte. The sidecar refuses more.
 const FILE_BYTES_MAX: u64 = 4 << 20;
 
+/// A file of subtitles beside a film.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct SubtitleFile {
     pub name: OsString,
@@ -60,7 +61,7 @@ impl SubtitleFile {
 
     /// The name of its rendition.
     pub fn rendition(&self) -> String {
-        format!("text-file-{}", hex(&Sha256::digest(self.name.as_bytes())[..4]))
+        format!("text-file-{}", hex::encode(&Sha256::digest(self.name.as_bytes())[..4]))
     }
 
     /// Beneath the folder of the film.

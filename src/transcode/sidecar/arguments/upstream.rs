@@ -5,7 +5,7 @@
 //! origin's frames suit the encoded ones, whatever order the origin's were in. Never larger than the origin's pictures are, whatever a URL
 //! says of them.
 
-use super::super::super::protocol::{Piece, Rendition};
+use super::super::super::protocol::{Part, RenditionJob};
 use super::{DEMUXERS, INPUT, input_as, words};
 use crate::media::upstream::Container;
 
@@ -19,7 +19,7 @@ pub const ENCODER: &str = "libx264";
 const GROUP: &str = "100000";
 
 /// Fragmented MP4 on standard output, with `timescale` ticks a second.
-pub fn rendition(wanted: &Rendition, timescale: u32) -> Vec<String> {
+pub fn rendition(wanted: &RenditionJob, timescale: u32) -> Vec<String> {
     let mut arguments = words(&["-nostdin", "-hide_banner", "-v", "error"]);
     let (demuxers, options) = match wanted.container {
         Container::MpegTs => ("mpegts", ["-correct_ts_overflow", "0"]),
@@ -36,7 +36,7 @@ pub fn rendition(wanted: &Rendition, timescale: u32) -> Vec<String> {
     );
     arguments.extend(words(&["-map_metadata", "-1", "-map_chapters", "-1", "-vf", &filter]));
     arguments.extend(words(&["-fps_mode", "passthrough", "-enc_time_base", &format!("1:{timescale}")]));
-    if wanted.piece == Piece::Head {
+    if wanted.part == Part::Head {
         arguments.extend(words(&["-frames:v", "1"]));
     }
     let level = format!("{}.{}", wanted.level / 10, wanted.level % 10);
@@ -68,9 +68,9 @@ mod tests {
 
     #[test]
     fn golden() {
-        let wanted = Rendition {
+        let wanted = RenditionJob {
             container: Container::MpegTs,
-            piece: Piece::Segment,
+            part: Part::Segment,
             width: 426,
             height: 240,
             source_height: 720,
@@ -96,7 +96,7 @@ mod tests {
         };
         let ts = "mpegts -max_pixels 67108864 -correct_ts_overflow 0";
         assert_eq!(rendition(&wanted, 90_000).join(" "), expected(ts, 90_000, ""));
-        let head = Rendition { container: Container::Fmp4, piece: Piece::Head, ..wanted };
+        let head = RenditionJob { container: Container::Fmp4, part: Part::Head, ..wanted };
         let fmp4 = "mov,mp4,m4a,3gp,3g2,mj2,matroska,webm -max_pixels 67108864 -ignore_editlist 1";
         assert_eq!(rendition(&head, 30_000).join(" "), expected(fmp4, 30_000, "-frames:v 1 "));
     }

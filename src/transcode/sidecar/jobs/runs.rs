@@ -2,8 +2,8 @@
 //!
 //! Invariants: a run that failed is tried once more, for what it has not given away whole, unless what was asked for is not there;
 //! what fails for a film's sake says nothing of software; what fails on a device is made again by software, but for segments of which
-//! somebody has a part already: those are cut off, and the next request finds software; one that was stopped for a more urgent one goes back into the queue only
-//! with what somebody waits for by now.
+//! somebody has a part already: those are cut off, and the next request finds software; one that was stopped for a more urgent one goes
+//! back into the queue only with what somebody waits for by now.
 
 use super::super::super::protocol::Job;
 use super::super::arguments::Means;
@@ -55,6 +55,7 @@ impl Run {
         Self { id, segments, priority, ahead: false, wants, in_software: false, course: None, since }
     }
 
+    /// It is made ahead of what was asked for, as planned.
     pub fn ahead_of(self, after: Job, plan: Plan) -> Self {
         Self { ahead: true, course: Some((after, plan)), ..self }
     }

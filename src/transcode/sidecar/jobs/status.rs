@@ -27,6 +27,7 @@ pub enum Count {
     SoftwareFallback,
 }
 
+/// One for each of [`EVENTS`], in their order.
 #[derive(Debug, Default)]
 pub struct Counts([AtomicU64; EVENTS.len()]);
 

@@ -99,11 +99,7 @@ fn opened(tools: &Tools, job: &PictureJob) -> Result<File, Failure> {
     if !tools.is_of(&job.build) {
         return Err(Failure::Mismatch("what makes pictures is another one by now".to_owned()));
     }
-    match open(&job.source) {
-        Ok(Some(file)) => Ok(file),
-        Ok(None) => Err(Failure::Mismatch("the file has changed".to_owned())),
-        Err(error) => Err(Failure::Mismatch(format!("the file cannot be opened: {}", error.kind()))),
-    }
+    open(&job.source)
 }
 
 /// What each output got.

@@ -30,7 +30,7 @@ impl World {
         let stamp = Stamp::of(&File::open(&path).unwrap()).unwrap();
         let source = Source { folder: folder.path().to_owned(), path: Path::new("film.mp4").to_owned(), stamp };
         let tools = Tools::find().unwrap();
-        let film = probe(&tools, || Ok(open(&source)?.unwrap()), &Kill::default()).unwrap();
+        let film = probe(&tools, || open(&source), &Kill::default()).unwrap();
         Self { _folder: folder, source, film, tools: Arc::new(Toolbox::new(tools)) }
     }
 

@@ -50,6 +50,7 @@ struct Tags {
     title: Option<String>,
 }
 
+/// The tracks beside the pictures.
 #[derive(Debug, Default, PartialEq, Eq)]
 pub struct Tracks {
     pub audio: Vec<Audio>,

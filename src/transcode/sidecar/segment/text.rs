@@ -16,6 +16,7 @@ const LINE_BYTES_MAX: usize = 64 * 1024;
 /// Seconds of video read beyond a segment: in a file, cues lie near the pictures they are shown with, not always before them.
 const BEYOND_S: f64 = 5.0;
 
+/// A segment of a track of the film.
 pub fn make(
     tools: &Tools,
     film: &Film,
