@@ -16,6 +16,8 @@
 //! body bytes read along with a head are never counted against it. Bytes of a next request read along with a body are HTTP's
 //! affair: Pingora then does not keep the connection, and the guard never sees them again.
 //!
+//! What is a whole head and nothing else is offered to the lane (`lane`) first; HTTP never sees a request that was answered there.
+//!
 //! Invariants: it changes no byte and knows no header field (but for `answer_date`), and passes all digests through.
 
 mod facts;
@@ -23,6 +25,7 @@ mod refusal;
 
 use super::connection::{Connection, Protocol, digest_of};
 use super::control_frames::ControlFrames;
+use super::lane::{Answered, Lane};
 use super::write_buffer::WriteBuffer;
 use crate::config::Limits;
 use crate::observe::Metrics;
@@ -36,6 +39,7 @@ use std::sync::atomic::Ordering;
 use std::task::{Context, Poll, Waker, ready};
 use std::time::Duration;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
+use tokio::sync::watch;
 use tokio::time::{Instant, Sleep, sleep};
 use tokio_util::sync::{CancellationToken, WaitForCancellationFutureOwned};
 
@@ -50,6 +54,7 @@ pub(super) struct Guarded<S: IO> {
     limits: Arc<Limits>,
     metrics: Arc<Metrics>,
     closing: Pin<Box<WaitForCancellationFutureOwned>>,
+    lane: Option<QuickLane>,
     /// Set once the protocol is known; until then bytes count as an HTTP/1 head.
     connection: Option<(Arc<Connection>, Arc<ProxyDigest>)>,
     /// Bytes read to tell the protocol, to be read again.
@@ -58,6 +63,16 @@ pub(super) struct Guarded<S: IO> {
     control_frames: ControlFrames,
     end: End,
     write_stall: Stall,
+}
+
+/// The lane, as one connection has it.
+#[derive(Debug)]
+struct QuickLane {
+    lane: Arc<dyn Lane>,
+    /// True: the process stops, and answers say that the connection ends.
+    shutdown: watch::Receiver<bool>,
+    /// Its answer is in `out`.
+    answered: Option<Box<dyn Answered>>,
 }
 
 /// The head that is awaited (HTTP/1), or the connection's first bytes (HTTP/2).
@@ -91,6 +106,7 @@ impl<S: IO> Guarded<S> {
             limits,
             metrics,
             closing: Box::pin(closing.cancelled_owned()),
+            lane: None,
             connection: None,
             replay: Vec::new(),
             head: Head { number: 0, bytes: 0, unparsed: None, timer, due: None, active: Instant::now() },
@@ -98,6 +114,12 @@ impl<S: IO> Guarded<S> {
             end: End::Open,
             write_stall: Stall::default(),
         }
+    }
+
+    /// Offers requests to `lane` until `shutdown` turns true.
+    pub(super) fn with_lane(mut self, lane: Arc<dyn Lane>, shutdown: watch::Receiver<bool>) -> Self {
+        self.lane = Some(QuickLane { lane, shutdown, answered: None });
+        self
     }
 
     /// Reads up to the first byte that differs from HTTP/2's preface; what was read is read again later. Under the limits of an
@@ -131,6 +153,54 @@ impl<S: IO> Guarded<S> {
         }
         let digest = digest_of(&connection);
         self.connection = Some((connection, digest));
+    }
+
+    /// HTTP/1 while head `number` is awaited: what the lane does not answer.
+    fn poll_request(&mut self, cx: &mut Context<'_>, buf: &mut ReadBuf<'_>, number: u64) -> Poll<io::Result<()>> {
+        loop {
+            ready!(self.poll_answered(cx))?;
+            let start = buf.filled().len();
+            let again = self.replay.len().min(buf.remaining());
+            buf.put_slice(&self.replay[..again]);
+            self.replay.drain(..again);
+            let begins = self.head.number != number || self.head.bytes == again;
+            match self.poll_head(cx, buf, number) {
+                Poll::Ready(Ok(())) => {}
+                Poll::Pending if again > 0 => {}
+                other => return other,
+            }
+            if !begins || !self.is_answered(&buf.filled()[start..]) {
+                return Poll::Ready(Ok(()));
+            }
+            buf.set_filled(start);
+        }
+    }
+
+    /// Whether the lane has answered what was read.
+    fn is_answered(&mut self, head: &[u8]) -> bool {
+        let (Some(quick), Some((connection, _))) = (&mut self.lane, &self.connection) else { return false };
+        if connection.head.reuses_left() == 0 || !self.out.is_empty() || *quick.shutdown.borrow() {
+            return false;
+        }
+        quick.answered = self.out.gather(|out, room| quick.lane.answer(connection, head, out, room));
+        if quick.answered.is_none() {
+            return false;
+        }
+        connection.head.answered_quickly();
+        (self.head.bytes, self.head.due) = (0, None);
+        true
+    }
+
+    /// Ready once the lane's latest answer is with the socket.
+    fn poll_answered(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        if self.lane.as_ref().is_none_or(|quick| quick.answered.is_none()) {
+            return Poll::Ready(Ok(()));
+        }
+        let flushed = ready!(self.poll_flush_now(cx));
+        if let Some(answered) = self.lane.as_mut().and_then(|quick| quick.answered.take()) {
+            answered.end(flushed.as_ref().map(|()| ()));
+        }
+        Poll::Ready(flushed)
     }
 
     /// HTTP/1 while head `number` is awaited.
@@ -357,12 +427,17 @@ fn poll_read_at_most<S: AsyncRead + Unpin>(
 impl<S: IO> AsyncRead for Guarded<S> {
     fn poll_read(self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
         let this = self.get_mut();
+        ready!(this.poll_answered(cx))?;
         // Whoever reads has nothing more to write for now: an origin that pauses must not hold back the head of its answer.
         // Not yet flushed is no reason not to read.
         if !this.out.is_empty()
             && let Poll::Ready(Err(error)) = this.poll_flush_now(cx)
         {
             return Poll::Ready(Err(error));
+        }
+        let awaited = this.connection.as_ref().filter(|(connection, _)| connection.protocol == Protocol::Http1);
+        if let Some(number) = awaited.and_then(|(connection, _)| connection.head.awaited()) {
+            return this.poll_request(cx, buf, number);
         }
         if !this.replay.is_empty() {
             let again = this.replay.len().min(buf.remaining());
@@ -371,10 +446,9 @@ impl<S: IO> AsyncRead for Guarded<S> {
             return Poll::Ready(Ok(()));
         }
         let Some((connection, _)) = &this.connection else { return this.poll_head(cx, buf, 0) };
-        match (connection.protocol, connection.head.awaited()) {
-            (Protocol::Http2, _) => this.poll_frames(cx, buf),
-            (_, Some(number)) => this.poll_head(cx, buf, number),
-            (_, None) => Pin::new(&mut this.inner).poll_read(cx, buf),
+        match connection.protocol {
+            Protocol::Http2 => this.poll_frames(cx, buf),
+            Protocol::Http1 | Protocol::Http3 => Pin::new(&mut this.inner).poll_read(cx, buf),
         }
     }
 }

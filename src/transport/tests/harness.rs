@@ -135,6 +135,7 @@ pub(super) fn shared(limits: Limits) -> Arc<Shared> {
         Arc::default(),
         Arc::new(Lifecycle::default()),
         Workers::start(1).expect("a thread"),
+        None,
     )
 }
 
