@@ -186,6 +186,7 @@ impl<S: IO> Guarded<S> {
         if quick.answered.is_none() {
             return false;
         }
+        tracing::trace!(connection = connection.id, "answered at once");
         connection.head.answered_quickly();
         (self.head.bytes, self.head.due) = (0, None);
         true
