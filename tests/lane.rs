@@ -256,13 +256,10 @@ fn lines(edge: &Edge) -> Vec<Value> {
     let mut lines: Vec<Value> = edge.stdout().lines().filter_map(|line| serde_json::from_str(line).ok()).collect();
     for line in &mut lines {
         let line = line.as_object_mut().expect("an object");
-        line.retain(|name, _| !matches!(name.as_str(), "time" | "duration_s" | "first_byte_s"));
+        line.retain(|name, _| !matches!(name.as_str(), "time" | "duration_s" | "first_byte_s" | "origin_s"));
         // A trace is begun where the client has none.
         if line.get("trace_id").is_some_and(|id| id != "0af7651916cd43dd8448eb211c80319c") {
             line.remove("trace_id");
-        }
-        if let Some(origin) = line.get_mut("origin").and_then(Value::as_object_mut) {
-            origin.remove("time_s");
         }
     }
     lines
@@ -328,7 +325,7 @@ fn both_ways_answer_alike_under_rules() {
         .set("sites.0.headers.response", json!({"set": {"X-Set": "1"}, "add": {"Via": "2 x"}, "remove": ["Server"]}))
         .set("sites.0.redirects", json!([{"from": "^/list", "to": "/k"}]))
         .set("sites.0.deny", json!(["192.0.2.9"]))
-        .set("sites.0.cache.key", json!({"query": {"ignore": ["a"]}}))
+        .set("sites.0.cache.key", json!({"query": "sorted", "ignore": ["a"]}))
         .run();
     expect_alike_under(&edge, 3, 300, false);
 }
@@ -379,7 +376,7 @@ fn a_connection_ends_after_as_many_requests() {
         }
         assert!(connection.read_to_end().is_empty());
     }
-    assert!(taken(&edge) >= 9, "{}", taken(&edge));
+    eventually("the lane took all that a connection may go on after", || taken(&edge) == 9);
 }
 
 #[test]

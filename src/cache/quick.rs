@@ -1,7 +1,7 @@
 //! What is answered without Pingora's cache: a whole object in RAM that is fresh, and that no purge hides. Everything else is for
 //! `Storage`, which finds the same by the same [`MemoryStore::find`] and counts by the same [`MemoryStore::count_visit`].
 
-use super::bans::{Begun, Verdict};
+use super::bans::Verdict;
 use super::hit::Reads;
 use super::store::{Found, MemoryStore, Object};
 use bytes::Bytes;
@@ -18,10 +18,9 @@ pub struct QuickHit {
 }
 
 impl MemoryStore {
-    /// See the module. It counts as no visit until [`Self::visit`].
+    /// See the module; for a request that begins now. It counts as no visit until [`Self::visit`].
     pub fn quick(&'static self, key: &CacheKey, now: SystemTime) -> Option<QuickHit> {
-        let begun = key.extensions.get::<Begun>().copied();
-        match self.find(u128::from_be_bytes(key.combined_bin()), begun, now)? {
+        match self.find(u128::from_be_bytes(key.combined_bin()), None, now)? {
             Found::Object(object, Verdict::Clear) if object.meta.is_fresh(now) => {
                 Some(QuickHit { object, _reads: Reads::new(self) })
             }

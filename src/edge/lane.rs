@@ -14,7 +14,7 @@ use super::context::{Context, Filling};
 use super::generation::Generation;
 use super::keep::kept;
 use super::log::{self, Finished};
-use super::lookup::{self, filling, key_of, seconds_until};
+use super::lookup::{self, bare_key, filling, seconds_until};
 use super::renditions;
 use super::respond::{allow_origins, append_status, classify_by_type, decorate, hit_status};
 use crate::cache::{MemoryStore, QuickHit};
@@ -39,6 +39,9 @@ use std::time::{Instant, SystemTime};
 
 /// Longer bodies cost more than what is saved here.
 const BODY_BYTES_MAX: usize = 12 * 1024;
+
+/// Of most requests, at most.
+const FIELDS: usize = 16;
 
 /// See the module.
 pub struct Lane {
@@ -88,12 +91,12 @@ impl transport::Lane for Lane {
 /// The request as the phases know it.
 fn request(plain: &PlainHead<'_>) -> Option<RequestHeader> {
     let method = if plain.is_head { Method::HEAD } else { Method::GET };
-    let fields = plain.fields();
-    let mut request = RequestHeader::build_no_case(method, plain.target.as_bytes(), Some(fields.len())).ok()?;
+    let mut request = RequestHeader::build_no_case(method, plain.target, Some(FIELDS)).ok()?;
     request.set_version(Version::HTTP_11);
-    for (name, value) in fields {
-        let name = HeaderName::from_bytes(name.as_bytes()).ok()?;
-        request.append_header(name, HeaderValue::from_str(value).ok()?).ok()?;
+    for field in plain.fields() {
+        let (name, value) = field?;
+        let name = HeaderName::from_bytes(name).ok()?;
+        request.append_header(name, HeaderValue::from_bytes(value).ok()?).ok()?;
     }
     Some(request)
 }
@@ -121,7 +124,7 @@ fn key_to_ask_for(store: &MemoryStore, request: &RequestHeader, ctx: &mut Contex
     if ctx.cache.filling == Filling::Never {
         return None;
     }
-    let key = key_of(store, request, ctx).ok()?;
+    let key = bare_key(request, ctx).ok()?;
     (!store.is_too_large(&key.to_compact())).then_some(key)
 }
 

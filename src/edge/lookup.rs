@@ -5,8 +5,7 @@ use super::Edge;
 use super::admit::target_of;
 use super::context::{Context, Filling};
 use super::keep::kept;
-use super::purge::note_begin;
-use crate::cache::{AcceptsCodings, Held, MemoryStore, Verdict, collapse, follows_fill};
+use crate::cache::{AcceptsCodings, Held, Verdict, collapse, follows_fill};
 use crate::http::byte_range::{self, Selection};
 use crate::http::cache_control::RequestCacheControl;
 use crate::http::cache_status::Fwd;
@@ -100,7 +99,12 @@ impl Edge {
 
     /// Site, path and query as its rules take them; the host only where hosts are told apart.
     pub(super) fn cache_key(&self, session: &Session, ctx: &Context) -> Result<CacheKey> {
-        key_of(self.store, session.req_header(), ctx)
+        let mut key = bare_key(session.req_header(), ctx)?;
+        self.note_begin(&mut key);
+        if session.req_header().headers.get(ACCEPT_ENCODING).is_some_and(|codings| codings != "identity") {
+            key.extensions.insert(AcceptsCodings);
+        }
+        Ok(key)
     }
 
     /// The variant a request selects (RFC 9111 §4.1): a hash of the fields the stored response named.
@@ -258,20 +262,15 @@ impl Edge {
     }
 }
 
-/// See [`Edge::cache_key`].
-pub(super) fn key_of(store: &MemoryStore, request: &RequestHeader, ctx: &Context) -> Result<CacheKey> {
+/// See [`Edge::cache_key`]; without what a look-up wants to know besides.
+pub(super) fn bare_key(request: &RequestHeader, ctx: &Context) -> Result<CacheKey> {
     let site = ctx.site.as_ref();
     let host = ctx.host.as_deref().filter(|_| site.is_some_and(|site| site.host_in_key));
     let name = site.map_or("", |site| site.name.as_str());
     let target = target_of(request);
     let target = site.map_or(target.into(), |site| site.cache.key.apply(target));
     let key = key::content_key(name, host, &target);
-    let mut key = crate::cache::key(key.or_err(ErrorType::InternalError, "a cache key")?);
-    note_begin(store, &mut key);
-    if request.headers.get(ACCEPT_ENCODING).is_some_and(|codings| codings != "identity") {
-        key.extensions.insert(AcceptsCodings);
-    }
-    Ok(key)
+    Ok(crate::cache::key(key.or_err(ErrorType::InternalError, "a cache key")?))
 }
 
 /// See [`Edge::is_not_modified`]. `stored`: what the answer was made of.

@@ -2,17 +2,17 @@
 
 use super::Edge;
 use super::context::Context;
-use crate::cache::{AskedFor, MemoryStore, Verdict, verdict_on_alias};
+use crate::cache::{AskedFor, Verdict, verdict_on_alias};
 use crate::http::key;
 use pingora_cache::{CacheKey, CacheMeta, HitHandler};
 
-/// A request that waits for a fill may take it though it is purged meanwhile. (Later than the request's true beginning is
-/// stricter.)
-pub(super) fn note_begin(store: &MemoryStore, key: &mut CacheKey) {
-    key.extensions.insert(store.begun());
-}
-
 impl Edge {
+    /// A request that waits for a fill may take it though it is purged meanwhile. (Later than the request's true beginning is
+    /// stricter.)
+    pub(super) fn note_begin(&self, key: &mut CacheKey) {
+        key.extensions.insert(self.store.begun());
+    }
+
     /// Just before the origin is asked: a purge from now on reaches the answer.
     pub(super) fn asking_origin(&self, ctx: &mut Context) {
         ctx.origin.time = Some(self.store.bans().now());
