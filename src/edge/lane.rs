@@ -74,8 +74,9 @@ impl transport::Lane for Lane {
         let key = key_to_ask_for(self.store, &request, &mut ctx)?;
         let hit = self.look_up(&request, &key, &mut ctx)?;
         let (response, body) = answer(&request, &hit, &mut ctx)?;
+        let start = out.len();
         write_head(&response, out);
-        if out.len() + body.len() > room {
+        if out.len() - start + body.len() > room {
             return None;
         }
         let (_, limiter) = ctx.generation.site(ctx.site_index?);

@@ -21,16 +21,17 @@
 //! Invariants: it changes no byte and knows no header field (but for `answer_date`), and passes all digests through.
 
 mod facts;
+mod quick;
 mod refusal;
 
 use super::connection::{Connection, Protocol, digest_of};
 use super::control_frames::ControlFrames;
-use super::lane::{Answered, Lane};
 use super::write_buffer::WriteBuffer;
 use crate::config::Limits;
 use crate::observe::Metrics;
 use pingora_core::protocols::IO;
 use pingora_core::protocols::raw_connect::ProxyDigest;
+use quick::QuickLane;
 use refusal::Refusal;
 use std::io::{self, IoSlice};
 use std::pin::Pin;
@@ -39,7 +40,6 @@ use std::sync::atomic::Ordering;
 use std::task::{Context, Poll, Waker, ready};
 use std::time::Duration;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
-use tokio::sync::watch;
 use tokio::time::{Instant, Sleep, sleep};
 use tokio_util::sync::{CancellationToken, WaitForCancellationFutureOwned};
 
@@ -63,16 +63,6 @@ pub(super) struct Guarded<S: IO> {
     control_frames: ControlFrames,
     end: End,
     write_stall: Stall,
-}
-
-/// The lane, as one connection has it.
-#[derive(Debug)]
-struct QuickLane {
-    lane: Arc<dyn Lane>,
-    /// True: the process stops, and answers say that the connection ends.
-    shutdown: watch::Receiver<bool>,
-    /// Its answer is in `out`.
-    answered: Option<Box<dyn Answered>>,
 }
 
 /// The head that is awaited (HTTP/1), or the connection's first bytes (HTTP/2).
@@ -116,12 +106,6 @@ impl<S: IO> Guarded<S> {
         }
     }
 
-    /// Offers requests to `lane` until `shutdown` turns true.
-    pub(super) fn with_lane(mut self, lane: Arc<dyn Lane>, shutdown: watch::Receiver<bool>) -> Self {
-        self.lane = Some(QuickLane { lane, shutdown, answered: None });
-        self
-    }
-
     /// Reads up to the first byte that differs from HTTP/2's preface; what was read is read again later. Under the limits of an
     /// HTTP/1 head. An error: the connection ended first.
     pub(super) async fn begins_with_preface(&mut self) -> io::Result<bool> {
@@ -153,55 +137,6 @@ impl<S: IO> Guarded<S> {
         }
         let digest = digest_of(&connection);
         self.connection = Some((connection, digest));
-    }
-
-    /// HTTP/1 while head `number` is awaited: what the lane does not answer.
-    fn poll_request(&mut self, cx: &mut Context<'_>, buf: &mut ReadBuf<'_>, number: u64) -> Poll<io::Result<()>> {
-        loop {
-            ready!(self.poll_answered(cx))?;
-            let start = buf.filled().len();
-            let again = self.replay.len().min(buf.remaining());
-            buf.put_slice(&self.replay[..again]);
-            self.replay.drain(..again);
-            let begins = self.head.number != number || self.head.bytes == again;
-            match self.poll_head(cx, buf, number) {
-                Poll::Ready(Ok(())) => {}
-                Poll::Pending if again > 0 => {}
-                other => return other,
-            }
-            if !begins || !self.is_answered(&buf.filled()[start..]) {
-                return Poll::Ready(Ok(()));
-            }
-            buf.set_filled(start);
-        }
-    }
-
-    /// Whether the lane has answered what was read.
-    fn is_answered(&mut self, head: &[u8]) -> bool {
-        let (Some(quick), Some((connection, _))) = (&mut self.lane, &self.connection) else { return false };
-        if connection.head.reuses_left() == 0 || !self.out.is_empty() || *quick.shutdown.borrow() {
-            return false;
-        }
-        quick.answered = self.out.gather(|out, room| quick.lane.answer(connection, head, out, room));
-        if quick.answered.is_none() {
-            return false;
-        }
-        tracing::trace!(connection = connection.id, "answered at once");
-        connection.head.answered_quickly();
-        (self.head.bytes, self.head.due) = (0, None);
-        true
-    }
-
-    /// Ready once the lane's latest answer is with the socket.
-    fn poll_answered(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        if self.lane.as_ref().is_none_or(|quick| quick.answered.is_none()) {
-            return Poll::Ready(Ok(()));
-        }
-        let flushed = ready!(self.poll_flush_now(cx));
-        if let Some(answered) = self.lane.as_mut().and_then(|quick| quick.answered.take()) {
-            answered.end(flushed.as_ref().map(|()| ()));
-        }
-        Poll::Ready(flushed)
     }
 
     /// HTTP/1 while head `number` is awaited.
