@@ -22,6 +22,7 @@ mod fuzz;
 mod harness;
 mod hostile_origin;
 mod http3;
+mod lane;
 mod library;
 mod listeners;
 mod load;

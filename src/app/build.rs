@@ -9,7 +9,7 @@ use crate::admin;
 use crate::cache::disk::{Disks, LogSettings};
 use crate::cache::{BanLog, Bans, MemoryStore, Slices, StoreSettings, collapse};
 use crate::config::{Background, Config, Loaded, OriginKind};
-use crate::edge::{self, AddedRenditions, Asker, Edge, Generation, Refreshes, SlicedObjects};
+use crate::edge::{self, AddedRenditions, Asker, Edge, Generation, Lane, Refreshes, SlicedObjects};
 use crate::http::loop_detection::LoopId;
 use crate::observe::{AccessLog, Lifecycle, Metrics};
 use crate::origin::{Embedded, Origins};
@@ -88,6 +88,12 @@ pub(super) async fn start(loaded: Loaded) -> Result<Running, Box<dyn Error>> {
         metrics.clone(),
         lifecycle.clone(),
         Workers::start(config.worker_threads)?,
+        Some(Arc::new(Lane {
+            generation: generation.clone(),
+            store,
+            metrics: metrics.clone(),
+            access_log: access_log.clone(),
+        })),
     );
     let proxy = Arc::new(http_proxy(
         &Arc::new(ServerConf { upstream_keepalive_pool_size: ORIGIN_CONNECTIONS_KEPT_MAX, ..ServerConf::default() }),

@@ -79,7 +79,13 @@ pub struct StoreHit {
 
 /// Its end is told to who waits for room.
 #[derive(Debug)]
-struct Reads(&'static MemoryStore);
+pub(super) struct Reads(&'static MemoryStore);
+
+impl Reads {
+    pub(super) fn new(store: &'static MemoryStore) -> Self {
+        Self(store)
+    }
+}
 
 impl Drop for Reads {
     fn drop(&mut self) {

@@ -5,6 +5,7 @@
 //! - `flow`: bytes from one writer to any number of readers; `fill`: one running fill and the `Body` it leaves; `hit` and `miss`:
 //!   its readers and its writer;
 //! - `forms`: the coded forms of a body; `coder`: making them;
+//! - `quick`: whole objects, for who answers without Pingora's cache;
 //! - `budget`: the hard bound, as charges that lie inside the bytes they pay for; `eviction`: S3-FIFO, pure; `simulation`: the same
 //!   policy over keys and sizes alone, for `reelgate replay`;
 //! - `recent_keys`: bodies of unknown length that turned out too large to keep;
@@ -35,6 +36,7 @@ mod inspect;
 mod key;
 mod meta;
 mod miss;
+mod quick;
 mod recent_keys;
 mod simulation;
 mod slices;
@@ -52,6 +54,7 @@ pub use hold::{OwnersRest, Rest, Resume};
 pub use inspect::{Held, ObjectInfo};
 pub use key::key;
 pub use meta::Version;
+pub use quick::QuickHit;
 pub use simulation::{EvictionSimulation, room_for_objects};
 pub use slices::{Asker, Fetch, Head, Run, Slices, Title, View, head_key};
 pub use storage::FILL_REFUSED;

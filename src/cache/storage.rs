@@ -47,10 +47,7 @@ impl Storage for MemoryStore {
         }
         Ok(found.map(|found| match found {
             Found::Object(object, verdict) => {
-                self.count_hit();
-                if object.body.visits.count() {
-                    self.asked_again(&object);
-                }
+                self.count_visit(&object);
                 let meta = judged(meta::copy_of_version(&object.meta, object.body.version), verdict);
                 (meta, Box::new(StoreHit::of_object(self, object.body, object.stamp)) as HitHandler)
             }
@@ -175,6 +172,14 @@ impl Storage for MemoryStore {
 }
 
 impl MemoryStore {
+    /// Somebody is given the object.
+    pub(super) fn count_visit(&self, object: &Object) {
+        self.count_hit();
+        if object.body.visits.count() {
+            self.asked_again(object);
+        }
+    }
+
     /// Removes what is kept under `key` (every variant, where it is the key without one: variants of what is gone are never
     /// found again) and hides its running fills. It is in force at once; where a disk may hold the object, it survives the process
     /// once the ticket resolves.

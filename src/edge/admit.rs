@@ -3,6 +3,7 @@
 use super::Edge;
 use super::context::{Context, InFlightGauge, UNIX_CLIENT};
 use super::{follow, inquiry, refresh, renditions, slices};
+use crate::config::Site;
 use crate::http::fields::HeaderView;
 use crate::http::headers::{self, BadRequest};
 use crate::http::{cors, forwarded, key, rules, traceparent};
@@ -14,6 +15,7 @@ use pingora_error::{Error, ErrorType, Result};
 use pingora_http::RequestHeader;
 use pingora_proxy::Session;
 use std::borrow::Cow;
+use std::net::IpAddr;
 use std::time::Instant;
 
 /// RFC 8586
@@ -33,6 +35,7 @@ impl Edge {
         ctx.connection = session.digest().and_then(transport::connection).cloned();
         if let Some(connection) = &ctx.connection {
             connection.request_begun();
+            connection.count_quick_answers(&mut session.downstream_session);
         }
         ctx.refresh = refresh::of(session);
         ctx.part = slices::of(session);
@@ -49,27 +52,45 @@ impl Edge {
         // A client that stops reading must not hold up what others wait for.
         session.set_proxy_tasks_enabled(true);
 
-        let request = session.req_header();
-        ctx.target = request.uri.path_and_query().map_or("/", |target| target.as_str()).to_owned();
-        ctx.trace = Some(traceparent::next(header_str(&request.headers, "traceparent"), random_bytes()));
-        ctx.class = class::classify(request.uri.path(), None);
-        let (count, bytes) = head_size(&request.headers, &ctx.target);
-        if count > limits.header_count_max || bytes > limits.header_bytes_max {
-            self.metrics.limits_reached.with_label_values(&["header_bytes"]).inc();
-            return Err(refusal(ctx, 431, "The request's header fields are too many or too long."));
+        match examine(session.req_header_mut(), ctx) {
+            Ok(()) => Ok(()),
+            Err(Unfit::TooLarge) => {
+                self.metrics.limits_reached.with_label_values(&["header_bytes"]).inc();
+                Err(refusal(ctx, 431, "The request's header fields are too many or too long."))
+            }
+            Err(Unfit::Bad(BadRequest { status, detail })) => Err(refusal(ctx, status.as_u16(), detail)),
+            Err(Unfit::Failed(error)) => Err(error),
         }
-        if let Err(BadRequest { status, detail }) =
-            headers::check_request(&request.method, &request.uri, request.version, &request.headers)
-        {
-            return Err(refusal(ctx, status.as_u16(), detail));
-        }
-        self.identify(session.req_header(), ctx);
-        normalise_target(session.req_header_mut(), ctx)
     }
+}
 
+/// Why a head is no request that goes on.
+pub(super) enum Unfit {
+    TooLarge,
+    Bad(BadRequest),
+    Failed(Box<Error>),
+}
+
+/// What a head says by itself, whatever its site is: notes it and checks it, and gives the target its one spelling.
+pub(super) fn examine(request: &mut RequestHeader, ctx: &mut Context) -> std::result::Result<(), Unfit> {
+    ctx.target = request.uri.path_and_query().map_or("/", |target| target.as_str()).to_owned();
+    ctx.trace = Some(traceparent::next(header_str(&request.headers, "traceparent"), random_bytes()));
+    ctx.class = class::classify(request.uri.path(), None);
+    let (count, bytes) = head_size(&request.headers, &ctx.target);
+    let limits = &ctx.generation.config.limits;
+    if count > limits.header_count_max || bytes > limits.header_bytes_max {
+        return Err(Unfit::TooLarge);
+    }
+    headers::check_request(&request.method, &request.uri, request.version, &request.headers).map_err(Unfit::Bad)?;
+    ctx.identify(request);
+    normalise_target(request, ctx).map_err(Unfit::Failed)
+}
+
+impl Context {
     /// Who asks, and for which host: from trusted proxies also through what they forward. A request of our own asks for a client
     /// that has been identified, and its Host is what was found then: its fields are the client's, so nothing is believed again.
-    fn identify(&self, request: &RequestHeader, ctx: &mut Context) {
+    fn identify(&mut self, request: &RequestHeader) {
+        let ctx = self;
         if let Some(refresh) = &ctx.refresh {
             ctx.client = refresh.client.clone();
         } else if let Some(part) = &ctx.part {
@@ -91,15 +112,36 @@ impl Edge {
             ctx.authority.as_deref().and_then(|host| key::normalise_host(host).ok()).map(|host| host.into_owned());
     }
 
+    /// Finds the site by host and path. False: there is none.
+    pub(super) fn find_site(&mut self, request: &RequestHeader) -> bool {
+        let found = self.generation.route(self.host.as_deref(), &merged_slashes(request.uri.path()));
+        self.site_index = found;
+        self.site = found.map(|index| self.generation.site(index).0.clone());
+        found.is_some()
+    }
+}
+
+/// Whether a site lets an address in.
+pub(super) fn lets_in(site: &Site, address: IpAddr) -> bool {
+    !site.deny.iter().any(|net| net.contains(&address))
+        && (site.allow.is_empty() || site.allow.iter().any(|net| net.contains(&address)))
+}
+
+/// Where a site's rules send a request instead.
+pub(super) fn redirected(site: &Site, request: &RequestHeader) -> Option<(StatusCode, String)> {
+    let uri = &request.uri;
+    site.redirects.iter().find_map(|rule| Some((rule.status, rule.apply(uri.path(), uri.query())?)))
+}
+
+impl Edge {
     /// The site's own rules. True: the request has been answered.
     pub(super) async fn admit(&self, session: &mut Session, ctx: &mut Context) -> Result<bool> {
         let generation = ctx.generation.clone();
-        let path = session.req_header().uri.path();
-        let Some(index) = generation.route(ctx.host.as_deref(), &merged_slashes(path)) else {
+        ctx.find_site(session.req_header());
+        let Some(index) = ctx.site_index else {
             return Err(refusal(ctx, 421, "No site of this server has that host and path."));
         };
         let (site, limiter) = generation.site(index);
-        (ctx.site_index, ctx.site) = (Some(index), Some(site.clone()));
         if ctx.is_ours() {
             if let Some(source) = ctx.source.take() {
                 source.stays(ctx)?;
@@ -110,9 +152,7 @@ impl Edge {
             return Ok(false);
         }
 
-        if site.deny.iter().any(|net| net.contains(&ctx.client.address))
-            || (!site.allow.is_empty() && !site.allow.iter().any(|net| net.contains(&ctx.client.address)))
-        {
+        if !lets_in(site, ctx.client.address) {
             return Err(refusal(ctx, 403, "This address may not use this site."));
         }
         if let Some(Err(wait)) = limiter.map(|limiter| limiter.admit(ctx.client.address, Instant::now())) {
@@ -134,9 +174,7 @@ impl Edge {
             self.redirect(session, ctx, StatusCode::PERMANENT_REDIRECT, &location).await?;
             return Ok(true);
         }
-        let uri = &session.req_header().uri;
-        let redirect = |rule: &rules::Redirect| Some((rule.status, rule.apply(uri.path(), uri.query())?));
-        if let Some((status, location)) = site.redirects.iter().find_map(redirect) {
+        if let Some((status, location)) = redirected(site, session.req_header()) {
             self.redirect(session, ctx, status, &location).await?;
             return Ok(true);
         }
@@ -197,7 +235,7 @@ fn header_str<'a>(headers: &'a HeaderMap, name: &'a str) -> Option<&'a str> {
 }
 
 /// Server-sent events are asked for by name (HTML Living Standard, §9.2.3).
-fn wants_events(headers: &HeaderMap) -> bool {
+pub(super) fn wants_events(headers: &HeaderMap) -> bool {
     header_str(headers, ACCEPT.as_str()).is_some_and(|accept| accept.contains("text/event-stream"))
 }
 

@@ -19,7 +19,7 @@ use http::header::{
     ACCEPT_ENCODING, CONTENT_ENCODING, CONTENT_LENGTH, CONTENT_TYPE, ETAG, RANGE, TRANSFER_ENCODING, VARY,
 };
 use http::{HeaderMap, HeaderValue, Method, StatusCode};
-use pingora_cache::CachePhase;
+use pingora_cache::{CacheMeta, CachePhase};
 use pingora_error::Result;
 use pingora_http::{RequestHeader, ResponseHeader};
 use pingora_proxy::Session;
@@ -105,45 +105,16 @@ impl Edge {
 
     /// Gives the client the form of the answer that it likes best, as far as there is one.
     pub(super) fn encode(&self, session: &mut Session, response: &mut ResponseHeader, ctx: &Context) -> Result<()> {
-        let Some(site) = ctx.site.as_ref().filter(|site| site.compression.enabled && !ctx.long_lived) else {
-            return Ok(());
-        };
+        let Some(site) = ctx.site.as_ref() else { return Ok(()) };
         let settings = &site.compression;
         let not_modified = response.status == StatusCode::NOT_MODIFIED;
-        let part = response.status == StatusCode::PARTIAL_CONTENT;
-        let stored = session.cache.maybe_cache_meta();
-        let codable = match stored.map(|meta| (kept(meta), meta.response_header().status)) {
-            // The refusal of a range is no form of it.
-            Some((Some(kept), status)) => kept.codable && (not_modified || part || response.status == status),
-            _ if part => is_part_of_codable(settings, response),
-            _ => settings.uncached && is_codable(settings, response),
+        let form = form(session.req_header(), response, session.cache.maybe_cache_meta(), ctx);
+        let (coding, bytes_min) = match form {
+            Form::AsItIs => return Ok(()),
+            Form::Varies => return say_it_varies(response),
+            Form::Coded { coding, bytes_min } => (coding, bytes_min),
         };
-        if !codable {
-            return Ok(());
-        }
-        let whole_bytes = match stored {
-            Some(meta) => content_length(meta.headers()),
-            None if part => None,
-            None => content_length(&response.headers),
-        };
-        let accepts = Accepts::of(&session.req_header().headers);
-        let choice = accepts.choose(&settings.codings);
-        // Too small to be worth it: the same for everyone, but for who wants nothing else.
-        if whole_bytes.is_some_and(|bytes| bytes < settings.min_bytes) && !matches!(choice, Choice::Must(_)) {
-            return Ok(());
-        }
-        if rules::vary_lacks_accept_encoding(&response.headers) {
-            response.append_header(VARY, HeaderValue::from_static("Accept-Encoding"))?;
-        }
-        // It says so as the whole would (RFC 9110 §15.3.7), and is never coded.
-        if part {
-            return Ok(());
-        }
-        let (coding, bytes_min) = match choice {
-            Choice::Identity => return Ok(()),
-            Choice::Coded(coding) => (coding, settings.min_bytes),
-            Choice::Must(coding) => (coding, 0),
-        };
+        say_it_varies(response)?;
         let make = !not_modified && session.req_header().method != Method::HEAD;
         let given = self.form(session, response, settings, coding, bytes_min, make);
         let bytes = match given {
@@ -221,6 +192,65 @@ impl Edge {
         module.begin(coding, level, permit, &self.metrics);
         true
     }
+}
+
+/// Which form of an answer a client gets, as far as the rules know.
+pub(super) enum Form {
+    /// The same for everyone.
+    AsItIs,
+    /// This one gets it as it is, and another one may not.
+    Varies,
+    /// This one, where it is or can be made.
+    Coded { coding: Coding, bytes_min: u64 },
+}
+
+/// See [`Form`]. `stored`: what the answer was made of.
+pub(super) fn form(
+    request: &RequestHeader,
+    response: &ResponseHeader,
+    stored: Option<&CacheMeta>,
+    ctx: &Context,
+) -> Form {
+    let Some(site) = ctx.site.as_ref().filter(|site| site.compression.enabled && !ctx.long_lived) else {
+        return Form::AsItIs;
+    };
+    let settings = &site.compression;
+    let not_modified = response.status == StatusCode::NOT_MODIFIED;
+    let part = response.status == StatusCode::PARTIAL_CONTENT;
+    let codable = match stored.map(|meta| (kept(meta), meta.response_header().status)) {
+        // The refusal of a range is no form of it.
+        Some((Some(kept), status)) => kept.codable && (not_modified || part || response.status == status),
+        _ if part => is_part_of_codable(settings, response),
+        _ => settings.uncached && is_codable(settings, response),
+    };
+    if !codable {
+        return Form::AsItIs;
+    }
+    let whole_bytes = match stored {
+        Some(meta) => content_length(meta.headers()),
+        None if part => None,
+        None => content_length(&response.headers),
+    };
+    let accepts = Accepts::of(&request.headers);
+    let choice = accepts.choose(&settings.codings);
+    // Too small to be worth it: the same for everyone, but for who wants nothing else.
+    if whole_bytes.is_some_and(|bytes| bytes < settings.min_bytes) && !matches!(choice, Choice::Must(_)) {
+        return Form::AsItIs;
+    }
+    match choice {
+        // It says so as the whole would (RFC 9110 §15.3.7), and is never coded.
+        _ if part => Form::Varies,
+        Choice::Identity => Form::Varies,
+        Choice::Coded(coding) => Form::Coded { coding, bytes_min: settings.min_bytes },
+        Choice::Must(coding) => Form::Coded { coding, bytes_min: 0 },
+    }
+}
+
+pub(super) fn say_it_varies(response: &mut ResponseHeader) -> Result<()> {
+    if rules::vary_lacks_accept_encoding(&response.headers) {
+        response.append_header(VARY, HeaderValue::from_static("Accept-Encoding"))?;
+    }
+    Ok(())
 }
 
 /// Whether an answer may be coded and is of a type that is worth it. Its size is looked at by whoever has it.

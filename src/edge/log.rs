@@ -4,23 +4,40 @@ use super::context::Context;
 use super::{Edge, failure};
 use crate::http::cache_status::Fwd;
 use crate::http::tags;
-use crate::observe::{AccessRecord, Answer, AnswerLabels, OriginExchange};
+use crate::observe::{AccessLog, AccessRecord, Answer, AnswerLabels, Metrics, OriginExchange};
+use arc_swap::ArcSwapOption;
 use http::header::{REFERER, USER_AGENT};
 use http::{HeaderMap, Method, Version};
-use pingora_cache::CachePhase;
 use pingora_cache::key::CacheHashKey;
+use pingora_cache::{CacheMeta, CachePhase};
 use pingora_error::Error;
+use pingora_http::RequestHeader;
 use pingora_proxy::Session;
 use std::time::SystemTime;
 
 /// Of an object with more tags, these are counted.
 const TAGS_COUNTED_MAX: usize = 8;
 
+/// How a request ended.
+pub(super) struct Finished<'a> {
+    pub request: &'a RequestHeader,
+    /// 0: no head was written.
+    pub status: u16,
+    /// Of bodies.
+    pub sent: u64,
+    pub received: u64,
+    /// The `cache` label.
+    pub cache: &'static str,
+    /// It waited for another request's fill, or followed it.
+    pub collapsed: bool,
+    /// What was found or stored, and its key (all variants as one).
+    pub found: Option<(&'a CacheMeta, u128)>,
+}
+
 impl Edge {
     pub(super) fn log(&self, session: &mut Session, error: Option<&Error>, ctx: &mut Context) {
         if let Some(error) = error {
-            ctx.error.get_or_insert(failure::classify(error).reason);
-            tracing::debug!(reason = ctx.error, kind = ?error.etype(), "request failed");
+            note_error(error, ctx);
         }
         if let (Some(site), true) = (&ctx.site, ctx.origin.body_bytes > 0) {
             let bytes = self.metrics.origin_body_bytes.with_label_values(&[&site.origin.name]);
@@ -29,81 +46,92 @@ impl Edge {
         if ctx.in_flight.take().is_none() {
             return;
         }
-        let duration = ctx.started.elapsed();
-        let status = session.response_written().map_or(0, |response| response.status.as_u16());
-        let site = ctx.site.as_ref().map_or("none", |site| site.name.as_str());
-        let cache = cache_label(session, ctx);
-        let class = ctx.class.as_str();
-        let protocol = protocol(session);
-        let sent = session.body_bytes_sent() as u64;
-        let received = session.body_bytes_read() as u64;
-
-        let m = &self.metrics;
-        let answer = Answer { sent_bytes: sent, received_bytes: received, duration, first_byte: ctx.first_byte };
-        ctx.generation.answers(ctx.site_index).count(AnswerLabels { protocol, class, cache, status }, answer);
-        if session.cache.lock_duration().is_some() || ctx.cache.collapsed {
-            m.cache_collapsed.with_label_values(&[site]).inc();
-        }
-
-        self.count_what_is_asked_for(session, ctx, sent);
-        note_watched(session, ctx, status);
-
-        let access_log = self.access_log.load();
-        let Some(access_log) = &*access_log else { return };
-        let request = session.req_header();
-        let asked = ctx.origin.pool.as_ref().map(|pool| OriginExchange {
-            name: pool.name().to_owned(),
-            server: ctx.origin.server.take(),
-            status: ctx.origin.status,
-            time: ctx.origin.elapsed,
-        });
-        access_log.record(AccessRecord {
-            time: SystemTime::now().checked_sub(duration).unwrap_or(SystemTime::UNIX_EPOCH),
-            client: ctx.connection.as_ref().and_then(|connection| connection.client).map(|_| ctx.client.address),
-            method: request.method.as_str().to_owned(),
-            scheme: if ctx.client.secure { "https" } else { "http" },
-            host: ctx.authority.take().unwrap_or_default(),
-            target: std::mem::take(&mut ctx.target),
-            protocol: match protocol {
-                "h2" => "HTTP/2",
-                "h3" => "HTTP/3",
-                _ => "HTTP/1.1",
-            },
-            status,
-            bytes_sent: sent,
-            bytes_received: received,
-            duration,
-            first_byte: ctx.first_byte,
-            site: ctx.site.as_ref().map(|site| site.name.clone()),
-            class,
-            cache,
-            origin: asked,
-            trace_id: ctx.trace.as_ref().map(|trace| trace.trace_id()).unwrap_or_default(),
-            user_agent: field(&request.headers, USER_AGENT.as_str()),
-            referer: field(&request.headers, REFERER.as_str()),
-            error: ctx.error.map(str::to_owned),
-        });
+        let meta = session.cache.maybe_cache_meta();
+        let finished = Finished {
+            request: session.req_header(),
+            status: session.response_written().map_or(0, |response| response.status.as_u16()),
+            sent: session.body_bytes_sent() as u64,
+            received: session.body_bytes_read() as u64,
+            cache: cache_label(session, ctx),
+            collapsed: session.cache.lock_duration().is_some() || ctx.cache.collapsed,
+            found: meta.map(|meta| (meta, u128::from_be_bytes(session.cache.cache_key().primary_bin()))),
+        };
+        record(&finished, ctx, &self.metrics, &self.access_log);
     }
 }
 
-impl Edge {
-    /// For those who ask what is asked for most: what was found or stored, by its key (all variants as one), and its tags.
-    fn count_what_is_asked_for(&self, session: &Session, ctx: &Context, sent: u64) {
-        let Some(meta) = session.cache.maybe_cache_meta() else { return };
-        if ctx.refresh.is_some() {
-            return;
-        }
-        let top = &self.metrics.top;
-        let key = u128::from_be_bytes(session.cache.cache_key().primary_bin());
-        top.count_object(key, sent, || format!("{}{}", ctx.authority.as_deref().unwrap_or_default(), ctx.target));
-        let tags = tags::of(meta.headers());
-        tags.list.iter().take(TAGS_COUNTED_MAX).for_each(|tag| top.count_tag(tag, sent));
+pub(super) fn note_error(error: &Error, ctx: &mut Context) {
+    ctx.error.get_or_insert(failure::classify(error).reason);
+    tracing::debug!(reason = ctx.error, kind = ?error.etype(), "request failed");
+}
+
+/// Counts a client's request and writes its line.
+pub(super) fn record(finished: &Finished<'_>, ctx: &mut Context, m: &Metrics, access_log: &ArcSwapOption<AccessLog>) {
+    let Finished { request, status, sent, received, cache, .. } = *finished;
+    let duration = ctx.started.elapsed();
+    let site = ctx.site.as_ref().map_or("none", |site| site.name.as_str());
+    let class = ctx.class.as_str();
+    let protocol = protocol(request);
+    let answer = Answer { sent_bytes: sent, received_bytes: received, duration, first_byte: ctx.first_byte };
+    ctx.generation.answers(ctx.site_index).count(AnswerLabels { protocol, class, cache, status }, answer);
+    if finished.collapsed {
+        m.cache_collapsed.with_label_values(&[site]).inc();
     }
+
+    count_what_is_asked_for(finished, ctx, m);
+    note_watched(request, ctx, status);
+
+    let access_log = access_log.load();
+    let Some(access_log) = &*access_log else { return };
+    let asked = ctx.origin.pool.as_ref().map(|pool| OriginExchange {
+        name: pool.name().to_owned(),
+        server: ctx.origin.server.take(),
+        status: ctx.origin.status,
+        time: ctx.origin.elapsed,
+    });
+    access_log.record(AccessRecord {
+        time: SystemTime::now().checked_sub(duration).unwrap_or(SystemTime::UNIX_EPOCH),
+        client: ctx.connection.as_ref().and_then(|connection| connection.client).map(|_| ctx.client.address),
+        method: request.method.as_str().to_owned(),
+        scheme: if ctx.client.secure { "https" } else { "http" },
+        host: ctx.authority.take().unwrap_or_default(),
+        target: std::mem::take(&mut ctx.target),
+        protocol: match protocol {
+            "h2" => "HTTP/2",
+            "h3" => "HTTP/3",
+            _ => "HTTP/1.1",
+        },
+        status,
+        bytes_sent: sent,
+        bytes_received: received,
+        duration,
+        first_byte: ctx.first_byte,
+        site: ctx.site.as_ref().map(|site| site.name.clone()),
+        class,
+        cache,
+        origin: asked,
+        trace_id: ctx.trace.as_ref().map(|trace| trace.trace_id()).unwrap_or_default(),
+        user_agent: field(&request.headers, USER_AGENT.as_str()),
+        referer: field(&request.headers, REFERER.as_str()),
+        error: ctx.error.map(str::to_owned),
+    });
+}
+
+/// For those who ask what is asked for most: what was found or stored, and its tags.
+fn count_what_is_asked_for(finished: &Finished<'_>, ctx: &Context, m: &Metrics) {
+    let Some((meta, key)) = finished.found else { return };
+    if ctx.refresh.is_some() {
+        return;
+    }
+    let sent = finished.sent;
+    m.top.count_object(key, sent, || format!("{}{}", ctx.authority.as_deref().unwrap_or_default(), ctx.target));
+    let tags = tags::of(meta.headers());
+    tags.list.iter().take(TAGS_COUNTED_MAX).for_each(|tag| m.top.count_tag(tag, sent));
 }
 
 /// A library is told what of its titles is watched, also where the store has it.
-fn note_watched(session: &Session, ctx: &Context, status: u16) {
-    if !matches!(status, 200 | 206) || session.req_header().method != Method::GET {
+fn note_watched(request: &RequestHeader, ctx: &Context, status: u16) {
+    if !matches!(status, 200 | 206) || request.method != Method::GET {
         return;
     }
     let (Some(site), Some(host)) = (&ctx.site, &ctx.authority) else { return };
@@ -117,12 +145,17 @@ fn field(headers: &HeaderMap, name: &str) -> Option<String> {
 }
 
 /// The `protocol` label.
-fn protocol(session: &Session) -> &'static str {
-    match session.req_header().version {
+fn protocol(request: &RequestHeader) -> &'static str {
+    match request.version {
         Version::HTTP_2 => "h2",
         Version::HTTP_3 => "h3",
         _ => "h1",
     }
+}
+
+/// Of what is given as it lies here.
+pub(super) fn hit_label(ctx: &Context) -> &'static str {
+    if ctx.cache.ttl_s.is_some_and(|left| left < 0) { "stale" } else { "hit" }
 }
 
 /// The `cache` label: what a person wants to count.
@@ -136,8 +169,7 @@ pub(super) fn cache_label(session: &Session, ctx: &Context) -> &'static str {
     match session.cache.phase() {
         CachePhase::Hit if matches!(ctx.slices.fwd, Some(Fwd::UriMiss | Fwd::Partial)) => "miss",
         CachePhase::Hit if ctx.slices.fwd_status == Some(304) => "revalidated",
-        CachePhase::Hit if ctx.cache.ttl_s.is_some_and(|left| left < 0) => "stale",
-        CachePhase::Hit => "hit",
+        CachePhase::Hit => hit_label(ctx),
         CachePhase::Stale | CachePhase::StaleUpdating => "stale",
         CachePhase::Revalidated | CachePhase::RevalidatedNoCache(_) => "revalidated",
         CachePhase::Expired => "expired",

@@ -99,13 +99,7 @@ impl Edge {
 
     /// Site, path and query as its rules take them; the host only where hosts are told apart.
     pub(super) fn cache_key(&self, session: &Session, ctx: &Context) -> Result<CacheKey> {
-        let site = ctx.site.as_ref();
-        let host = ctx.host.as_deref().filter(|_| site.is_some_and(|site| site.host_in_key));
-        let name = site.map_or("", |site| site.name.as_str());
-        let target = target_of(session.req_header());
-        let target = site.map_or(target.into(), |site| site.cache.key.apply(target));
-        let key = key::content_key(name, host, &target);
-        let mut key = crate::cache::key(key.or_err(ErrorType::InternalError, "a cache key")?);
+        let mut key = bare_key(session.req_header(), ctx)?;
         self.note_begin(&mut key);
         if session.req_header().headers.get(ACCEPT_ENCODING).is_some_and(|codings| codings != "identity") {
             key.extensions.insert(AcceptsCodings);
@@ -252,25 +246,7 @@ impl Edge {
 
     /// Whether the client has what would be sent (RFC 9110 §13.2.2, RFC 9111 §4.3.2). Only a 200 is ever "not modified".
     pub(super) fn is_not_modified(&self, session: &Session, response: &ResponseHeader) -> bool {
-        let asked = &session.req_header().headers;
-        let is_asked = asked.contains_key(IF_NONE_MATCH) || asked.contains_key(IF_MODIFIED_SINCE);
-        if response.status != StatusCode::OK || !is_asked {
-            return false;
-        }
-        let kept = session.cache.maybe_cache_meta().and_then(kept);
-        let last_modified = match kept {
-            Some(kept) => Some(kept.modified),
-            None => date(&response.headers, "last-modified").or_else(|| date(&response.headers, "date")),
-        };
-        let request = session.req_header();
-        let tag = response.headers.get(ETAG);
-        // Some origins' tags are none by the grammar (no quotes). Whoever sends back just that has that.
-        if tag.is_some() && request.headers.get(IF_NONE_MATCH) == tag {
-            return true;
-        }
-        let etag = tag.and_then(|value| value.to_str().ok());
-        let validators = Validators { etag, last_modified };
-        precondition::evaluate(&request.method, &request.headers, validators) == Outcome::NotModified
+        is_not_modified(session.req_header(), response, session.cache.maybe_cache_meta())
     }
 
     /// Whether a range may be cut out of the answer (RFC 9110 §13.1.5): Pingora compares `If-Range` as text, which lets weak
@@ -284,6 +260,38 @@ impl Edge {
         let validators = Validators { etag, last_modified: date(&response.headers, "last-modified") };
         precondition::if_range_holds(headers, validators, SystemTime::now())
     }
+}
+
+/// See [`Edge::cache_key`]; without what a look-up wants to know besides.
+pub(super) fn bare_key(request: &RequestHeader, ctx: &Context) -> Result<CacheKey> {
+    let site = ctx.site.as_ref();
+    let host = ctx.host.as_deref().filter(|_| site.is_some_and(|site| site.host_in_key));
+    let name = site.map_or("", |site| site.name.as_str());
+    let target = target_of(request);
+    let target = site.map_or(target.into(), |site| site.cache.key.apply(target));
+    let key = key::content_key(name, host, &target);
+    Ok(crate::cache::key(key.or_err(ErrorType::InternalError, "a cache key")?))
+}
+
+/// See [`Edge::is_not_modified`]. `stored`: what the answer was made of.
+pub(super) fn is_not_modified(request: &RequestHeader, response: &ResponseHeader, stored: Option<&CacheMeta>) -> bool {
+    let asked = &request.headers;
+    let is_asked = asked.contains_key(IF_NONE_MATCH) || asked.contains_key(IF_MODIFIED_SINCE);
+    if response.status != StatusCode::OK || !is_asked {
+        return false;
+    }
+    let last_modified = match stored.and_then(kept) {
+        Some(kept) => Some(kept.modified),
+        None => date(&response.headers, "last-modified").or_else(|| date(&response.headers, "date")),
+    };
+    let tag = response.headers.get(ETAG);
+    // Some origins' tags are none by the grammar (no quotes). Whoever sends back just that has that.
+    if tag.is_some() && request.headers.get(IF_NONE_MATCH) == tag {
+        return true;
+    }
+    let etag = tag.and_then(|value| value.to_str().ok());
+    let validators = Validators { etag, last_modified };
+    precondition::evaluate(&request.method, &request.headers, validators) == Outcome::NotModified
 }
 
 /// What a request may do to the store. `If-Match` and `If-Unmodified-Since` are the origin's to judge (RFC 9111 §4.3.2), and

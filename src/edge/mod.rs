@@ -3,7 +3,8 @@
 //! Beside the phases:
 //! - `slices`, `renditions`: what is answered in parts; rungs added to HLS ladders;
 //! - `follow`, `refresh`, `inquiry`, `resume`: requests of our own: for a client on HTTP/2, behind a client's back, for nobody, for what a
-//!   slow client has yet to read; `subrequests` starts them; `abandon`: fills whose client has left;
+//!   slow client has yet to read; `subrequests` starts them; `abandon`: fills whose client has left; `passing`: bodies too large to keep;
+//! - `lane`: plain hits, without Pingora;
 //! - `compression`, `coders`: codings; `purge`: what purges hide; `limiter`: rates; [`Generation`]: one configuration in force.
 //!
 //! Invariants: no policy lives here that could be pure (it is in `http`), no bytes are kept here (`cache` does), no server
@@ -21,6 +22,7 @@ mod follow;
 mod generation;
 mod inquiry;
 mod keep;
+mod lane;
 mod limiter;
 mod log;
 mod lookup;
@@ -36,6 +38,7 @@ mod subrequests;
 pub use coders::on_the_way;
 pub use generation::Generation;
 pub use inquiry::{Asker, Inquired};
+pub use lane::Lane;
 pub use refresh::Refreshes;
 pub use renditions::AddedRenditions;
 pub use slices::SlicedObjects;

@@ -274,7 +274,7 @@ fn site_honours(ctx: &Context) -> bool {
 }
 
 /// Which rungs the request's site adds; None: none, or it keeps nothing, and all would be made anew for each client.
-fn wanted(ctx: &Context) -> Option<&Wanted> {
+pub(super) fn wanted(ctx: &Context) -> Option<&Wanted> {
     let site = ctx.site.as_ref().filter(|site| site.cache.enabled)?;
     match &site.origin.kind {
         OriginKind::Http(settings) => settings.add_renditions.as_ref(),

@@ -103,20 +103,13 @@ impl Edge {
             response.remove_header(&TRANSFER_ENCODING);
             session.set_keepalive(None);
         }
-        if ctx.class == class::Class::Other {
-            // The path said nothing.
-            let content_type = response.headers.get(CONTENT_TYPE).and_then(|value| value.to_str().ok());
-            ctx.class = content_type.and_then(class::of_content_type).unwrap_or(class::Class::Other);
-        }
+        classify_by_type(response, ctx);
         self.complete(session, response, ctx)?;
         if let Some(follow) = &ctx.follow {
             let collapsed = ctx.cache.collapsed || session.cache.lock_duration().is_some();
             follow.says(super::log::cache_label(session, ctx), ctx, collapsed);
         }
-        let status = self.cache_status(session, ctx);
-        let mut value = String::with_capacity(CACHE_STATUS_BYTES);
-        let _ = write!(value, "{status}"); // a string takes all
-        response.append_header(CACHE_STATUS, value)?;
+        append_status(&self.cache_status(session, ctx), response)?;
         self.allow_origins(session, response, ctx)?;
         self.decorate(response, ctx)
     }
@@ -138,18 +131,7 @@ impl Edge {
 
     /// What every answer carries, also our own: `Via`, and the site's header rules.
     pub(super) fn decorate(&self, response: &mut ResponseHeader, ctx: &Context) -> Result<()> {
-        response.append_header(VIA, HeaderValue::from_static("1.1 reelgate"))?;
-        // An origin's alternatives are its own.
-        response.remove_header(&ALT_SVC);
-        if let Some(alternative) = ctx.connection.as_ref().and_then(|connection| connection.alt_svc.clone()) {
-            response.insert_header(ALT_SVC, alternative)?;
-        }
-        // Invalidation tags are between the origin and us.
-        response.remove_header(&CACHE_TAG);
-        response.remove_header(&SURROGATE_KEY);
-        if let Some(site) = &ctx.site {
-            site.response_headers.apply(&mut ResponseSink(response));
-        }
+        decorate(response, ctx)?;
         if let Some(connection) = &ctx.connection {
             connection.answer_dated(response.headers.get(DATE).map(HeaderValue::as_bytes));
         }
@@ -158,18 +140,7 @@ impl Edge {
 
     /// The site's CORS fields in place of the origin's; not on preflights, which have their own.
     pub(super) fn allow_origins(&self, session: &Session, response: &mut ResponseHeader, ctx: &Context) -> Result<()> {
-        let Some(cors) = ctx.site.as_ref().and_then(|site| site.cors.as_ref()) else { return Ok(()) };
-        for name in &cors::REPLACED {
-            response.remove_header(name);
-        }
-        let fields = cors.response(&session.req_header().headers);
-        for (name, value) in fields.set {
-            response.insert_header(name, value)?;
-        }
-        if let Some(vary) = fields.vary {
-            response.append_header(VARY, vary)?;
-        }
-        Ok(())
+        allow_origins(session.req_header(), response, ctx)
     }
 
     /// RFC 9211 from Pingora's phase and our notes.
@@ -186,10 +157,7 @@ impl Edge {
                 status.stored = true;
                 status.ttl = ctx.cache.ttl_s;
             }
-            CachePhase::Hit => {
-                status.hit = true;
-                status.ttl = ctx.cache.ttl_s;
-            }
+            CachePhase::Hit => status = CacheStatus { collapsed: status.collapsed, ..hit_status(ctx) },
             // It went forward, in vain, and then came from here.
             CachePhase::Stale | CachePhase::StaleUpdating => {
                 status.fwd = ctx.cache.fwd.or(Some(Fwd::Stale));
@@ -216,6 +184,66 @@ impl Edge {
         }
         status
     }
+}
+
+/// See [`Edge::decorate`]; but for the `Date`, which is not the head's alone.
+pub(super) fn decorate(response: &mut ResponseHeader, ctx: &Context) -> Result<()> {
+    response.append_header(VIA, HeaderValue::from_static("1.1 reelgate"))?;
+    // An origin's alternatives are its own.
+    response.remove_header(&ALT_SVC);
+    if let Some(alternative) = ctx.connection.as_ref().and_then(|connection| connection.alt_svc.clone()) {
+        response.insert_header(ALT_SVC, alternative)?;
+    }
+    // Invalidation tags are between the origin and us.
+    response.remove_header(&CACHE_TAG);
+    response.remove_header(&SURROGATE_KEY);
+    if let Some(site) = &ctx.site {
+        site.response_headers.apply(&mut ResponseSink(response));
+    }
+    Ok(())
+}
+
+/// See [`Edge::allow_origins`].
+pub(super) fn allow_origins(request: &RequestHeader, response: &mut ResponseHeader, ctx: &Context) -> Result<()> {
+    let Some(cors) = ctx.site.as_ref().and_then(|site| site.cors.as_ref()) else { return Ok(()) };
+    for name in &cors::REPLACED {
+        response.remove_header(name);
+    }
+    let fields = cors.response(&request.headers);
+    for (name, value) in fields.set {
+        response.insert_header(name, value)?;
+    }
+    if let Some(vary) = fields.vary {
+        response.append_header(VARY, vary)?;
+    }
+    Ok(())
+}
+
+/// The class of an answer whose path said nothing.
+pub(super) fn classify_by_type(response: &ResponseHeader, ctx: &mut Context) {
+    if ctx.class == class::Class::Other {
+        let content_type = response.headers.get(CONTENT_TYPE).and_then(|value| value.to_str().ok());
+        ctx.class = content_type.and_then(class::of_content_type).unwrap_or(class::Class::Other);
+    }
+}
+
+/// Of a hit.
+pub(super) fn hit_status(ctx: &Context) -> CacheStatus {
+    CacheStatus {
+        hit: true,
+        ttl: ctx.cache.ttl_s,
+        collapsed: ctx.cache.collapsed,
+        detail: ctx.cache.detail,
+        ..CacheStatus::default()
+    }
+}
+
+/// What the answer says of the cache.
+pub(super) fn append_status(status: &CacheStatus, response: &mut ResponseHeader) -> Result<()> {
+    let mut value = String::with_capacity(CACHE_STATUS_BYTES);
+    let _ = write!(value, "{status}"); // a string takes all
+    response.append_header(CACHE_STATUS, value)?;
+    Ok(())
 }
 
 /// A site's header rules on Pingora's requests.

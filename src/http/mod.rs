@@ -26,6 +26,7 @@ pub mod key_rules;
 pub mod loop_detection;
 pub mod negotiation;
 pub mod path;
+pub mod plain_head;
 pub mod precondition;
 pub mod priority;
 pub mod problem;

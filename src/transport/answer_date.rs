@@ -12,6 +12,11 @@ use std::sync::atomic::{AtomicBool, Ordering};
 /// `Sun, 06 Nov 1994 08:49:37 GMT`
 const LENGTH: usize = 29;
 
+/// A date in the form that is kept.
+pub(super) fn is_usual(date: &[u8]) -> bool {
+    date.len() == LENGTH && date.ends_with(b" GMT")
+}
+
 /// See the module. One per connection.
 #[derive(Debug, Default)]
 pub(super) struct AnswerDate {
@@ -22,7 +27,7 @@ pub(super) struct AnswerDate {
 impl AnswerDate {
     /// The next final head carries this date; None, or what is no date in the usual form: the present time.
     pub(super) fn set(&self, date: Option<&[u8]>) {
-        let date = date.and_then(|date| <[u8; LENGTH]>::try_from(date).ok()).filter(|date| date.ends_with(b" GMT"));
+        let date = date.filter(|date| is_usual(date)).and_then(|date| <[u8; LENGTH]>::try_from(date).ok());
         if let Some(date) = date {
             *self.date.lock() = date;
         }

@@ -1,15 +1,16 @@
 //! The facts of one client connection, as the edge sees them. They travel in the session's digest (Pingora has a slot for what a
 //! proxy told about a connection), so that they are found in every phase and on every protocol.
 
-use super::answer_date::AnswerDate;
+use super::answer_date::{self, AnswerDate};
 use crate::config::Listen;
 use http::HeaderValue;
 use pingora_core::protocols::Digest;
+use pingora_core::protocols::http::ServerSession;
 use pingora_core::protocols::raw_connect::ProxyDigest;
 use pingora_http::ResponseHeader;
 use std::net::SocketAddr;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering};
 
 /// The HTTP version a connection speaks.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -56,6 +57,19 @@ impl Connection {
         self.unbuffered.store(self.protocol == Protocol::Http1, Ordering::Relaxed);
     }
 
+    /// What the next answers of this HTTP/1 connection may say of it: `session` learns how many the lane has given meanwhile. To be
+    /// called with [`Self::request_begun`].
+    pub fn count_quick_answers(&self, session: &mut ServerSession) {
+        if self.protocol == Protocol::Http1 && session.get_keepalive_reuses_remaining().is_some() {
+            session.set_keepalive_reuses_remaining(Some(self.head.reuses_left()));
+        }
+    }
+
+    /// Whether an answer's `Date` is one that [`Self::answer_dated`] keeps.
+    pub fn keeps_date(date: &[u8]) -> bool {
+        answer_date::is_usual(date)
+    }
+
     /// When the answer about to be written was made, as its `Date` says; None: now. On HTTP/2 it does nothing.
     pub fn answer_dated(&self, date: Option<&[u8]>) {
         if self.protocol == Protocol::Http1 {
@@ -69,9 +83,10 @@ impl Connection {
     }
 }
 
-/// Whether an HTTP/1 request head is awaited, and of which request: one bit, and a count above it.
+/// Whether an HTTP/1 request head is awaited, and of which request: one bit, and a count above it. Beside it, how many more requests
+/// may follow the one that is awaited; [`u32::MAX`]: any number.
 #[derive(Debug, Default)]
-pub struct HeaderWatch(AtomicU64);
+pub struct HeaderWatch(AtomicU64, AtomicU32);
 
 impl HeaderWatch {
     const IN_REQUEST: u64 = 1;
@@ -85,6 +100,21 @@ impl HeaderWatch {
         let _ = self.0.fetch_update(Ordering::AcqRel, Ordering::Acquire, |state| {
             (state & Self::IN_REQUEST != 0).then_some(state + 1)
         });
+    }
+
+    /// How many requests may follow the awaited one; None: any number.
+    pub(super) fn set_reuses_left(&self, reuses: Option<u32>) {
+        self.1.store(reuses.unwrap_or(u32::MAX), Ordering::Release);
+    }
+
+    pub(super) fn reuses_left(&self) -> u32 {
+        self.1.load(Ordering::Acquire)
+    }
+
+    /// The awaited request has been answered by the lane, and another is awaited.
+    pub(super) fn answered_quickly(&self) {
+        let left = self.reuses_left();
+        self.1.store(if left == u32::MAX { left } else { left.saturating_sub(1) }, Ordering::Release);
     }
 
     /// The number of the head that is awaited; None while a request is being answered.

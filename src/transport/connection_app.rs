@@ -80,6 +80,7 @@ impl<A: HttpServerApp + Send + Sync + 'static> HttpServerApp for ConnectionApp<A
         let _held = self.lifecycle.hold();
         if session.as_http1().is_some() {
             if let Some(connection) = session.digest().and_then(connection::connection) {
+                connection.head.set_reuses_left(session.get_keepalive_reuses_remaining());
                 connection.head.await_head();
             }
             // No deadline of Pingora's, where the connection may be kept: the guard has one for idle connections and one for

@@ -16,9 +16,12 @@
 //! body bytes read along with a head are never counted against it. Bytes of a next request read along with a body are HTTP's
 //! affair: Pingora then does not keep the connection, and the guard never sees them again.
 //!
+//! What is a whole head and nothing else is offered to the lane (`lane`) first; HTTP never sees a request that was answered there.
+//!
 //! Invariants: it changes no byte and knows no header field (but for `answer_date`), and passes all digests through.
 
 mod facts;
+mod quick;
 mod refusal;
 
 use super::connection::{Connection, Protocol, digest_of};
@@ -28,6 +31,7 @@ use crate::config::Limits;
 use crate::observe::Metrics;
 use pingora_core::protocols::IO;
 use pingora_core::protocols::raw_connect::ProxyDigest;
+use quick::QuickLane;
 use refusal::Refusal;
 use std::io::{self, IoSlice};
 use std::pin::Pin;
@@ -50,6 +54,7 @@ pub(super) struct Guarded<S: IO> {
     limits: Arc<Limits>,
     metrics: Arc<Metrics>,
     closing: Pin<Box<WaitForCancellationFutureOwned>>,
+    lane: Option<QuickLane>,
     /// Set once the protocol is known; until then bytes count as an HTTP/1 head.
     connection: Option<(Arc<Connection>, Arc<ProxyDigest>)>,
     /// Bytes read to tell the protocol, to be read again.
@@ -91,6 +96,7 @@ impl<S: IO> Guarded<S> {
             limits,
             metrics,
             closing: Box::pin(closing.cancelled_owned()),
+            lane: None,
             connection: None,
             replay: Vec::new(),
             head: Head { number: 0, bytes: 0, unparsed: None, timer, due: None, active: Instant::now() },
@@ -357,12 +363,17 @@ fn poll_read_at_most<S: AsyncRead + Unpin>(
 impl<S: IO> AsyncRead for Guarded<S> {
     fn poll_read(self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
         let this = self.get_mut();
+        ready!(this.poll_answered(cx))?;
         // Whoever reads has nothing more to write for now: an origin that pauses must not hold back the head of its answer.
         // Not yet flushed is no reason not to read.
         if !this.out.is_empty()
             && let Poll::Ready(Err(error)) = this.poll_flush_now(cx)
         {
             return Poll::Ready(Err(error));
+        }
+        let awaited = this.connection.as_ref().filter(|(connection, _)| connection.protocol == Protocol::Http1);
+        if let Some(number) = awaited.and_then(|(connection, _)| connection.head.awaited()) {
+            return this.poll_request(cx, buf, number);
         }
         if !this.replay.is_empty() {
             let again = this.replay.len().min(buf.remaining());
@@ -371,10 +382,9 @@ impl<S: IO> AsyncRead for Guarded<S> {
             return Poll::Ready(Ok(()));
         }
         let Some((connection, _)) = &this.connection else { return this.poll_head(cx, buf, 0) };
-        match (connection.protocol, connection.head.awaited()) {
-            (Protocol::Http2, _) => this.poll_frames(cx, buf),
-            (_, Some(number)) => this.poll_head(cx, buf, number),
-            (_, None) => Pin::new(&mut this.inner).poll_read(cx, buf),
+        match connection.protocol {
+            Protocol::Http2 => this.poll_frames(cx, buf),
+            Protocol::Http1 | Protocol::Http3 => Pin::new(&mut this.inner).poll_read(cx, buf),
         }
     }
 }

@@ -26,6 +26,7 @@ mod connection_app;
 mod control_frames;
 mod guard;
 mod h3;
+mod lane;
 mod listener;
 mod proxy_protocol;
 mod self_signed;
@@ -41,6 +42,7 @@ mod write_buffer;
 pub use bind::{BindError, BindProblem};
 pub use certificates::{CertificateError, CertificateInfo, Certificates};
 pub use connection::{Connection, HeaderWatch, Protocol, connection};
+pub use lane::{Answered, Lane};
 pub use listener::Listener;
 pub use workers::Workers;
 
@@ -61,6 +63,8 @@ pub struct Shared {
     pub names: Vec<String>,
     pub metrics: Arc<Metrics>,
     pub lifecycle: Arc<Lifecycle>,
+    /// Who answers some requests before HTTP sees them.
+    lane: Option<Arc<dyn Lane>>,
     slots: Arc<slots::Slots>,
     workers: Workers,
 }
@@ -73,6 +77,7 @@ impl Shared {
         metrics: Arc<Metrics>,
         lifecycle: Arc<Lifecycle>,
         workers: Workers,
+        lane: Option<Arc<dyn Lane>>,
     ) -> Arc<Self> {
         Arc::new(Self {
             limits: ArcSwap::from_pointee(limits),
@@ -80,6 +85,7 @@ impl Shared {
             names,
             metrics,
             lifecycle,
+            lane,
             slots: Arc::default(),
             workers,
         })

@@ -272,6 +272,9 @@ impl<A: HttpServerApp + Send + Sync + 'static> Job<A> {
             return;
         }
         let h2 = facts.protocol == Protocol::Http2;
+        if let Some(lane) = shared.lane.clone().filter(|_| !h2) {
+            stream = stream.with_lane(lane, self.shutdown.clone());
+        }
         let h2c = h2 && !facts.tls;
         stream.attach(Arc::new(facts));
 

@@ -2,6 +2,7 @@
 
 mod certificates;
 mod harness;
+mod lane;
 mod limits;
 mod protocols;
 mod proxy;

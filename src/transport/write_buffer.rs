@@ -26,6 +26,16 @@ impl WriteBuffer {
         self.bytes.is_empty()
     }
 
+    /// Adds bytes that `write` makes, all or none: none where it gives None, or more than fits.
+    pub(super) fn gather<T>(&mut self, write: impl FnOnce(&mut Vec<u8>, usize) -> Option<T>) -> Option<T> {
+        let had = self.bytes.len();
+        let made = write(&mut self.bytes, BYTES_MAX - had).filter(|_| self.bytes.len() <= BYTES_MAX);
+        if made.is_none() {
+            self.bytes.truncate(had);
+        }
+        made
+    }
+
     /// What the last write added, `count` bytes; nothing where it was written through.
     pub(super) fn gathered_last(&mut self, count: usize) -> &mut [u8] {
         let start = self.bytes.len().saturating_sub(count);

@@ -2,7 +2,7 @@
 
 use crate::config::{Certificate, Limits, Listen, ListenAddress, Protocols};
 use crate::observe::{Lifecycle, Metrics};
-use crate::transport::{Certificates, Listener, Shared, Workers, connection};
+use crate::transport::{Certificates, Lane, Listener, Shared, Workers, connection};
 use async_trait::async_trait;
 use bytes::Bytes;
 use pingora_core::apps::{HttpPersistentSettings, HttpServerApp, ReusedHttpStream};
@@ -127,6 +127,10 @@ pub(super) struct Server {
 }
 
 pub(super) fn shared(limits: Limits) -> Arc<Shared> {
+    shared_with(limits, None)
+}
+
+pub(super) fn shared_with(limits: Limits, lane: Option<Arc<dyn Lane>>) -> Arc<Shared> {
     let trusted = vec!["127.0.0.0/8".parse().unwrap()];
     Shared::new(
         limits,
@@ -135,6 +139,7 @@ pub(super) fn shared(limits: Limits) -> Arc<Shared> {
         Arc::default(),
         Arc::new(Lifecycle::default()),
         Workers::start(1).expect("a thread"),
+        lane,
     )
 }
 
