@@ -23,6 +23,7 @@ use super::coder::Coders;
 use super::disk::Disks;
 use super::eviction::S3Fifo;
 use super::fill::{Body, Fill};
+use super::flow::Content;
 use super::hold::Left;
 use super::meta;
 use super::recent_keys::RecentKeys;
@@ -216,6 +217,10 @@ impl MemoryStore {
         self.was_too_large(u128::from_be_bytes(key.combined_bin()))
     }
 
+    pub(super) fn hold_timeout(&self) -> Duration {
+        self.hold_timeout
+    }
+
     pub(super) fn object_bytes_max(&self) -> u64 {
         self.object_bytes_max
     }
@@ -310,7 +315,8 @@ impl MemoryStore {
         let mut shard = self.shard(fill.key).write();
         let slot = shard.entry(fill.key).or_default();
         if fill.is_hidden() {
-            self.left.add(&body.content, body.readers.go_on);
+            self.left.add(&body.content, Some(&body.readers));
+            body.forms.contents().iter().for_each(|form| self.left.add(form, None));
             return None;
         }
         // Older fills still running go to those who follow them, and are not stored: also not should this version be evicted
@@ -372,12 +378,19 @@ impl MemoryStore {
         self.policy.lock().resize(object.body.version, object.bytes());
     }
 
-    /// A body has more or other coded forms than before.
-    pub(super) fn forms_changed(&self, key: u128, version: u64) {
+    /// A body has more or other coded forms than before. `form`: a new one.
+    pub(super) fn forms_changed(&self, key: u128, version: u64, form: Option<&Arc<Content>>) {
         let shard = self.shard(key).write();
-        let object = shard.get(&key).and_then(|slot| slot.object.as_ref());
-        if let Some(object) = object.filter(|object| object.body.version == version) {
-            self.resized(object);
+        let slot = shard.get(&key);
+        if let Some(object) = slot.and_then(|slot| slot.object.as_ref()).filter(|object| object.body.version == version) {
+            return self.resized(object);
+        }
+        // What a fill that is still to be stored was made into goes with it; else nobody finds the form any more.
+        let mut fills = slot.into_iter().flat_map(|slot| &slot.fills);
+        if !fills.any(|fill| fill.version == version && !fill.is_hidden())
+            && let Some(form) = form
+        {
+            self.left.add(form, None);
         }
     }
 

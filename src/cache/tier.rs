@@ -27,7 +27,7 @@ use tokio::time::Instant;
 
 use super::bans::{Begun, Restored, Stamp, Verdict};
 use super::budget::Charge;
-use super::disk::{BODY_CHUNK_BYTES, Disks, Found as OnDisk, Record, Refusal, Ticket};
+use super::disk::{Disks, Found as OnDisk, Record, Refusal, Ticket};
 use super::fill::{Body, Fill, Head};
 use super::flow::Failure;
 use super::hit::StoreHit;
@@ -290,6 +290,12 @@ impl MemoryStore {
         }
     }
 
+    /// Whether a reader of this version can go on from a disk: it is written there, and no purge takes it.
+    pub(super) fn can_be_read_below(&self, key: u128, version: u64, stamp: &Stamp) -> bool {
+        let found = self.tier().and_then(|tier| tier.disks.peek(key));
+        found.is_some_and(|found| found.version == version) && self.bans().verdict(stamp) != Verdict::Gone
+    }
+
     /// For a reader of this version whose bytes were let go. Counts as asked for: what is read should not be reclaimed.
     pub(super) fn reader_below(&'static self, key: u128, version: u64) -> Option<DiskReader> {
         let found = self.tier()?.disks.find(key).filter(|found| found.version == version)?;
@@ -343,10 +349,7 @@ impl Up {
     }
 
     fn end(mut self) {
-        let meta = Arc::clone(&self.fill.head.lock().meta);
-        let body = self
-            .fill
-            .complete(&mut self.charge, self.store.readers(meta.headers(), self.found.body_bytes, BODY_CHUNK_BYTES));
+        let body = self.fill.complete(&mut self.charge, self.store.readers(&self.fill));
         self.store.commit(&self.fill, body);
     }
 }
