@@ -7,7 +7,7 @@ use crate::support::{
 use http::Method;
 use serde_json::json;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 
 /// Answers `/a` with `first`, then, once the gate is open, with the rest of `body`.
@@ -226,8 +226,10 @@ const KEPT: usize = 4 << 20;
 #[test]
 fn a_first_client_of_what_only_a_disk_has_and_may_not_be_given_holds_nobody_up() {
     let body = pattern(KEPT);
-    let origin = Origin::start().handle("*", |request| {
-        let seconds = if request.path().starts_with("/stale/") { 1 } else { 3600 };
+    let ages = Arc::new(AtomicBool::new(true));
+    let aged = Arc::clone(&ages);
+    let origin = Origin::start().handle("*", move |request| {
+        let seconds = if request.path().starts_with("/stale/") && aged.load(Ordering::SeqCst) { 1 } else { 3600 };
         let reply = Reply::ok("").length(KEPT as u64).steps(vec![Step::Pattern(KEPT as u64)]);
         reply.header("Cache-Control", &format!("max-age={seconds}")).header("Cache-Tag", &request.path()[1..4])
     });
@@ -244,6 +246,7 @@ fn a_first_client_of_what_only_a_disk_has_and_may_not_be_given_holds_nobody_up()
     filling.sigterm();
     filling.expect_exit();
     // In a new process RAM is empty.
+    ages.store(false, Ordering::SeqCst);
     let edge = builder.run();
     eventually("the disk's index is rebuilt", || {
         edge.metrics().value("reelgate_disk_state", &[("state", "recovering")]) < 0.5

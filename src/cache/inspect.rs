@@ -3,8 +3,8 @@
 use std::sync::Arc;
 use std::time::SystemTime;
 
-use pingora_cache::key::{CacheHashKey, CompactCacheKey};
 use pingora_cache::CacheMeta;
+use pingora_cache::key::{CacheHashKey, CompactCacheKey};
 
 use super::bans::{Stamp, Verdict};
 use super::head;

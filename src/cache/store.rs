@@ -382,7 +382,8 @@ impl MemoryStore {
     pub(super) fn forms_changed(&self, key: u128, version: u64, form: Option<&Arc<Content>>) {
         let shard = self.shard(key).write();
         let slot = shard.get(&key);
-        if let Some(object) = slot.and_then(|slot| slot.object.as_ref()).filter(|object| object.body.version == version) {
+        if let Some(object) = slot.and_then(|slot| slot.object.as_ref()).filter(|object| object.body.version == version)
+        {
             return self.resized(object);
         }
         // What a fill that is still to be stored was made into goes with it; else nobody finds the form any more.

@@ -71,10 +71,7 @@ impl Edge {
         }
         let large = !ctx.slices.small;
         let held = ahead.as_ref().map_or_else(|| self.store.held(&compact), Found::held);
-        if request.headers.contains_key(RANGE)
-            && !ctx.cache.refuses_identity
-            && is_far(&request.headers, held, large)
-        {
+        if request.headers.contains_key(RANGE) && !ctx.cache.refuses_identity && is_far(&request.headers, held, large) {
             return refuse(ctx, Fwd::Partial, Some("range"));
         }
         if let Some(ahead) = ahead {

@@ -2,22 +2,28 @@
 
 use std::path::Path;
 
+use super::super::super::bans::{Ban, Selector, Stamp};
 use super::super::room::STALLED_PAUSE_MAX;
 use super::*;
 use crate::cache::disk::{Disks, LogSettings};
+use crate::cache::{Ahead, Held};
 use crate::config::{Disk, DiskAdmission};
 
 fn store_above(folder: &Path) -> &'static MemoryStore {
+    store_with(folder, DiskAdmission::All, Duration::from_secs(60))
+}
+
+fn store_with(folder: &Path, admit: DiskAdmission, hold_timeout: Duration) -> &'static MemoryStore {
     let disk = Disk {
         path: folder.to_owned(),
         size_bytes: 16 << 20,
         write_bytes_per_day_max: None,
         write_bytes_per_second_max: None,
-        admit: DiskAdmission::All,
+        admit,
     };
     let metrics = Arc::new(Metrics::new());
     let disks = Arc::new(Disks::open(vec![LogSettings::new(&disk, 0)], &metrics));
-    let settings = StoreSettings { bytes_max: 64_000, object_bytes_max: 32_000, hold_timeout: Duration::from_secs(60) };
+    let settings = StoreSettings { bytes_max: 64_000, object_bytes_max: 32_000, hold_timeout };
     MemoryStore::new(settings, metrics).above(disks).leak()
 }
 
@@ -32,16 +38,21 @@ async fn take_room(store: &'static MemoryStore, bytes: usize, held: &mut Vec<Hit
     }
 }
 
-/// Of an object that is on the disk and nowhere else.
-async fn put_below(store: &'static MemoryStore, bytes: usize, held: &mut Vec<HitHandler>) -> u64 {
-    let version = put(store, &key("below"), bytes).await;
+async fn written(store: &MemoryStore, key: &CacheKey) {
     let disks = store.disks().expect("it has some");
     for _ in 0..500 {
-        if disks.peek(u128::from_be_bytes(key("below").combined_bin())).is_some() {
-            break;
+        if disks.peek(u128::from_be_bytes(key.combined_bin())).is_some() {
+            return;
         }
         tokio::time::sleep(Duration::from_millis(10)).await;
     }
+    panic!("it was not written");
+}
+
+/// Of an object that is on the disk and nowhere else.
+async fn put_below(store: &'static MemoryStore, bytes: usize, held: &mut Vec<HitHandler>) -> u64 {
+    let version = put(store, &key("below"), bytes).await;
+    written(store, &key("below")).await;
     for bytes in [2_000, 100] {
         take_room(store, bytes, held).await;
     }
@@ -99,4 +110,94 @@ async fn who_waits_for_room_is_told_when_a_reader_ends() {
     }
     // Less than the look that needs no notice.
     assert!(began.elapsed() < STALLED_PAUSE_MAX, "{:?}", began.elapsed());
+}
+
+/// A reader in the middle of an object that the origin cannot be asked for again, and others that want the room.
+async fn stall_and_press(store: &'static MemoryStore) -> HitHandler {
+    let mut reader = get(store, &key("slow")).await.expect("a hit");
+    reader.read_body().await.expect("there").expect("not the end");
+    for at in 0..20 {
+        put(store, &key(&format!("other {at}")), 10_000).await;
+    }
+    reader
+}
+
+/// That a disk could take it by its size does not say that it has it.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_stalled_reader_of_what_the_disk_refused_is_kept_while_there_is_other_room() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let store = store_with(folder.path(), DiskAdmission::SecondHit, Duration::ZERO);
+    let version = put(store, &key("slow"), 20_000).await;
+    let mut reader = stall_and_press(store).await;
+    let refused = store.metrics.disk_refused.with_label_values(&["0", "seen_once"]).get();
+    assert!(refused > 20, "{refused}");
+    assert_eq!(read_all(&mut reader).await.expect("whole"), body(version, 20_000)[64..]);
+    assert_eq!(store.metrics.cache_readers_let_go.with_label_values(&["aborted"]).get(), 0);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_stalled_reader_goes_on_from_the_disk_where_that_has_its_version_and_no_purge_takes_it() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let store = store_with(folder.path(), DiskAdmission::All, Duration::ZERO);
+    let version = put(store, &key("slow"), 20_000).await;
+    written(store, &key("slow")).await;
+    let mut reader = stall_and_press(store).await;
+    assert_eq!(read_all(&mut reader).await.expect("whole"), body(version, 20_000)[64..]);
+    assert_eq!(store.metrics.cache_readers_let_go.with_label_values(&["disk"]).get(), 1);
+
+    let hash = u128::from_be_bytes(key("slow").combined_bin());
+    let stamp = Stamp::new(store.bans(), &key("slow"), &meta(None));
+    assert!(store.can_be_read_below(hash, version, &stamp));
+    assert!(!store.can_be_read_below(hash, version + 1, &stamp), "another version");
+    store.bans().add(&Ban { selector: Selector::All, soft: true, at: SystemTime::now() });
+    assert!(store.can_be_read_below(hash, version, &stamp), "stale is as good");
+    store.bans().add(&Ban { selector: Selector::All, soft: false, at: SystemTime::now() });
+    assert!(!store.can_be_read_below(hash, version, &stamp), "purged");
+}
+
+/// What a disk has is known to be gone before it is read where its key was purged, or all.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_only_a_disk_has_is_not_held_once_its_key_or_all_was_purged() {
+    for selector in [Selector::Key("below".to_owned()), Selector::All] {
+        let folder = tempfile::tempdir().expect("a folder");
+        let store = store_above(folder.path());
+        put_below(store, 3_000, &mut Vec::new()).await;
+        let (below, compact) = (key("below"), key("below").to_compact());
+        assert!(store.lies_below(&below) && store.held(&compact) == Some(Held::Whole));
+        let ban = |selector: &Selector, soft| {
+            store.bans().add(&Ban { selector: selector.clone(), soft, at: SystemTime::now() })
+        };
+        ban(&Selector::Key("another".to_owned()), false);
+        ban(&selector, true);
+        assert_eq!(store.held(&compact), Some(Held::Whole), "stale");
+        let stale = store.look_ahead(&below).await.expect("no failure").expect("it is there");
+        assert!(!stale.meta.is_fresh(SystemTime::now()));
+        drop(stale);
+        ban(&selector, false);
+        assert_eq!(store.held(&compact), None, "{selector:?}");
+        assert!(store.look_ahead(&below).await.expect("no failure").is_none());
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_was_looked_up_ahead_is_what_the_next_look_up_finds_and_is_read_once() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let store = store_above(folder.path());
+    let mut held = Vec::new();
+    let version = put_below(store, 3_000, &mut held).await;
+    let mut below = key("below");
+    let ahead = store.look_ahead(&below).await.expect("no failure").expect("it is there");
+    assert_eq!(ahead.held(), Held::Whole);
+    let read = || store.metrics.disk_read_bytes.with_label_values(&["0"]).get();
+    let before = read();
+    below.extensions.insert(Arc::new(Ahead::of([ahead])));
+    let mut other = below.clone();
+    other.set_variance_key([1; 16]);
+    assert!(get(store, &other).await.is_none(), "only for its key");
+    let mut hit = get(store, &below).await.expect("a hit");
+    assert_eq!(read(), before, "the beginning was read before");
+    assert_eq!(read_all(&mut hit).await.expect("whole"), body(version, 3_000));
+    let mut hit = get(store, &below).await.expect("looked up again");
+    assert_eq!(read_all(&mut hit).await.expect("whole"), body(version, 3_000));
+    assert!(read() > before);
 }
