@@ -88,6 +88,7 @@ pub(super) async fn start(loaded: Loaded) -> Result<Running, Box<dyn Error>> {
     let store = store.leak();
     tokio::spawn(store.keep_sweeping());
     tokio::spawn(store.keep_indexes_paid());
+    tokio::spawn(store.keep_opening_disks());
     let access_log =
         AccessLog::start(&config.log.access, metrics.clone()).map_err(|error| format!("log.access: {error}"))?;
     let access_log = Arc::new(ArcSwapOption::from(access_log.map(Arc::new)));

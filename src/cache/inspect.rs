@@ -62,6 +62,12 @@ impl MemoryStore {
         }
     }
 
+    /// As [`Self::held`], and whether it is on a disk only.
+    pub(super) fn held_below(&self, key: &CompactCacheKey) -> Option<(Held, bool)> {
+        let below = !self.has_in_memory(u128::from_be_bytes(key.combined_bin()));
+        self.held(key).map(|held| (held, below))
+    }
+
     /// What is held of a key now, also when a purge hides it; it counts as no visit.
     pub fn contains(&self, key: &CompactCacheKey) -> Option<ObjectInfo> {
         let key = u128::from_be_bytes(key.combined_bin());

@@ -55,6 +55,6 @@ pub use inspect::{Held, ObjectInfo};
 pub use key::key;
 pub use meta::Version;
 pub use simulation::{EvictionSimulation, room_for_objects};
-pub use slices::{Asker, Fetch, Head, Run, Slices, Title, View, head_key};
+pub use slices::{Asker, Fetch, Head, PartsKept, Run, Slices, Title, View, head_key};
 pub use storage::FILL_REFUSED;
 pub use store::{MemoryStore, StoreSettings, StoreStats};

@@ -20,7 +20,7 @@ use prometheus::{IntCounter, IntGauge};
 use super::bans::{Bans, Begun, Stamp, Verdict};
 use super::budget::{Budget, Charge};
 use super::coder::Coders;
-use super::disk::Disks;
+use super::disk::{Disks, first_version};
 use super::eviction::S3Fifo;
 use super::fill::{Body, Fill};
 use super::flow::Content;
@@ -161,11 +161,16 @@ impl MemoryStore {
     /// With disks below. Versions go on from those of earlier processes.
     #[must_use]
     pub fn above(mut self, disks: Arc<Disks>) -> Self {
-        // An epoch is a number of starts; that many versions are enough for each.
-        self.next_version = AtomicU64::new((disks.epoch() << 40) + 1);
+        self.next_version = AtomicU64::new(first_version(disks.epoch()));
         let hits = self.metrics.cache_tier_hits.with_label_values(&["disk"]);
         self.tier = Some(Tier::new(disks, self.budget.bytes_max(), hits));
         self
+    }
+
+    /// Versions go on from an epoch: the keys of which there is something now, which is older by its number and not by its age.
+    pub(super) fn goes_on_from(&self, epoch: u64) -> Vec<u128> {
+        self.next_version.fetch_max(first_version(epoch), Ordering::AcqRel);
+        self.shards.iter().flat_map(|shard| shard.read().keys().copied().collect::<Vec<_>>()).collect()
     }
 
     pub fn disks(&self) -> Option<&Arc<Disks>> {

@@ -49,6 +49,10 @@ const QUEUE_WAIT_PAUSE: Duration = Duration::from_secs(10);
 /// Read at once, once a hit has its beginning: 1 MiB.
 const CHUNKS_READ: u64 = 4;
 
+/// Between two attempts to open a disk that could not be opened.
+const OPEN_PAUSE_MIN: Duration = Duration::from_secs(1);
+const OPEN_PAUSE_MAX: Duration = Duration::from_secs(60);
+
 /// The indexes' memory is paid in such steps, and looked at so often.
 const INDEX_STEP_BYTES: u64 = 1 << 20;
 const INDEX_PAUSE: Duration = Duration::from_secs(1);
@@ -294,6 +298,20 @@ impl MemoryStore {
     pub(super) fn can_be_read_below(&self, key: u128, version: u64, stamp: &Stamp) -> bool {
         let found = self.tier().and_then(|tier| tier.disks.peek(key));
         found.is_some_and(|found| found.version == version) && self.bans().verdict(stamp) != Verdict::Gone
+    }
+
+    /// Opens the disks that could not be opened, as soon as they can be, for as long as it is polled.
+    pub async fn keep_opening_disks(&'static self) {
+        let Some(tier) = self.tier() else { return };
+        let mut pause = OPEN_PAUSE_MIN;
+        while tier.disks.failures().next().is_some() {
+            tokio::time::sleep(pause).await;
+            pause = (pause * 2).min(OPEN_PAUSE_MAX);
+            let opening = || tier.disks.open_away(|epoch| self.goes_on_from(epoch));
+            if let Err(error) = tokio::task::spawn_blocking(opening).await {
+                tracing::error!(%error, "opening a disk of the store failed");
+            }
+        }
     }
 
     /// For a reader of this version whose bytes were let go. Counts as asked for: what is read should not be reclaimed.

@@ -14,13 +14,7 @@ fn store_above(folder: &Path) -> &'static MemoryStore {
 }
 
 fn store_with(folder: &Path, admit: DiskAdmission, hold_timeout: Duration) -> &'static MemoryStore {
-    let disk = Disk {
-        path: folder.to_owned(),
-        size_bytes: 16 << 20,
-        write_bytes_per_day_max: None,
-        write_bytes_per_second_max: None,
-        admit,
-    };
+    let disk = Disk { admit, ..disk_at(folder, 16 << 20) };
     let metrics = Arc::new(Metrics::new());
     let disks = Arc::new(Disks::open(vec![LogSettings::new(&disk, 0)], &metrics));
     let settings = StoreSettings { bytes_max: 64_000, object_bytes_max: 32_000, hold_timeout };
@@ -78,7 +72,16 @@ async fn a_304_renews_the_head_of_what_ram_has_no_room_for() {
         if !crowded {
             held.clear();
         }
-        let (now, mut hit) = store.lookup(&key("below"), &span()).await.expect("no failure").expect("a hit");
+        let mut found = store.lookup(&key("below"), &span()).await.expect("no failure").expect("a hit");
+        for _ in 0..500 {
+            if found.0.headers().contains_key("x-new") {
+                break;
+            }
+            // The new head is being written.
+            tokio::time::sleep(Duration::from_millis(10)).await;
+            found = store.lookup(&key("below"), &span()).await.expect("no failure").expect("a hit");
+        }
+        let (now, mut hit) = found;
         assert!(now.headers().contains_key("x-new"), "crowded: {crowded}");
         assert_eq!(read_all(&mut hit).await.expect("whole"), body(version, 3_000));
     }
@@ -117,7 +120,16 @@ async fn stall_and_press(store: &'static MemoryStore) -> HitHandler {
     let mut reader = get(store, &key("slow")).await.expect("a hit");
     reader.read_body().await.expect("there").expect("not the end");
     for at in 0..20 {
-        put(store, &key(&format!("other {at}")), 10_000).await;
+        let key = key(&format!("other {at}"));
+        // What goes down takes its room until it is written.
+        let filled = async || begin(store, &key, Some(10_000)).await.is_ok();
+        for _ in 0..500 {
+            if filled().await {
+                break;
+            }
+            tokio::time::sleep(Duration::from_millis(10)).await;
+        }
+        put(store, &key, 10_000).await;
     }
     reader
 }
@@ -200,4 +212,111 @@ async fn what_was_looked_up_ahead_is_what_the_next_look_up_finds_and_is_read_onc
     let mut hit = get(store, &below).await.expect("looked up again");
     assert_eq!(read_all(&mut hit).await.expect("whole"), body(version, 3_000));
     assert!(read() > before);
+}
+
+fn disk_at(folder: &Path, size_bytes: u64) -> Disk {
+    Disk {
+        path: folder.to_owned(),
+        size_bytes,
+        write_bytes_per_day_max: None,
+        write_bytes_per_second_max: None,
+        admit: DiskAdmission::All,
+    }
+}
+
+async fn whole(store: &'static MemoryStore, name: &str) -> Option<Vec<u8>> {
+    let mut hit = get(store, &key(name)).await?;
+    Some(read_all(&mut hit).await.expect("whole"))
+}
+
+/// Another process with the same log of purges, and the disks it has.
+fn process(bans: &Arc<Bans>, disks: [&Disk; 2]) -> &'static MemoryStore {
+    let metrics = Arc::new(Metrics::new());
+    let settings = disks.iter().enumerate().map(|(index, disk)| LogSettings::new(disk, index)).collect();
+    let disks = Arc::new(Disks::open(settings, &metrics));
+    let bytes_max = StoreSettings { bytes_max: 1 << 20, object_bytes_max: 1 << 19, hold_timeout: Duration::ZERO };
+    MemoryStore::with_bans(bytes_max, Arc::clone(bans), metrics).above(disks).leak()
+}
+
+fn forget_ram(store: &MemoryStore) {
+    for shard in store.shards() {
+        let there: Vec<_> =
+            shard.read().iter().filter_map(|(key, slot)| Some((*key, slot.object.as_ref()?.body.version))).collect();
+        there.into_iter().for_each(|(key, version)| {
+            store.forget_object(key, version);
+            store.forget_version(version);
+        });
+    }
+}
+
+/// One of two disks is away when a process starts, and comes back while it runs: with what it had, but for what has changed since.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_disk_that_comes_back_late_brings_nothing_that_has_changed_since() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let (stays, goes) = (folder.path().join("stays"), folder.path().join("goes"));
+    // Nearly all keys are of the one that goes.
+    let disks = [&disk_at(&stays, 1 << 20), &disk_at(&goes, 1 << 30)];
+    let bans = Arc::new(Bans::new(Arc::new(Metrics::new())));
+    let names: Vec<String> = (0..40).map(|at| format!("object {at}")).collect();
+    let before = process(&bans, disks);
+    for name in &names {
+        put(before, &key(name), 5_000).await;
+    }
+    assert!(before.disks().expect("it has some").close().await);
+    std::fs::rename(&goes, folder.path().join("elsewhere")).expect("moved");
+    std::fs::write(&goes, "not a folder").expect("written");
+
+    let store = process(&bans, disks);
+    assert_eq!(store.disks().expect("it has some").failures().count(), 1);
+    let opening = tokio::spawn(store.keep_opening_disks());
+    let (removed, replaced, filling, kept) = (&names[..10], &names[10..20], &names[20..30], &names[30..]);
+    removed.iter().for_each(|name| drop(store.remove(&key(name).to_compact())));
+    let mut versions = Vec::new();
+    for name in replaced {
+        versions.push(put(store, &key(name), 6_000).await);
+    }
+    let mut fills = Vec::new();
+    for name in filling {
+        fills.push(begin(store, &key(name), Some(7_000)).await.expect("room").0);
+    }
+    let version = versions[0];
+    std::fs::remove_file(&goes).expect("removed");
+    std::fs::rename(folder.path().join("elsewhere"), &goes).expect("moved back");
+    tokio::time::timeout(Duration::from_secs(60), opening).await.expect("it is opened").expect("no panic");
+    let disks = store.disks().expect("it has some");
+    assert!(disks.failures().next().is_none() && disks.logs().count() == 2);
+    assert!(store.latest_version() > version, "versions go on above those of the disk");
+    for _ in 0..500 {
+        if !disks.recovering() {
+            break;
+        }
+        tokio::time::sleep(Duration::from_millis(10)).await;
+    }
+    for mut miss in fills {
+        let version = miss.entry_id().expect("identified").get();
+        miss.write_body(Bytes::from(body(version, 7_000)), true).await.expect("written");
+        miss.finish().await.map(|_| ()).expect("finished");
+    }
+    for (name, version) in replaced.iter().zip(&versions) {
+        assert_eq!(whole(store, name).await, Some(body(*version, 6_000)), "{name}");
+    }
+    forget_ram(store);
+    for name in removed {
+        assert!(whole(store, name).await.is_none(), "{name} came back");
+    }
+    for (name, bytes) in replaced.iter().map(|name| (name, 6_000)).chain(filling.iter().map(|name| (name, 7_000))) {
+        assert!(whole(store, name).await.is_none_or(|body| body.len() == bytes), "{name}: an older version came back");
+    }
+    for name in kept {
+        assert_eq!(
+            whole(store, name).await.map(|body| body.len()),
+            Some(5_000),
+            "{name}: what has not changed is there"
+        );
+    }
+    // And what is stored from now on goes there.
+    let version = put(store, &key("new"), 5_000).await;
+    written(store, &key("new")).await;
+    forget_ram(store);
+    assert_eq!(whole(store, "new").await, Some(body(version, 5_000)));
 }
