@@ -2,7 +2,8 @@
 //! object, and many on one cold object. On HTTP/1.1 and HTTP/2, in clear and over TLS, and on HTTP/3.
 
 use crate::support::{
-    Answer, Edge, Gate, Origin, Player, Reply, Request, Speech, Step, eventually, letters, patience, pattern, runtime,
+    Answer, Edge, Gate, Origin, Player, Reply, Request, Speech, Step, eventually, letters, patience, pattern, pause,
+    runtime,
 };
 use http::Method;
 use serde_json::json;
@@ -238,6 +239,7 @@ fn a_first_client_of_what_only_a_disk_has_and_may_not_be_given_holds_nobody_up()
     let ways = ["stale", "soft", "url", "tag", "all"];
     let paths = |way: &str| Speech::ALL.map(|speech| (speech, format!("/{way}/{speech:?}")));
     ways.iter().flat_map(|way| paths(way)).for_each(|(_, path)| assert_eq!(filling.get(&path).status, 200));
+    let filled = Instant::now();
     eventually("all of it is on the disk", || {
         let metrics = filling.metrics();
         metrics.value("reelgate_cache_objects", &[("tier", "disk")]) >= (ways.len() * Speech::ALL.len()) as f64
@@ -252,6 +254,8 @@ fn a_first_client_of_what_only_a_disk_has_and_may_not_be_given_holds_nobody_up()
         edge.metrics().value("reelgate_disk_state", &[("state", "recovering")]) < 0.5
     });
     edge.get("/tag/Http1").expect_hit();
+    // Older than a second.
+    pause(Duration::from_secs(3).saturating_sub(filled.elapsed()));
     let purge = |what: serde_json::Value| {
         let request = Request::new("POST", "/api/v1/purge").header("Content-Type", "application/json");
         request.header("Connection", "close").body(what.to_string()).send(edge.admin()).expect_status(200);

@@ -55,13 +55,16 @@ impl MemoryStore {
         !self.has_in_memory(key) && self.disks().is_some_and(|disks| disks.peek(key).is_some())
     }
 
-    /// What a look-up of `key` finds, if anything. It counts as one.
+    /// What a look-up of `key` finds, if anything. It counts as one; where there is nothing, it leaves no trace.
     ///
     /// # Errors
     /// As `lookup`.
     pub async fn look_ahead(&'static self, key: &CacheKey) -> Result<Option<Looked>> {
+        let hash = u128::from_be_bytes(key.combined_bin());
+        if !self.has_in_memory(hash) && !self.lies_below(key) {
+            return Ok(None);
+        }
         let found = self.lookup(key, &Span::inactive().handle()).await?;
-        let key = u128::from_be_bytes(key.combined_bin());
-        Ok(found.map(|(meta, hit)| Looked { key, meta, hit }))
+        Ok(found.map(|(meta, hit)| Looked { key: hash, meta, hit }))
     }
 }

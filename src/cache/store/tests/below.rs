@@ -191,6 +191,19 @@ async fn what_only_a_disk_has_is_not_held_once_its_key_or_all_was_purged() {
     }
 }
 
+/// One request looks twice, and is one request to a disk that wants what is asked for twice.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn to_look_ahead_for_what_is_not_there_counts_as_nothing() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let store = store_with(folder.path(), DiskAdmission::SecondHit, Duration::from_secs(60));
+    for _ in 0..3 {
+        assert!(store.look_ahead(&key("a")).await.expect("no failure").is_none());
+    }
+    assert!(get(store, &key("a")).await.is_none());
+    put(store, &key("a"), 1_000).await;
+    assert_eq!(store.metrics.disk_refused.with_label_values(&["0", "seen_once"]).get(), 1);
+}
+
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn what_was_looked_up_ahead_is_what_the_next_look_up_finds_and_is_read_once() {
     let folder = tempfile::tempdir().expect("a folder");
@@ -249,13 +262,22 @@ fn forget_ram(store: &MemoryStore) {
     }
 }
 
+/// The first process is still here, with its locks: the next one gets other files.
+fn copy(from: &Path, to: &Path) {
+    std::fs::create_dir(to).expect("made");
+    for file in std::fs::read_dir(from).expect("a folder") {
+        let file = file.expect("a file");
+        std::fs::copy(file.path(), to.join(file.file_name())).expect("copied");
+    }
+}
+
 /// One of two disks is away when a process starts, and comes back while it runs: with what it had, but for what has changed since.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_disk_that_comes_back_late_brings_nothing_that_has_changed_since() {
     let folder = tempfile::tempdir().expect("a folder");
     let (stays, goes) = (folder.path().join("stays"), folder.path().join("goes"));
     // Nearly all keys are of the one that goes.
-    let disks = [&disk_at(&stays, 1 << 20), &disk_at(&goes, 1 << 30)];
+    let disks = [&disk_at(&stays, 1 << 20), &disk_at(&goes, 64 << 20)];
     let bans = Arc::new(Bans::new(Arc::new(Metrics::new())));
     let names: Vec<String> = (0..40).map(|at| format!("object {at}")).collect();
     let before = process(&bans, disks);
@@ -263,7 +285,12 @@ async fn a_disk_that_comes_back_late_brings_nothing_that_has_changed_since() {
         put(before, &key(name), 5_000).await;
     }
     assert!(before.disks().expect("it has some").close().await);
-    std::fs::rename(&goes, folder.path().join("elsewhere")).expect("moved");
+    let (first_stays, first_goes, elsewhere) =
+        (folder.path().join("1"), folder.path().join("2"), folder.path().join("3"));
+    std::fs::rename(&stays, &first_stays).expect("moved");
+    std::fs::rename(&goes, &first_goes).expect("moved");
+    copy(&first_stays, &stays);
+    copy(&first_goes, &elsewhere);
     std::fs::write(&goes, "not a folder").expect("written");
 
     let store = process(&bans, disks);
@@ -281,7 +308,7 @@ async fn a_disk_that_comes_back_late_brings_nothing_that_has_changed_since() {
     }
     let version = versions[0];
     std::fs::remove_file(&goes).expect("removed");
-    std::fs::rename(folder.path().join("elsewhere"), &goes).expect("moved back");
+    std::fs::rename(&elsewhere, &goes).expect("moved back");
     tokio::time::timeout(Duration::from_secs(60), opening).await.expect("it is opened").expect("no panic");
     let disks = store.disks().expect("it has some");
     assert!(disks.failures().next().is_none() && disks.logs().count() == 2);
