@@ -2,10 +2,13 @@
 //! object, and many on one cold object. On HTTP/1.1 and HTTP/2, in clear and over TLS, and on HTTP/3.
 
 use crate::support::{
-    Answer, Edge, Gate, Origin, Player, Reply, Speech, Step, eventually, letters, patience, pattern, runtime,
+    Answer, Edge, Gate, Origin, Player, Reply, Request, Speech, Step, eventually, letters, patience, pattern, pause,
+    runtime,
 };
+use http::Method;
+use serde_json::json;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 
 /// Answers `/a` with `first`, then, once the gate is open, with the rest of `body`.
@@ -214,6 +217,92 @@ fn a_fill_whose_client_left_goes_on_as_configured_and_always_with_a_follower() {
             let next = edge.get("/a");
             assert!(next.is_hit() == goes_on && next.body == body, "{policy}, {speech:?}: {next:?}");
             assert_eq!(origin.count("/a"), if goes_on { 1 } else { 2 }, "{policy}, {speech:?}");
+        }
+    }
+}
+
+const KEPT: usize = 4 << 20;
+
+/// What lies on a disk only, and may not be given: stale, softly purged, purged by its URL, its tag or all. Whoever meets it fetches it anew.
+#[test]
+fn a_first_client_of_what_only_a_disk_has_and_may_not_be_given_holds_nobody_up() {
+    let body = pattern(KEPT);
+    let ages = Arc::new(AtomicBool::new(true));
+    let aged = Arc::clone(&ages);
+    let origin = Origin::start().handle("*", move |request| {
+        let seconds = if request.path().starts_with("/stale/") && aged.load(Ordering::SeqCst) { 1 } else { 3600 };
+        let reply = Reply::ok("").length(KEPT as u64).steps(vec![Step::Pattern(KEPT as u64)]);
+        reply.header("Cache-Control", &format!("max-age={seconds}")).header("Cache-Tag", &request.path()[1..4])
+    });
+    let builder = Edge::of(&origin).tls().set("cache.disk", json!({"path": "./cache", "size": "1GiB"}));
+    let filling = builder.clone().run();
+    let ways = ["stale", "soft", "url", "tag", "all"];
+    let paths = |way: &str| Speech::ALL.map(|speech| (speech, format!("/{way}/{speech:?}")));
+    ways.iter().flat_map(|way| paths(way)).for_each(|(_, path)| assert_eq!(filling.get(&path).status, 200));
+    let filled = Instant::now();
+    eventually("all of it is on the disk", || {
+        let metrics = filling.metrics();
+        metrics.value("reelgate_cache_objects", &[("tier", "disk")]) >= (ways.len() * Speech::ALL.len()) as f64
+            && metrics.value("reelgate_disk_queue_bytes", &[]) < 1.0
+    });
+    filling.sigterm();
+    filling.expect_exit();
+    // In a new process RAM is empty.
+    ages.store(false, Ordering::SeqCst);
+    let edge = builder.run();
+    eventually("the disk's index is rebuilt", || {
+        edge.metrics().value("reelgate_disk_state", &[("state", "recovering")]) < 0.5
+    });
+    edge.get("/tag/Http1").expect_hit();
+    // Older than a second.
+    pause(Duration::from_secs(3).saturating_sub(filled.elapsed()));
+    let purge = |what: serde_json::Value| {
+        let request = Request::new("POST", "/api/v1/purge").header("Content-Type", "application/json");
+        request.header("Connection", "close").body(what.to_string()).send(edge.admin()).expect_status(200);
+    };
+    for way in ways {
+        match way {
+            "tag" => purge(json!({"tag": "tag"})),
+            "all" => purge(json!({"all": true})),
+            _ => {}
+        }
+        for (speech, path) in paths(way) {
+            if matches!(way, "soft" | "url") {
+                purge(json!({"url": format!("http://localhost{path}"), "soft": way == "soft"}));
+            }
+            let got = runtime().block_on(second_gets(speech, &edge, &path, &body));
+            assert_eq!(got, Ok(()), "{way}, {speech:?}");
+            assert_eq!(origin.count(&path), 2, "{way}, {speech:?}: kept once, fetched anew once");
+        }
+    }
+}
+
+/// A client that wants what is kept validated, and one that wants a variant that is not kept, fetch too.
+#[test]
+fn a_client_that_has_something_validated_or_wants_another_variant_holds_no_fill_up() {
+    let body = pattern(KEPT);
+    let origin = Origin::start().handle("*", |_| {
+        let reply = Reply::ok("").length(KEPT as u64).steps(vec![Step::Pattern(KEPT as u64)]);
+        reply.header("Cache-Control", "max-age=3600").header("Vary", "X-Kind")
+    });
+    let edge = Edge::of(&origin).tls().run();
+    let mut fills = 0.0;
+    for speech in Speech::ALL {
+        for (field, value) in [("cache-control", "no-cache"), ("x-kind", "other")] {
+            let path = format!("/{field}/{speech:?}");
+            edge.get(&path);
+            edge.get(&path).expect_hit();
+            runtime().block_on(async {
+                let mut staller = Player::open(speech, edge.speaks(speech), Some(4096)).await.expect("connected");
+                let mut stalled = staller.ask(Method::GET, &path, &[(field, value)]).await.expect("a head");
+                stalled.read(1000).await.expect("first bytes");
+                fills += 2.0;
+                eventually(&format!("{field}, {speech:?}: it is filled though its client reads nothing"), || {
+                    edge.metrics().value("reelgate_cache_fills_total", &[("outcome", "complete")]) >= fills
+                });
+                assert!(stalled.rest().await.expect("whole") == body[1000..], "{field}, {speech:?}");
+            });
+            assert_eq!(origin.count(&path), 2, "{field}, {speech:?}");
         }
     }
 }

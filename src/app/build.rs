@@ -227,6 +227,7 @@ async fn store(
     let store = store.leak();
     tokio::spawn(store.keep_sweeping());
     tokio::spawn(store.keep_indexes_paid());
+    tokio::spawn(store.keep_opening_disks());
     Ok(store)
 }
 

@@ -1,6 +1,6 @@
 //! Why a URL is answered as it is: the same pure rules the edge runs, without a request.
 
-use crate::cache::{self, MemoryStore, ObjectInfo, Verdict};
+use crate::cache::{self, MemoryStore, ObjectInfo, PartsKept, Verdict};
 use crate::config::{Config, Site};
 use crate::http::freshness::{self, SiteTtl, TtlSource};
 use crate::http::key::NormalisedUrl;
@@ -49,6 +49,10 @@ pub(super) async fn explain_with(
         },
         None => None,
     };
+    let parts = match (store, &found) {
+        (Some(store), Some(head)) => store.parts_kept(&cache_key, &head.headers).await,
+        _ => None,
+    };
     let path = rewritten.split('?').next().unwrap_or("/");
     Ok(json!({
         "url": url,
@@ -63,8 +67,8 @@ pub(super) async fn explain_with(
             "rule": "RFC 9111: answers to GET with a lifetime (CDN-Cache-Control, s-maxage, max-age, Expires, cache.ttl, \
                      Last-Modified) or a validator are kept",
         },
-        "tier": found.as_ref().filter(|object| object.verdict != Verdict::Gone).map(|object| object.tier),
-        "object": found.as_ref().map(|object| describe(object, site, path)),
+        "tier": found.as_ref().filter(|object| object.verdict != Verdict::Gone).map(|object| tier(object, parts)),
+        "object": found.as_ref().map(|object| describe(object, parts, site, path)),
         "prefetch": [],
     }))
 }
@@ -103,8 +107,18 @@ async fn held(store: &'static MemoryStore, key: &CompactCacheKey) -> Option<Obje
     }
 }
 
+/// Where the bytes are. Of a sliced object: those of its parts that are kept, not those of its head.
+fn tier(object: &ObjectInfo, parts: Option<PartsKept>) -> &'static str {
+    match parts {
+        Some(PartsKept { memory_bytes: 1.., disk_bytes: 0 }) => "memory",
+        Some(PartsKept { memory_bytes: 0, disk_bytes: 1.. }) => "disk",
+        Some(PartsKept { memory_bytes: 1.., disk_bytes: 1.. }) => "memory and disk",
+        Some(PartsKept { memory_bytes: 0, disk_bytes: 0 }) | None => object.tier,
+    }
+}
+
 /// A stored object: its lifetime, and where that came from.
-fn describe(object: &ObjectInfo, site: &Site, path: &str) -> Value {
+fn describe(object: &ObjectInfo, parts: Option<PartsKept>, site: &Site, path: &str) -> Value {
     let now = SystemTime::now();
     let ttl_s = match object.fresh_until.duration_since(now) {
         Ok(ahead) => ahead.as_secs() as i64,
@@ -119,6 +133,7 @@ fn describe(object: &ObjectInfo, site: &Site, path: &str) -> Value {
         "status": if sliced.is_some() { 200 } else { object.status },
         "bytes": sliced.unwrap_or(object.body_bytes),
         "sliced": sliced.is_some(),
+        "kept_bytes": parts.map(|parts| json!({ "memory": parts.memory_bytes, "disk": parts.disk_bytes })),
         "ttl_s": ttl_s,
         "ttl_source": source(object, site.cache.site_ttl(path, object.status), now).map(TtlSource::as_str),
         "age_s": now.duration_since(object.stored_at).unwrap_or_default().as_secs(),

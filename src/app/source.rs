@@ -90,7 +90,7 @@ impl Source for AppSource {
             let away = disks.failures().map(|(disk, failure)| Check {
                 name: format!("disk:{disk}"),
                 health: Health::Degraded,
-                detail: failure.to_owned(),
+                detail: format!("{failure}; it is tried again"),
             });
             checks.extend(away);
         }
@@ -102,7 +102,7 @@ impl Source for AppSource {
         let away = disks.failures().map(|(disk, reason)| status::Disk {
             disk: disk.to_owned(),
             state: "degraded",
-            reason: reason.to_owned(),
+            reason,
             ..status::Disk::default()
         });
         let mut all: Vec<_> = disks.stats().into_iter().map(disk_status).chain(away).collect();

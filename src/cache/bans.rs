@@ -38,7 +38,7 @@ use identity::Identity;
 pub use log::{BanLog, NotLogged};
 pub use stamp::{Restored, Stamp, StampError};
 pub use table::Verdict;
-use table::{Bounds, PREFIX_BYTES_MAX, Reach, Record, Table};
+use table::{Bounds, PREFIX_BYTES_MAX, Reach, Record, Subject, Table};
 
 /// About 8 MiB of bans, prefixes' text included.
 const BOUNDS: Bounds = Bounds { bans_max: 64 << 10, prefix_bytes_max: 2 << 20 };
@@ -265,6 +265,16 @@ impl Bans {
             stamp.clear_through(*state.now);
         }
         verdict
+    }
+
+    /// Whether a hard ban of this key, or of everything, is younger than this number ([`Stamp::oldest`]): then it is gone, whatever its
+    /// URL and its tags are.
+    pub(super) fn takes_all_of(&self, key: u128, number: u64) -> bool {
+        if number >= self.latest.load(Ordering::Acquire) {
+            return false;
+        }
+        let of_key = Subject { key, url: &[], tags: &[], more_tags: false, hard_from: number, soft_from: number };
+        self.state.read().table.verdict(&of_key) == Verdict::Gone
     }
 
     /// What bans of prefixes say of an object that is asked for under another URL than it was filled for. Not remembered.

@@ -108,6 +108,11 @@ impl Charge {
         Charge { bytes, budget: Arc::clone(&self.budget) }
     }
 
+    /// What this charge pays for is free to be used by who waits for room.
+    pub(super) fn may_do_for_another(&self) {
+        self.budget.room_came();
+    }
+
     pub(super) fn merge(&mut self, mut other: Charge) {
         self.bytes += std::mem::take(&mut other.bytes);
     }

@@ -157,10 +157,10 @@ impl MemoryStore {
             }
             append(&flow, end, &mut charge);
             self.count(coding, "popular", body.content.bytes, flow.written());
-            let better = Form::new(flow.complete(&mut charge), true);
-            body.forms.set(coding, Slot::Whole(better));
+            let better = flow.complete(&mut charge);
+            body.forms.set(coding, Slot::Whole(Form::new(Arc::clone(&better), true)));
             self.left_behind(&form.content);
-            self.forms_changed(body.key, body.version);
+            self.forms_changed(body.key, body.version, Some(&better));
         });
     }
 
@@ -201,10 +201,14 @@ impl Run {
         }
         let content = self.flow.complete(&mut charge);
         self.store.count(self.coding, "stored", body_bytes, content.bytes);
-        let whole = if content.bytes < body_bytes { Slot::Whole(Form::new(content, false)) } else { Slot::Useless };
-        self.forms.set(self.coding, whole);
         self.done = true;
-        self.store.forms_changed(self.key, self.version);
+        if content.bytes < body_bytes {
+            self.forms.set(self.coding, Slot::Whole(Form::new(Arc::clone(&content), false)));
+            self.store.forms_changed(self.key, self.version, Some(&content));
+        } else {
+            self.forms.set(self.coding, Slot::Useless);
+            self.store.left_behind(&content);
+        }
     }
 
     async fn encode(&self, mut reader: StoreHit, mut encoder: Encoder, charge: &mut Charge) -> Result<()> {

@@ -45,6 +45,7 @@ mod writer;
 mod tests;
 
 pub use disks::Disks;
+pub(super) use disks::first_version;
 pub use log::Log;
 pub use queue::Ticket;
 pub use types::{

@@ -2,10 +2,11 @@
 //!
 //! Invariants: a hidden fill is found by no lookup and never stored; its readers still get all of it.
 
+use std::fmt;
 use std::ops::Deref;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
-use std::time::{Duration, SystemTime};
+use std::time::SystemTime;
 
 use parking_lot::Mutex;
 use pingora_cache::CacheMeta;
@@ -17,6 +18,7 @@ use super::eviction::{self, Resident, Visits};
 use super::flow::{Content, Failure, Flow};
 use super::forms::Forms;
 use super::hold::Resume;
+use super::store::MemoryStore;
 
 /// A whole body, immutable, and the coded forms made of it so far.
 #[derive(Debug)]
@@ -29,12 +31,30 @@ pub(super) struct Body {
     pub(super) readers: Readers,
 }
 
-/// What becomes of readers that stall.
-#[derive(Debug, Clone, Copy)]
+/// What becomes of a body's readers that stall: asked when room is needed, because a disk may have taken the body since, or have
+/// refused it, or have let go of it again.
+#[derive(Clone)]
 pub(super) struct Readers {
-    pub(super) hold_timeout: Duration,
-    /// They can go on elsewhere.
-    pub(super) go_on: bool,
+    pub(super) store: &'static MemoryStore,
+    pub(super) key: u128,
+    pub(super) version: u64,
+    pub(super) stamp: Arc<Stamp>,
+    /// The origin can be asked for the rest of this very version.
+    pub(super) resumable: bool,
+}
+
+impl Readers {
+    /// They can go on elsewhere now.
+    pub(super) fn can_go_on(&self) -> bool {
+        self.resumable || self.store.can_be_read_below(self.key, self.version, &self.stamp)
+    }
+}
+
+/// Without the store, which holds it.
+impl fmt::Debug for Readers {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Readers").field("resumable", &self.resumable).finish_non_exhaustive()
+    }
 }
 
 impl Resident for Arc<Body> {
@@ -51,9 +71,9 @@ impl Resident for Arc<Body> {
     fn hold(&self) -> eviction::Hold {
         if Arc::strong_count(self) <= 2 && Arc::strong_count(&self.content) == 1 {
             eviction::Hold::Free
-        } else if !self.content.is_stalled(self.readers.hold_timeout) {
+        } else if !self.content.is_stalled(self.readers.store.hold_timeout()) {
             eviction::Hold::Reading
-        } else if self.readers.go_on {
+        } else if self.readers.can_go_on() {
             eviction::Hold::Free
         } else {
             eviction::Hold::Stalled

@@ -24,6 +24,7 @@ use super::disk::BODY_CHUNK_BYTES;
 use super::fill::{Body, Fill, Hold};
 use super::flow::{CHUNK_BYTES, Content, Failure, Flow, Peek};
 use super::hold::{Rest, Resume};
+use super::inspect::Held;
 use super::store::MemoryStore;
 use super::tier::DiskReader;
 
@@ -154,6 +155,14 @@ impl StoreHit {
         let resume = if owner { fill.owners_rest.lock().take() } else { None };
         let fill = Hold::new(fill, owner);
         Self { follower, owner, resume, ..Self::new(store, of, Source::Fill { fill, changed }, stamp) }
+    }
+
+    /// How much of what it reads is there.
+    pub(super) fn held(&self) -> Held {
+        match &self.source {
+            Source::Fill { fill, .. } if !fill.from_disk => Held::Filling { body_bytes: fill.flow.written() },
+            _ => Held::Whole,
+        }
     }
 
     /// Another reader of the same bytes, from the first one on.

@@ -18,6 +18,7 @@ use bytes::Bytes;
 use parking_lot::Mutex;
 use tokio::sync::mpsc;
 
+use super::fill::Readers;
 use super::flow::Content;
 
 static STARTED: LazyLock<Instant> = LazyLock::new(Instant::now);
@@ -55,24 +56,25 @@ pub struct OwnersRest(pub Arc<dyn Resume>);
 
 /// Large bodies that nobody finds any more and that somebody may still read.
 #[derive(Debug, Default)]
-pub(super) struct Left(Mutex<Vec<(Weak<Content>, bool)>>);
+pub(super) struct Left(Mutex<Vec<(Weak<Content>, Option<Readers>)>>);
 
 impl Left {
-    /// `go_on`: its readers can, elsewhere.
-    pub(super) fn add(&self, content: &Arc<Content>, go_on: bool) {
+    /// `readers`: of a body; those of a form can go on nowhere.
+    pub(super) fn add(&self, content: &Arc<Content>, readers: Option<&Readers>) {
         if content.is_large() {
             let mut left = self.0.lock();
             left.retain(|(content, _)| content.strong_count() > 0);
-            left.push((Arc::downgrade(content), go_on));
+            left.push((Arc::downgrade(content), readers.cloned()));
         }
     }
 
     /// Lets go of those whose readers stall, of those that can go on elsewhere only or of all: whether there were any.
     pub(super) fn let_go(&self, hold: Duration, only_who_go_on: bool) -> bool {
         let mut stalled = Vec::new();
-        self.0.lock().retain(|(content, go_on)| {
+        self.0.lock().retain(|(content, readers)| {
             let Some(content) = content.upgrade() else { return false };
-            let stays = !content.is_stalled(hold) || (only_who_go_on && !go_on);
+            let can_go_on = || readers.as_ref().is_some_and(Readers::can_go_on);
+            let stays = !content.is_stalled(hold) || (only_who_go_on && !can_go_on());
             if !stays {
                 stalled.push(content);
             }

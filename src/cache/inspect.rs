@@ -3,8 +3,8 @@
 use std::sync::Arc;
 use std::time::SystemTime;
 
+use pingora_cache::CacheMeta;
 use pingora_cache::key::{CacheHashKey, CompactCacheKey};
-use pingora_cache::{CacheKey, CacheMeta};
 
 use super::bans::{Stamp, Verdict};
 use super::head;
@@ -41,22 +41,31 @@ pub struct ObjectInfo {
 }
 
 impl MemoryStore {
-    /// Whether memory or a disk holds an object under this very key, fresh or not.
-    pub fn holds_whole(&self, key: &CacheKey) -> bool {
-        let key = u128::from_be_bytes(key.combined_bin());
-        self.shard(key).read().get(&key).is_some_and(|slot| slot.object.is_some())
-            || self.disks().is_some_and(|disks| disks.peek(key).is_some())
+    /// Whether a request finds something of this key in memory.
+    pub(super) fn has_in_memory(&self, key: u128) -> bool {
+        self.find(key, None, SystemTime::now()).is_some()
     }
 
-    /// How much is held of a key: complete, or filling and this far. Cheaper than [`Self::contains`].
+    /// How much is held of a key, fresh or not: complete, or filling and this far. Cheaper than [`Self::contains`]. Of what is on a disk
+    /// only, purges of the key and of everything are known; whether others reach it is seen when it is looked up.
     pub fn held(&self, key: &CompactCacheKey) -> Option<Held> {
+        let object = u128::from_be_bytes(key.primary_bin());
         let key = u128::from_be_bytes(key.combined_bin());
         match self.find(key, None, SystemTime::now()) {
-            None => self.disks()?.peek(key).map(|_| Held::Whole),
+            None => {
+                let found = self.disks()?.peek(key)?;
+                (!self.bans().takes_all_of(object, found.ban_number)).then_some(Held::Whole)
+            }
             Some(Found::Object(..)) => Some(Held::Whole),
             Some(Found::Fill(fill, _)) if fill.from_disk => Some(Held::Whole),
             Some(Found::Fill(fill, _)) => Some(Held::Filling { body_bytes: fill.flow.written() }),
         }
+    }
+
+    /// As [`Self::held`], and whether it is on a disk only.
+    pub(super) fn held_below(&self, key: &CompactCacheKey) -> Option<(Held, bool)> {
+        let below = !self.has_in_memory(u128::from_be_bytes(key.combined_bin()));
+        self.held(key).map(|held| (held, below))
     }
 
     /// What is held of a key now, also when a purge hides it; it counts as no visit.

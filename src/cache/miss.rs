@@ -18,7 +18,7 @@ use pingora_error::{Error, Result};
 use super::bans::FillTime;
 use super::budget::Charge;
 use super::fill::Fill;
-use super::flow::{CHUNK_BYTES, Failure, PASSING_BYTES_MAX, Room};
+use super::flow::{Failure, PASSING_BYTES_MAX, Room};
 use super::hit::FILL_FAILED;
 use super::store::{MemoryStore, Outcome};
 
@@ -132,9 +132,7 @@ impl HandleMiss for StoreMiss {
         if self.fill.flow.promised_bytes.is_some_and(|promised| promised != written) {
             return self.fail(Failure::WrongLength, Outcome::Truncated);
         }
-        let meta = Arc::clone(&self.fill.head.lock().meta);
-        let body =
-            self.fill.complete(&mut self.charge, self.store.readers(meta.headers(), written, CHUNK_BYTES as u64));
+        let body = self.fill.complete(&mut self.charge, self.store.readers(&self.fill));
         let offering = self.store.offering(self.fill.key, self.fill.version);
         let object = self.store.commit(&self.fill, body);
         self.settle(if object.is_some() { Outcome::Complete } else { Outcome::Discarded });

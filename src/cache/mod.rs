@@ -12,7 +12,7 @@
 //! - `hold`: slow readers, and where they go on when what they read is let go;
 //! - `slices`: objects kept in parts, as a head and granules that are ordinary entries;
 //! - `bans`: purges as facts with a time, their log, and `sweep`: letting go of what they reach;
-//! - [`key`]: what an object is found by; `inspect`: what is held of a key, for those who ask;
+//! - [`key`]: what an object is found by; `inspect`: what is held of a key, for those who ask; `ahead`: looking up before Pingora does;
 //! - `meta`: copying and weighing heads; [`collapse`]: Pingora's cache lock as we use it;
 //! - [`disk`]: a log of objects on each disk; `tier`: what goes down there and comes up again; `head`: an object's head as it lies there.
 //!
@@ -20,6 +20,7 @@
 //! exceed the bound, running fills and the chunks still in clients' sockets included. Decides nothing about freshness,
 //! cacheability or keys: that is `http`, by way of the edge.
 
+mod ahead;
 mod bans;
 mod budget;
 mod coder;
@@ -45,6 +46,7 @@ mod store;
 mod sweep;
 mod tier;
 
+pub use ahead::{Ahead, Looked};
 pub use bans::{
     AskedFor, Ban, BanLog, Bans, Begun, FillTime, NotLogged, Restored, Selector, Stamp, StampError, Verdict,
 };
@@ -56,6 +58,6 @@ pub use key::key;
 pub use meta::Version;
 pub use quick::QuickHit;
 pub use simulation::{EvictionSimulation, room_for_objects};
-pub use slices::{Asker, Fetch, Head, Run, Slices, Title, View, head_key};
+pub use slices::{Asker, Fetch, Head, PartsKept, Run, Slices, Title, View, head_key};
 pub use storage::FILL_REFUSED;
 pub use store::{MemoryStore, StoreSettings, StoreStats};

@@ -24,6 +24,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 
 use async_trait::async_trait;
 use bytes::Bytes;
+use http::HeaderMap;
 use pingora_cache::key::CacheHashKey;
 use pingora_cache::trace::{Span, SpanHandle};
 use pingora_cache::{CacheKey, CacheMeta, HitHandler, MissHandler, PurgeOutcome, PurgeTarget, PurgeType, Storage};
@@ -44,8 +45,10 @@ const CLAIM_LOCKS: usize = 64;
 const READ_AHEAD_SHARE: u64 = 4;
 /// Granules looked at to say whether an answer is there whole; a longer one is taken for whole when so many are.
 const GRANULES_COUNTED_MAX: usize = 4096;
-/// Between two batches of granules removed.
-const REMOVED_AT_ONCE: u64 = 1024;
+/// Granules removed, or looked at, before other tasks have their turn.
+const GRANULES_AT_ONCE: u64 = 1024;
+/// Of a larger object (256 GiB) only its beginning is told.
+const GRANULES_TOLD_MAX: u64 = 4 << 20;
 
 /// Who asks the origin for runs.
 pub trait Fetch: Send + Sync {
@@ -138,7 +141,7 @@ impl Slices {
         tokio::spawn(async move {
             for index in 0..title.granules() {
                 self.store.remove(&title.granule_key(index).to_compact());
-                if index % REMOVED_AT_ONCE == REMOVED_AT_ONCE - 1 {
+                if index % GRANULES_AT_ONCE == GRANULES_AT_ONCE - 1 {
                     tokio::task::yield_now().await;
                 }
             }
@@ -212,6 +215,35 @@ impl Slices {
 
     fn claim_lock(&self, title: &Title) -> &tokio::sync::Mutex<()> {
         &self.claims[usize::from(title.head_key().primary_bin()[0]) % CLAIM_LOCKS]
+    }
+}
+
+/// How many bytes of a sliced object are kept, by where they are.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct PartsKept {
+    pub memory_bytes: u64,
+    /// On a disk only.
+    pub disk_bytes: u64,
+}
+
+impl MemoryStore {
+    /// For people: each part of the object is looked at. `headers`: those its head is kept with; None: they are no head's.
+    pub async fn parts_kept(&self, key: &CacheKey, headers: &HeaderMap) -> Option<PartsKept> {
+        let title = Title::of_stored(key, headers)?;
+        let mut kept = PartsKept::default();
+        for index in 0..title.granules().min(GRANULES_TOLD_MAX) {
+            if index % GRANULES_AT_ONCE == GRANULES_AT_ONCE - 1 {
+                tokio::task::yield_now().await;
+            }
+            let bytes = slicing::bytes_of(index..index + 1, title.complete()).map_or(0, |bytes| bytes.length());
+            match self.held_below(&title.granule_key(index).to_compact()) {
+                Some((_, true)) => kept.disk_bytes += bytes,
+                Some((Held::Whole, false)) => kept.memory_bytes += bytes,
+                Some((Held::Filling { body_bytes }, false)) => kept.memory_bytes += body_bytes,
+                None => {}
+            }
+        }
+        Some(kept)
     }
 }
 

@@ -15,6 +15,7 @@ use pingora_cache::{
 };
 use pingora_error::{Error, ErrorType, Result};
 
+use super::ahead::Ahead;
 use super::bans::{AskedFor, Begun, Restored, Stamp, Verdict};
 use super::coder::AcceptsCodings;
 use super::disk::Ticket;
@@ -34,7 +35,11 @@ impl Storage for MemoryStore {
     async fn lookup(&'static self, key: &CacheKey, _trace: &SpanHandle) -> Result<Option<(CacheMeta, HitHandler)>> {
         let begun = key.extensions.get::<Begun>().copied();
         let accepts_codings = key.extensions.get::<AcceptsCodings>().is_some();
+        let ahead = key.extensions.get::<Arc<Ahead>>();
         let key = hash(key);
+        if let Some(found) = ahead.and_then(|ahead| ahead.take(key)) {
+            return Ok(Some(found));
+        }
         let mut found = self.find(key, begun, SystemTime::now());
         if found.is_none() {
             match self.bring_up(key, begun, accepts_codings).await {
@@ -245,15 +250,6 @@ impl MemoryStore {
         let Some(fill) = fill.filter(|fill| fill.is_alone() && !(unless_half && much(fill))) else { return false };
         fill.hidden.store(true, Ordering::Release);
         true
-    }
-
-    /// Whether what is whole in RAM has to be validated before it is given, whatever a request says.
-    pub fn is_stale(&self, key: &CompactCacheKey) -> bool {
-        let now = SystemTime::now();
-        match self.find(u128::from_be_bytes(key.combined_bin()), None, now) {
-            Some(Found::Object(object, verdict)) => verdict != Verdict::Clear || !object.meta.is_fresh(now),
-            _ => false,
-        }
     }
 
     fn purge_now(&self, target: PurgeTarget<'_>) -> PurgeOutcome {

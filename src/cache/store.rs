@@ -20,9 +20,10 @@ use prometheus::{IntCounter, IntGauge};
 use super::bans::{Bans, Begun, Stamp, Verdict};
 use super::budget::{Budget, Charge};
 use super::coder::Coders;
-use super::disk::Disks;
+use super::disk::{Disks, first_version};
 use super::eviction::S3Fifo;
 use super::fill::{Body, Fill};
+use super::flow::Content;
 use super::hold::Left;
 use super::meta;
 use super::recent_keys::RecentKeys;
@@ -160,11 +161,16 @@ impl MemoryStore {
     /// With disks below. Versions go on from those of earlier processes.
     #[must_use]
     pub fn above(mut self, disks: Arc<Disks>) -> Self {
-        // An epoch is a number of starts; that many versions are enough for each.
-        self.next_version = AtomicU64::new((disks.epoch() << 40) + 1);
+        self.next_version = AtomicU64::new(first_version(disks.epoch()));
         let hits = self.metrics.cache_tier_hits.with_label_values(&["disk"]);
         self.tier = Some(Tier::new(disks, self.budget.bytes_max(), hits));
         self
+    }
+
+    /// Versions go on from an epoch: the keys of which there is something now, which is older by its number and not by its age.
+    pub(super) fn goes_on_from(&self, epoch: u64) -> Vec<u128> {
+        self.next_version.fetch_max(first_version(epoch), Ordering::AcqRel);
+        self.shards.iter().flat_map(|shard| shard.read().keys().copied().collect::<Vec<_>>()).collect()
     }
 
     pub fn disks(&self) -> Option<&Arc<Disks>> {
@@ -214,6 +220,10 @@ impl MemoryStore {
     /// others wait in vain.
     pub fn is_too_large(&self, key: &CompactCacheKey) -> bool {
         self.was_too_large(u128::from_be_bytes(key.combined_bin()))
+    }
+
+    pub(super) fn hold_timeout(&self) -> Duration {
+        self.hold_timeout
     }
 
     pub(super) fn object_bytes_max(&self) -> u64 {
@@ -310,7 +320,8 @@ impl MemoryStore {
         let mut shard = self.shard(fill.key).write();
         let slot = shard.entry(fill.key).or_default();
         if fill.is_hidden() {
-            self.left.add(&body.content, body.readers.go_on);
+            self.left.add(&body.content, Some(&body.readers));
+            body.forms.contents().iter().for_each(|form| self.left.add(form, None));
             return None;
         }
         // Older fills still running go to those who follow them, and are not stored: also not should this version be evicted
@@ -372,12 +383,20 @@ impl MemoryStore {
         self.policy.lock().resize(object.body.version, object.bytes());
     }
 
-    /// A body has more or other coded forms than before.
-    pub(super) fn forms_changed(&self, key: u128, version: u64) {
+    /// A body has more or other coded forms than before. `form`: a new one.
+    pub(super) fn forms_changed(&self, key: u128, version: u64, form: Option<&Arc<Content>>) {
         let shard = self.shard(key).write();
-        let object = shard.get(&key).and_then(|slot| slot.object.as_ref());
-        if let Some(object) = object.filter(|object| object.body.version == version) {
-            self.resized(object);
+        let slot = shard.get(&key);
+        if let Some(object) = slot.and_then(|slot| slot.object.as_ref()).filter(|object| object.body.version == version)
+        {
+            return self.resized(object);
+        }
+        // What a fill that is still to be stored was made into goes with it; else nobody finds the form any more.
+        let mut fills = slot.into_iter().flat_map(|slot| &slot.fills);
+        if !fills.any(|fill| fill.version == version && !fill.is_hidden())
+            && let Some(form) = form
+        {
+            self.left.add(form, None);
         }
     }
 

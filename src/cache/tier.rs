@@ -27,7 +27,7 @@ use tokio::time::Instant;
 
 use super::bans::{Begun, Restored, Stamp, Verdict};
 use super::budget::Charge;
-use super::disk::{BODY_CHUNK_BYTES, Disks, Found as OnDisk, Record, Refusal, Ticket};
+use super::disk::{Disks, Found as OnDisk, Record, Refusal, Ticket};
 use super::fill::{Body, Fill, Head};
 use super::flow::Failure;
 use super::hit::StoreHit;
@@ -48,6 +48,10 @@ const QUEUE_WAIT_PAUSE: Duration = Duration::from_secs(10);
 
 /// Read at once, once a hit has its beginning: 1 MiB.
 const CHUNKS_READ: u64 = 4;
+
+/// Between two attempts to open a disk that could not be opened.
+const OPEN_PAUSE_MIN: Duration = Duration::from_secs(1);
+const OPEN_PAUSE_MAX: Duration = Duration::from_secs(60);
 
 /// The indexes' memory is paid in such steps, and looked at so often.
 const INDEX_STEP_BYTES: u64 = 1 << 20;
@@ -290,6 +294,26 @@ impl MemoryStore {
         }
     }
 
+    /// Whether a reader of this version can go on from a disk: it is written there, and no purge takes it.
+    pub(super) fn can_be_read_below(&self, key: u128, version: u64, stamp: &Stamp) -> bool {
+        let found = self.tier().and_then(|tier| tier.disks.peek(key));
+        found.is_some_and(|found| found.version == version) && self.bans().verdict(stamp) != Verdict::Gone
+    }
+
+    /// Opens the disks that could not be opened, as soon as they can be, for as long as it is polled.
+    pub async fn keep_opening_disks(&'static self) {
+        let Some(tier) = self.tier() else { return };
+        let mut pause = OPEN_PAUSE_MIN;
+        while tier.disks.failures().next().is_some() {
+            tokio::time::sleep(pause).await;
+            pause = (pause * 2).min(OPEN_PAUSE_MAX);
+            let opening = || tier.disks.open_away(|epoch| self.goes_on_from(epoch));
+            if let Err(error) = tokio::task::spawn_blocking(opening).await {
+                tracing::error!(%error, "opening a disk of the store failed");
+            }
+        }
+    }
+
     /// For a reader of this version whose bytes were let go. Counts as asked for: what is read should not be reclaimed.
     pub(super) fn reader_below(&'static self, key: u128, version: u64) -> Option<DiskReader> {
         let found = self.tier()?.disks.find(key).filter(|found| found.version == version)?;
@@ -343,10 +367,7 @@ impl Up {
     }
 
     fn end(mut self) {
-        let meta = Arc::clone(&self.fill.head.lock().meta);
-        let body = self
-            .fill
-            .complete(&mut self.charge, self.store.readers(meta.headers(), self.found.body_bytes, BODY_CHUNK_BYTES));
+        let body = self.fill.complete(&mut self.charge, self.store.readers(&self.fill));
         self.store.commit(&self.fill, body);
     }
 }

@@ -1,5 +1,6 @@
 //! What the edge remembers of one request while it walks through the phases. It holds no bodies and no credentials.
 
+use super::ahead::Found;
 use super::follow::Follow;
 use super::generation::Generation;
 use super::keep::Validation;
@@ -93,6 +94,8 @@ pub struct CacheNotes {
     pub ttl_s: Option<i64>,
     /// The request's key, with its hash.
     pub key: Option<CacheKey>,
+    /// What was looked up before Pingora's cache does; see `ahead`.
+    pub(super) ahead: Option<Found>,
     /// There was an object, but not this variant of it.
     pub vary_miss: bool,
     /// Why what was found went to be validated.

@@ -5,19 +5,17 @@
 //! that the client's would have done (collapsing, storing, conditions, ranges), and which has proxy tasks; the client only takes what
 //! it answers. An answer that is not stored is held back by a slow client as ever, and nobody else is.
 //!
-//! Not for what is kept fresh, nor for a fill that runs: of these an HTTP/2 client holds nothing up. A variant that is missing where
-//! another is kept, and a kept answer that the client itself wants validated, are still fetched by the client's own request.
+//! Not for what may be given at once, from RAM or from a disk, nor for a fill that runs: of these an HTTP/2 client holds nothing up.
+//! Which it is, the very look-up says that answers it (`ahead`).
 
 use super::Edge;
 use super::context::{Context, Filling};
 use super::subrequests;
-use crate::cache::Held;
 use crate::http::forwarded::Client;
 use crate::transport::Connection;
 use http::header::{CONNECTION, CONTENT_LENGTH, EXPECT, HOST, TE, TRANSFER_ENCODING, UPGRADE};
 use http::{HeaderMap, HeaderName, Method, Version};
 use parking_lot::Mutex;
-use pingora_cache::key::CompactCacheKey;
 use pingora_core::protocols::http::{HttpTask, ServerSession};
 use pingora_error::{Error, ErrorType, Result};
 use pingora_proxy::{Session, subrequest};
@@ -71,11 +69,14 @@ impl Edge {
         if !session.is_body_empty() {
             return Ok(false);
         }
-        let Ok(key) = self.cache_key(session, ctx) else { return Ok(false) };
-        let key = key.to_compact();
-        if !self.has_to_fill(&key) {
+        let Some(key) = ctx.cache.key.take() else { return Ok(false) };
+        let has = self.has_for(session, ctx, &key).await;
+        ctx.cache.key = Some(key);
+        if has {
             return Ok(false);
         }
+        // It is looked up anew by the request that answers, and is not read by this one.
+        ctx.cache.ahead = None;
         let (Some(authority), Some(spawner)) = (&ctx.authority, subrequests::spawner(session, ctx)) else {
             return Ok(false);
         };
@@ -138,15 +139,6 @@ impl Edge {
             return Err(Error::explain(ErrorType::ConnectionClosed, "the answer broke off").into_up());
         }
         Ok(true)
-    }
-
-    /// Nothing fresh is kept, and no fill runs.
-    fn has_to_fill(&self, key: &CompactCacheKey) -> bool {
-        match self.store.held(key) {
-            Some(Held::Filling { .. }) => false,
-            Some(Held::Whole) => self.store.is_stale(key),
-            None => true,
-        }
     }
 }
 

@@ -3,9 +3,10 @@
 
 use super::Edge;
 use super::admit::target_of;
+use super::ahead::Found;
 use super::context::{Context, Filling};
 use super::keep::kept;
-use crate::cache::{AcceptsCodings, Held, Verdict, collapse, follows_fill};
+use crate::cache::{AcceptsCodings, Held, collapse, follows_fill};
 use crate::http::byte_range::{self, Selection};
 use crate::http::cache_control::RequestCacheControl;
 use crate::http::cache_status::Fwd;
@@ -17,7 +18,7 @@ use http::header::{
     IF_MODIFIED_SINCE, IF_NONE_MATCH, IF_RANGE, IF_UNMODIFIED_SINCE, LAST_MODIFIED, RANGE, TRANSFER_ENCODING,
 };
 use http::{HeaderMap, Method, StatusCode};
-use pingora_cache::key::{CompactCacheKey, HashBinary};
+use pingora_cache::key::HashBinary;
 use pingora_cache::{CacheKey, CacheMeta, ForcedFreshness, HitHandler, NoCacheReason, VarianceBuilder};
 use pingora_error::{Error, ErrorSource, ErrorType, OrErr, Result};
 use pingora_http::{RequestHeader, ResponseHeader};
@@ -35,6 +36,7 @@ impl Edge {
     /// Decides whether the cache is asked at all.
     pub(super) fn open_cache(&self, session: &mut Session, ctx: &mut Context) {
         let Some(site) = ctx.site.clone() else { return };
+        let ahead = ctx.cache.ahead.take();
         if ctx.part.is_some() || self.show_slices(session, ctx) {
             return;
         }
@@ -60,7 +62,7 @@ impl Edge {
             return refuse(ctx, Fwd::Bypass, Some("request-body"));
         }
         let request = session.req_header();
-        let Ok(key) = ctx.cache.key.take().map_or_else(|| self.cache_key(session, ctx), Ok) else {
+        let Ok(mut key) = ctx.cache.key.take().map_or_else(|| self.cache_key(session, ctx), Ok) else {
             return refuse(ctx, Fwd::Bypass, Some("key-too-long"));
         };
         let compact = key.to_compact();
@@ -68,11 +70,12 @@ impl Edge {
             return refuse(ctx, Fwd::Bypass, Some("too-large"));
         }
         let large = !ctx.slices.small;
-        if request.headers.contains_key(RANGE)
-            && !ctx.cache.refuses_identity
-            && self.is_far(&request.headers, &compact, large)
-        {
+        let held = ahead.as_ref().map_or_else(|| self.store.held(&compact), Found::held);
+        if request.headers.contains_key(RANGE) && !ctx.cache.refuses_identity && is_far(&request.headers, held, large) {
             return refuse(ctx, Fwd::Partial, Some("range"));
+        }
+        if let Some(ahead) = ahead {
+            ahead.give_to(&mut key);
         }
         ctx.cache.key = Some(key);
         ctx.cache.filling = filling(request, &ctx.cache.asked);
@@ -80,21 +83,6 @@ impl Edge {
         let lock = (ctx.cache.filling == Filling::Allowed).then_some(self.lock);
         let waiting = collapse::overrides(ctx.generation.config.cache.collapse_timeout);
         session.cache.enable(self.store, None, None, lock, Some(waiting));
-    }
-
-    /// Whether a range is better fetched by itself. Pingora fills the whole object to serve a part of it: right where the
-    /// range is the whole (browsers ask for films by `bytes=0-`) or the fill is nearly there, else a seek would wait for
-    /// all that lies before it. `large`: what is not there at all may be.
-    pub(super) fn is_far(&self, headers: &HeaderMap, key: &CompactCacheKey, large: bool) -> bool {
-        const LENGTH_UNKNOWN: u64 = u64::MAX;
-        let asked = headers.get(RANGE).map(|range| byte_range::parse(range.as_bytes(), LENGTH_UNKNOWN));
-        let Some(Selection::Part(asked)) = asked else { return large && self.store.held(key).is_none() };
-        match self.store.held(key) {
-            Some(Held::Whole) => false,
-            Some(Held::Filling { body_bytes }) => asked.first > body_bytes.saturating_add(FILL_AHEAD_BYTES),
-            None if !large => false,
-            None => asked.first > 0 || asked.last < LENGTH_UNKNOWN - 1 || headers.contains_key(IF_RANGE),
-        }
     }
 
     /// Site, path and query as its rules take them; the host only where hosts are told apart.
@@ -107,17 +95,9 @@ impl Edge {
         Ok(key)
     }
 
-    /// The variant a request selects (RFC 9111 §4.1): a hash of the fields the stored response named.
+    /// The variant a request selects; notes whether it is another than the stored one.
     pub(super) fn variance(&self, meta: &CacheMeta, ctx: &mut Context, request: &RequestHeader) -> Option<HashBinary> {
-        let kept = kept(meta)?;
-        let mut builder = VarianceBuilder::new();
-        for name in &kept.vary {
-            // As many variants as there are formats, where the answer says which, and not one for each way to write `Accept`.
-            let chosen = if name == "accept" { negotiation::selected(meta.headers(), &request.headers) } else { None };
-            let value = chosen.unwrap_or_else(|| variant::selecting_value(&request.headers, name));
-            builder.add_owned_name_value(name.clone(), value);
-        }
-        let variance = builder.finalize();
+        let variance = variance_of(meta, request);
         // Pingora asks once with what is stored under the key, and once more with what it is about to store.
         ctx.cache.vary_miss |= meta.variance().is_some_and(|stored| Some(stored) != variance);
         variance
@@ -146,15 +126,9 @@ impl Edge {
         }
         ctx.cache.fwd = None;
         ctx.cache.detail = None;
-        let Some(kept) = kept(meta) else { return Some(ForcedFreshness::ForceMiss) };
-        let fresh_until = match self.verdict_on_url(hit, ctx) {
-            Verdict::Clear => meta.fresh_until(),
-            Verdict::Stale(at) => meta.fresh_until().min(at),
-            Verdict::Gone => return Some(ForcedFreshness::ForceMiss),
+        let (Some(kept), Some(mut verdict)) = (kept(meta), self.reuse(meta, hit, ctx, now)) else {
+            return Some(ForcedFreshness::ForceMiss);
         };
-        let age = now.duration_since(meta.epoch()).unwrap_or_default();
-        let stored = Stored { kept: &kept, age, fresh_until };
-        let mut verdict = reuse::decide(&stored, &ctx.cache.asked, now);
         if matches!(verdict, Reuse::Fresh | Reuse::Stale | Reuse::StaleWhileRevalidate)
             && ctx.cache.filling == Filling::Never
             && !holds_here(session.req_header(), meta, kept.modified)
@@ -292,6 +266,34 @@ pub(super) fn is_not_modified(request: &RequestHeader, response: &ResponseHeader
     let etag = tag.and_then(|value| value.to_str().ok());
     let validators = Validators { etag, last_modified };
     precondition::evaluate(&request.method, &request.headers, validators) == Outcome::NotModified
+}
+
+/// Whether a range is better fetched by itself. Pingora fills the whole object to serve a part of it: right where the
+/// range is the whole (browsers ask for films by `bytes=0-`) or the fill is nearly there, else a seek would wait for
+/// all that lies before it. `held`: what is there of it; `large`: what is not there at all may be.
+pub(super) fn is_far(headers: &HeaderMap, held: Option<Held>, large: bool) -> bool {
+    const LENGTH_UNKNOWN: u64 = u64::MAX;
+    let asked = headers.get(RANGE).map(|range| byte_range::parse(range.as_bytes(), LENGTH_UNKNOWN));
+    let Some(Selection::Part(asked)) = asked else { return large && held.is_none() };
+    match held {
+        Some(Held::Whole) => false,
+        Some(Held::Filling { body_bytes }) => asked.first > body_bytes.saturating_add(FILL_AHEAD_BYTES),
+        None if !large => false,
+        None => asked.first > 0 || asked.last < LENGTH_UNKNOWN - 1 || headers.contains_key(IF_RANGE),
+    }
+}
+
+/// The variant that a request selects of what is stored (RFC 9111 §4.1): a hash of the fields that the stored response named.
+pub(super) fn variance_of(meta: &CacheMeta, request: &RequestHeader) -> Option<HashBinary> {
+    let kept = kept(meta)?;
+    let mut builder = VarianceBuilder::new();
+    for name in &kept.vary {
+        // As many variants as there are formats, where the answer says which, and not one for each way to write `Accept`.
+        let chosen = if name == "accept" { negotiation::selected(meta.headers(), &request.headers) } else { None };
+        let value = chosen.unwrap_or_else(|| variant::selecting_value(&request.headers, name));
+        builder.add_owned_name_value(name.clone(), value);
+    }
+    builder.finalize()
 }
 
 /// What a request may do to the store. `If-Match` and `If-Unmodified-Since` are the origin's to judge (RFC 9111 §4.3.2), and

@@ -1,7 +1,7 @@
 //! Pingora's phases of a request, one file each: admit → look up → fetch → respond → log. `impl ProxyHttp` only delegates.
 //!
 //! Beside the phases:
-//! - `slices`, `renditions`: what is answered in parts; rungs added to HLS ladders;
+//! - `ahead`: looking up before Pingora does; `slices`, `renditions`: what is answered in parts; rungs added to HLS ladders;
 //! - `follow`, `refresh`, `inquiry`, `resume`: requests of our own: for a client on HTTP/2, behind a client's back, for nobody, for what a
 //!   slow client has yet to read; `subrequests` starts them; `abandon`: fills whose client has left; `passing`: bodies too large to keep;
 //! - `lane`: plain hits, without Pingora;
@@ -12,6 +12,7 @@
 
 mod abandon;
 mod admit;
+mod ahead;
 mod answer;
 mod coders;
 mod compression;
@@ -124,6 +125,7 @@ impl ProxyHttp for Edge {
             return Ok(true);
         }
         self.settle_range_coding(session, ctx)?;
+        self.look_ahead(session, ctx).await;
         if ctx.rendition.is_none() && self.open_slices(session, ctx).await? {
             return Ok(true);
         }

@@ -19,9 +19,9 @@ use super::Edge;
 use super::admit::refusal;
 use super::context::{Context, Filling};
 use super::keep::kept;
-use super::lookup::{filling, holds_here, seconds_until};
+use super::lookup::{holds_here, is_far, seconds_until};
 use crate::cache::disk::Ticket;
-use crate::cache::{Head, Verdict, View};
+use crate::cache::{Head, Held, Verdict, View};
 use crate::http::byte_range::ByteRange;
 use crate::http::cache_status::Fwd;
 use crate::http::content_coding::Accepts;
@@ -98,9 +98,9 @@ impl Edge {
         if !session.is_body_empty() {
             return Ok(false);
         }
-        let Ok(key) = self.cache_key(session, ctx) else { return Ok(false) };
+        let Some(key) = ctx.cache.key.take() else { return Ok(false) };
         // What most requests are for, and the way of most of them: it is kept whole.
-        if self.store.holds_whole(&key) {
+        if self.held(ctx, &key) == Some(Held::Whole) {
             ctx.cache.key = Some(key);
             return Ok(false);
         }
@@ -109,11 +109,6 @@ impl Edge {
             ctx.cache.key = Some(key);
             return Ok(false);
         }
-        let request = session.req_header();
-        if site.cache.honor_request_directives {
-            ctx.cache.asked = reuse::request_directives(&request.headers);
-        }
-        ctx.cache.filling = filling(request, &ctx.cache.asked);
         let opened = match self.known_head(session, ctx, &key).await {
             Some((head, verdict)) => self.open_known(session, ctx, &key, head, verdict).await?,
             None => self.open_unknown(session, ctx, &key).await?,
@@ -229,6 +224,8 @@ impl Edge {
             (Probed::Stored, _) => ctx.slices.fwd = Some(Fwd::UriMiss),
             (Probed::Failed { status, own: true }, _) => return self.failed(ctx, status, true),
             (Probed::Ordinary | Probed::Failed { .. }, answer) => {
+                // A fill that is followed no longer is held no longer.
+                ctx.cache.ahead = None;
                 if let Some(answer) = answer
                     && self.relay(session, ctx, answer).await?
                 {
@@ -266,10 +263,10 @@ impl Edge {
             }
             Some(Note::Large) | None => {}
         }
-        let key = key.to_compact();
-        if self.store.held(&key).is_some() {
+        let held = self.held(ctx, key);
+        if held.is_some() {
             // There, or on its way, unless what is wanted is far from what has come.
-            return headers.contains_key(RANGE) && self.is_far(headers, &key, true);
+            return headers.contains_key(RANGE) && is_far(headers, held, true);
         }
         headers.contains_key(RANGE) || ctx.class == Class::Film || known == Some(Note::Large)
     }

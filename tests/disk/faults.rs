@@ -159,7 +159,7 @@ fn a_limit_on_the_size_of_files_is_survived() {
 }
 
 #[test]
-fn a_folder_that_cannot_be_made_leaves_the_disk_out() {
+fn a_folder_that_cannot_be_made_leaves_the_disk_out_until_it_can_be() {
     let world = World::new();
     let builder = edge(&world);
     std::fs::write(builder.folder().join("cache"), "not a folder").expect("written");
@@ -169,8 +169,40 @@ fn a_folder_that_cannot_be_made_leaves_the_disk_out() {
     let asked = world.asked();
     get(&edge, &path("ram", 100_000)).1.expect_hit();
     assert_eq!(world.asked(), asked);
+    assert!(disk_check(&edge).1.contains("tried again"), "{:?}", disk_check(&edge));
+    std::fs::remove_file(place(&edge)).expect("removed");
+    eventually("the disk is opened while the edge runs", || disk_check(&edge).0 == "ok");
+    edge.expect_metric("reelgate_disk_state", &[("state", "degraded")], 0.0);
+    edge.expect_metric("reelgate_disk_state", &[("state", "ok")], 1.0);
+    get(&edge, &path("down", 100_000));
+    written(&edge, 1);
     edge.sigterm();
     assert_eq!(edge.expect_exit().code(), Some(0));
+}
+
+/// Taken away and put back while the edge runs, as by a cable.
+#[test]
+fn a_folder_that_vanishes_and_comes_back_is_written_again() {
+    let world = World::new();
+    let edge = edge_with(&world, "8MiB", "32MiB").run();
+    let (cache, elsewhere) = (place(&edge), edge.folder().join("elsewhere"));
+    let paths = paths(20, MIB);
+    get_all(&edge, &paths, 4);
+    std::fs::rename(&cache, &elsewhere).expect("moved");
+    eventually("the next segment cannot be made", || {
+        let more: Vec<String> = (0..8).map(|_| path(fastrand::u32(..), MIB)).collect();
+        get_all(&edge, &more, 4);
+        let (status, detail) = disk_check(&edge);
+        status == "degraded" && detail.contains("the folder is gone")
+    });
+    edge.expect_metric("reelgate_disk_state", &[("state", "degraded")], 1.0);
+    std::fs::rename(&elsewhere, &cache).expect("moved back");
+    eventually("it is written again", || {
+        get(&edge, &path(format!("again-{}", fastrand::u32(..)), 1000));
+        disk_check(&edge).0 == "ok"
+    });
+    get_all(&edge, &paths, 4);
+    stop(&edge);
 }
 
 #[test]

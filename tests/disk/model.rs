@@ -1,12 +1,16 @@
 //! Random operations on the whole edge against a simple model: every byte of every answer is one of a version that may be given
-//! then, and what must be kept is a hit.
+//! then, and what must be kept is a hit. On all protocols, and with clients that stop reading for as long as they like.
 //!
 //! `REELGATE_TEST_SEED` repeats a run; `REELGATE_TEST_STEPS` sets its length.
 
 use super::world::{World, body, claimed, expect_bytes, path, version_of};
 use super::{edge_with, kill, purge, recovered, stop};
-use crate::support::{Connection, Edge, EdgeBuilder, Request, Response};
+use crate::support::{Answer, Connection, Edge, EdgeBuilder, Player, Request, Response, Speech, runtime};
+use http::{HeaderName, HeaderValue};
 use serde_json::json;
+
+/// Clients that have stopped reading, at once.
+const STALLED_MAX: usize = 6;
 
 #[derive(Debug, Clone, Copy, PartialEq)]
 enum Kept {
@@ -27,13 +31,52 @@ struct Known {
     kept: Kept,
 }
 
+/// A client that has begun to read, and stopped.
+struct Stalled {
+    answer: Answer,
+    _player: Player,
+    path: String,
+    version: u64,
+    read: usize,
+}
+
 struct Model {
     random: fastrand::Rng,
     world: World,
     builder: EdgeBuilder,
     edge: Option<Edge>,
     known: Vec<Known>,
+    stalled: Vec<Stalled>,
     log: Vec<String>,
+}
+
+/// As [`Edge::get`], over this protocol.
+fn get_by(edge: &Edge, speech: Speech, path: &str) -> Response {
+    runtime().block_on(async {
+        let opened = Player::open(speech, edge.speaks(speech), None).await;
+        let mut player = opened.unwrap_or_else(|error| panic!("{speech:?}: {error}"));
+        let mut answer = player.get(path).await.unwrap_or_else(|error| panic!("{speech:?}, {path}: {error}"));
+        let (mut body, mut complete) = (Vec::new(), true);
+        loop {
+            match answer.next().await {
+                Ok(Some(bytes)) => body.extend_from_slice(&bytes),
+                Ok(None) => break,
+                Err(_) => {
+                    complete = false;
+                    break;
+                }
+            }
+        }
+        Response { body, complete, ..head_of(&answer) }
+    })
+}
+
+fn head_of(answer: &Answer) -> Response {
+    let field = |(name, value): (&HeaderName, &HeaderValue)| {
+        (name.to_string(), String::from_utf8_lossy(value.as_bytes()).into_owned())
+    };
+    let headers = answer.headers.iter().map(field).collect();
+    Response { status: answer.status.as_u16(), headers, ..Response::default() }
 }
 
 impl Model {
@@ -82,7 +125,8 @@ impl Model {
     fn fill(&mut self) {
         let at = self.one();
         let path = self.known[at].path.clone();
-        let answer = self.edge().get(&path);
+        let speech = self.speech();
+        let answer = get_by(self.edge(), speech, &path);
         self.note(&answer);
         let version = version_of(&path, &answer);
         self.answered(at, version, answer.is_hit());
@@ -92,12 +136,13 @@ impl Model {
     fn follow(&mut self) {
         let at = self.one();
         let path = self.known[at].path.clone();
-        let edge = self.edge();
+        let speeches = [0; 4].map(|_| self.speech());
+        let (edge, path) = (self.edge(), path.as_str());
         let answers: Vec<_> = std::thread::scope(|scope| {
-            let asking: Vec<_> = (0..4).map(|_| scope.spawn(|| edge.get(&path))).collect();
+            let asking: Vec<_> = speeches.map(|speech| scope.spawn(move || get_by(edge, speech, path))).into();
             asking.into_iter().map(|asking| asking.join().expect("an answer")).collect()
         });
-        let versions: Vec<u64> = answers.iter().map(|answer| version_of(&path, answer)).collect();
+        let versions: Vec<u64> = answers.iter().map(|answer| version_of(path, answer)).collect();
         assert!(versions.iter().all(|version| *version == versions[0]), "{versions:?}");
         let hit = answers.iter().all(|answer| answer.is_hit());
         if self.known[at].kept == Kept::Fresh || hit || self.known[at].kept == Kept::Perhaps {
@@ -105,6 +150,62 @@ impl Model {
         } else {
             // The first asked the origin, and the others may have come after it.
             self.answered(at, versions[0], false);
+        }
+    }
+
+    fn speech(&mut self) -> Speech {
+        let speech = Speech::ALL[self.random.usize(..Speech::ALL.len())];
+        if let Some(step) = self.log.last_mut() {
+            *step += &format!(" by {speech:?}");
+        }
+        speech
+    }
+
+    /// A client stops reading, until [`Self::read_on`]: it holds nobody up, and what it has not read may be let go.
+    fn stall(&mut self) {
+        if self.stalled.len() >= STALLED_MAX {
+            return self.read_on();
+        }
+        let at = self.one();
+        let known = self.known[at].clone();
+        let speech = self.speech();
+        let wanted = self.random.usize(..=Self::bytes(&known).min(20_000));
+        let edge = self.edge();
+        let (player, answer, bytes) = runtime().block_on(async {
+            let narrow = (speech != Speech::Http3).then_some(4096);
+            let mut player = Player::open(speech, edge.speaks(speech), narrow).await.expect("connected");
+            let mut answer = player.get(&known.path).await.expect("a head");
+            let bytes = answer.read(wanted).await.expect("first bytes");
+            (player, answer, bytes)
+        });
+        let head = head_of(&answer);
+        self.note(&head);
+        let version = claimed(&head);
+        assert!(version >= known.floor && (known.kept != Kept::No || !head.is_hit()), "v{version}: {known:?}");
+        expect_bytes(&known.path, version, 0, &bytes, false);
+        self.stalled.push(Stalled { answer, _player: player, path: known.path, version, read: wanted });
+        if known.kept != Kept::Fresh {
+            self.known[at].kept = Kept::Perhaps;
+        }
+    }
+
+    /// It gets the rest of its version, from wherever that still is; only where nobody has it any more it is aborted.
+    fn read_on(&mut self) {
+        if self.stalled.is_empty() {
+            return;
+        }
+        let at = self.random.usize(..self.stalled.len());
+        let mut stalled = self.stalled.swap_remove(at);
+        let (path, version) = (stalled.path.as_str(), stalled.version);
+        match runtime().block_on(stalled.answer.rest()) {
+            Ok(rest) => expect_bytes(path, version, stalled.read, &rest, true),
+            Err(error) => {
+                assert!(
+                    self.world.version(path) > version,
+                    "{path} v{version} was aborted at {}: {error}",
+                    stalled.read
+                );
+            }
         }
     }
 
@@ -204,6 +305,7 @@ impl Model {
 
     fn restart(&mut self, ends: fn(&Edge)) {
         self.forgive_refusals();
+        self.stalled.clear();
         ends(self.edge());
         self.edge = None;
         let running = self.builder.clone().run();
@@ -213,14 +315,16 @@ impl Model {
 
     fn step(&mut self) {
         let before = self.log.len();
-        let (name, operation): (&str, fn(&mut Self)) = match self.random.u8(..64) {
+        let (name, operation): (&str, fn(&mut Self)) = match self.random.u8(..76) {
             0..24 => ("fill", Self::fill),
             24..30 => ("follow", Self::follow),
             30..36 => ("cancel", Self::cancel),
             36..46 => ("range", Self::range),
             46..56 => ("purge", Self::purge),
             56..60 => ("invalidate", Self::invalidate),
-            60..62 => ("restart", |model| model.restart(stop)),
+            60..66 => ("stall", Self::stall),
+            66..72 => ("read on", Self::read_on),
+            72..74 => ("restart", |model| model.restart(stop)),
             _ => ("crash", |model| {
                 model.restart(kill);
                 model.forget();
@@ -250,9 +354,9 @@ fn run(memory: &str, bytes_max: usize) {
     let known =
         (0..10).map(|at| Known { path: path(at, random.usize(1..bytes_max)), floor: 1, kept: Kept::No }).collect();
     let world = World::new();
-    let builder = edge_with(&world, memory, "256MiB");
+    let builder = edge_with(&world, memory, "256MiB").tls().set("cache.hold_timeout", "50ms");
     let edge = Some(builder.clone().run());
-    let mut model = Model { random, world, builder, edge, known, log: Vec::new() };
+    let mut model = Model { random, world, builder, edge, known, stalled: Vec::new(), log: Vec::new() };
     for _ in 0..steps {
         model.step();
     }

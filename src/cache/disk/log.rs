@@ -14,6 +14,7 @@ use super::format::{BLOCK_BYTES, SegmentHeader};
 use super::index::Located;
 use super::segment::{Segment, beginning_bytes, buffer_for_frame};
 use super::state::Shared;
+use super::types::Late;
 use super::{
     BODY_CHUNK_BYTES, Beginning, Found, LogSettings, LogState, LogStats, OpenError, ReadError, Record, Refusal, Ticket,
     admit, writer,
@@ -43,7 +44,7 @@ pub struct Log {
     shared: Arc<Shared>,
     writer: Mutex<Option<JoinHandle<()>>>,
     /// Held until the writer has ended.
-    _lock: Lock,
+    lock: Mutex<Lock>,
 }
 
 impl Log {
@@ -53,14 +54,20 @@ impl Log {
     /// # Errors
     /// The folder is in use by another process or cannot be used, or the size is too small.
     pub fn open(settings: LogSettings, metrics: Arc<Metrics>) -> Result<Self, OpenError> {
+        Self::open_late(settings, metrics, Late::default())
+    }
+
+    /// As [`Self::open`], in a process that has had other logs open before.
+    pub(super) fn open_late(settings: LogSettings, metrics: Arc<Metrics>, late: Late) -> Result<Self, OpenError> {
         let folder = Box::new(Files::new(&settings.path));
-        Self::open_on(settings, metrics, folder)
+        Self::open_on(settings, metrics, folder, late)
     }
 
     pub(super) fn open_on(
         settings: LogSettings,
         metrics: Arc<Metrics>,
         folder: Box<dyn Folder>,
+        late: Late,
     ) -> Result<Self, OpenError> {
         if settings.size_bytes < SIZE_BYTES_MIN {
             return Err(OpenError::TooSmall { size_bytes_min: SIZE_BYTES_MIN });
@@ -71,20 +78,33 @@ impl Log {
             _ => OpenError::Io(path.clone(), error),
         };
         let mut lock = Lock::take(&settings.path).map_err(failed)?;
+        if late.emptied {
+            for (sequence, _) in folder.list().map_err(failed)? {
+                folder.remove(sequence).map_err(failed)?;
+            }
+        }
         let epoch_known =
             folder.list().map_err(failed)?.iter().filter_map(|(sequence, _)| epoch(&*folder, *sequence)).max();
-        let epoch = lock.next_epoch(epoch_known.unwrap_or(0)).map_err(failed)?;
+        let epoch = lock.next_epoch(epoch_known.unwrap_or(0).max(late.epoch_min)).map_err(failed)?;
         let segment_bytes = segment_bytes(settings.size_bytes);
-        let shared = Arc::new(Shared::new(settings, segment_bytes, epoch, folder, metrics));
+        let shared = Arc::new(Shared::new(settings, segment_bytes, (epoch, late), folder, metrics));
         let for_writer = Arc::clone(&shared);
         let name = format!("disk-{}", shared.settings.name);
         let writer = std::thread::Builder::new().name(name).spawn(move || writer::run(for_writer)).map_err(failed)?;
-        Ok(Self { shared, writer: Mutex::new(Some(writer)), _lock: lock })
+        Ok(Self { shared, writer: Mutex::new(Some(writer)), lock: Mutex::new(lock) })
     }
 
     /// How often this log was opened, this time included: larger every time, durably. Versions that begin with it never repeat.
     pub fn epoch(&self) -> u64 {
         self.shared.epoch
+    }
+
+    /// The versions of other disks of this process begin with a larger one: the next opening is counted from there.
+    ///
+    /// # Errors
+    /// It cannot be noted.
+    pub(super) fn remember_epoch(&self, epoch: u64) -> io::Result<()> {
+        self.lock.lock().next_epoch(epoch.saturating_sub(1)).map(|_| ())
     }
 
     /// The newest version of what is kept under `key`, from RAM. Counts as being asked for: such an object outlives others.

@@ -10,6 +10,7 @@ use std::collections::HashMap;
 use std::io;
 use std::sync::Arc;
 
+use super::disks::epoch_of;
 use super::format::{
     BLOCK_BYTES, ENTRY_BYTES, Entry, Footer, Kind, SegmentHeader, decode_entries, decode_removals, record_bytes,
 };
@@ -244,6 +245,11 @@ fn apply(shared: &Shared, known: &mut Known, segment: &Segment, entry: &Entry) {
         }
         Kind::Object => {
             if known.removed.get(&entry.key).is_some_and(|removed| *removed >= entry.version) {
+                return;
+            }
+            if shared.late.epochs_foreign.contains(&epoch_of(entry.version)) {
+                // And nothing older in its place.
+                known.removed.insert(entry.key, entry.version);
                 return;
             }
             if shared.index.publish(entry.key, object)

@@ -19,6 +19,7 @@ use super::index::{Index, Located};
 use super::queue::{Queue, Work};
 use super::segment::Segment;
 use super::sketch::Sketch;
+use super::types::Late;
 use super::write_budget::WriteBudget;
 use super::{LogSettings, LogState, LogStats, ReadError, Refusal};
 use crate::observe::Metrics;
@@ -34,6 +35,7 @@ pub(super) struct Shared {
     pub(super) settings: LogSettings,
     pub(super) segment_bytes: u64,
     pub(super) epoch: u64,
+    pub(super) late: Late,
     pub(super) folder: Box<dyn Folder>,
     pub(super) index: Index,
     pub(super) queue: Queue,
@@ -111,7 +113,7 @@ impl Shared {
     pub(super) fn new(
         settings: LogSettings,
         segment_bytes: u64,
-        epoch: u64,
+        (epoch, late): (u64, Late),
         folder: Box<dyn Folder>,
         metrics: Arc<Metrics>,
     ) -> Self {
@@ -128,6 +130,7 @@ impl Shared {
         Self {
             segment_bytes,
             epoch,
+            late,
             folder,
             index: Index::new(),
             queue: Queue::new(settings.queue_bytes_max),
@@ -299,7 +302,7 @@ pub(super) fn explain(error: &io::Error) -> (String, bool) {
     let read_only = matches!(errno, Some(Errno::ROFS | Errno::ACCESS | Errno::PERM));
     let advice = match errno {
         Some(Errno::NOSPC | Errno::DQUOT) => "the disk is full; free space, or lower cache.disk.size",
-        Some(Errno::NOENT) => "the folder is gone; mount the disk again, then restart",
+        Some(Errno::NOENT) => "the folder is gone; mount the disk again, it is tried until then",
         Some(Errno::ROFS) => "the disk is read-only; its errors are in the kernel's log",
         Some(Errno::ACCESS | Errno::PERM) => "the folder belongs to somebody else; give it to this user",
         Some(Errno::MFILE | Errno::NFILE) => "too many open files; raise the limit (ulimit -n, LimitNOFILE)",

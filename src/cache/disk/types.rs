@@ -63,6 +63,17 @@ impl LogSettings {
     }
 }
 
+/// What a log has to know that is opened when others of this process have been for a while.
+#[derive(Debug, Default)]
+pub(super) struct Late {
+    /// Its epoch is larger than this.
+    pub(super) epoch_min: u64,
+    /// Objects whose versions begin with one of these are not taken: this process has given such versions to others.
+    pub(super) epochs_foreign: Vec<u64>,
+    /// Nothing of what is there is taken.
+    pub(super) emptied: bool,
+}
+
 /// An object to keep. Immutable: another body is another version, with a larger number, also after a restart.
 #[derive(Debug, Clone)]
 pub struct Record {

@@ -6,9 +6,11 @@ use std::time::{Duration, SystemTime};
 use pingora_http::ResponseHeader;
 use proptest::prelude::*;
 
+use super::super::disk::{Disks, LogSettings};
 use super::super::store::StoreSettings;
 use super::super::{Ban, Selector};
 use super::*;
+use crate::config::{Disk, DiskAdmission};
 use crate::http::slicing::GRANULE_BYTES;
 
 const COMPLETE: u64 = 10 * GRANULE_BYTES + 77;
@@ -21,6 +23,22 @@ fn slices(bytes_max: u64) -> &'static Slices {
     )
     .leak();
     Slices::new(store, metrics)
+}
+
+/// With a disk below.
+fn slices_above(folder: &std::path::Path) -> &'static Slices {
+    let disk = Disk {
+        path: folder.to_owned(),
+        size_bytes: 32 << 20,
+        write_bytes_per_day_max: None,
+        write_bytes_per_second_max: None,
+        admit: DiskAdmission::All,
+    };
+    let metrics = Arc::new(Metrics::new());
+    let disks = Arc::new(Disks::open(vec![LogSettings::new(&disk, 0)], &metrics));
+    let settings =
+        StoreSettings { bytes_max: 4 << 20, object_bytes_max: 1 << 20, hold_timeout: Duration::from_secs(5) };
+    Slices::new(MemoryStore::new(settings, metrics.clone()).above(disks).leak(), metrics)
 }
 
 fn meta(etag: &str, complete: u64) -> CacheMeta {
@@ -202,4 +220,43 @@ proptest! {
             }
         });
     }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_only_a_disk_has_is_told_and_of_a_purged_object_claimed_in_one_run() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let slices = slices_above(folder.path());
+    let (key, head) = head(slices).await;
+    let (title, asker) = (head.title(), asker(slices));
+    let stored = head.stored();
+    let told = async || slices.store.parts_kept(&key, stored.headers()).await.expect("a head");
+    fill(slices.claim(title, &asker, wanted(0, 11)).await.expect("room").run.expect("missing"), 1000).await;
+    assert_eq!(told().await, PartsKept { memory_bytes: COMPLETE, disk_bytes: 0 });
+    let disks = slices.store.disks().expect("it has one");
+    for _ in 0..500 {
+        if disks.stats()[0].objects == 12 {
+            break;
+        }
+        tokio::time::sleep(Duration::from_millis(10)).await;
+    }
+    assert_eq!(disks.stats()[0].objects, 12);
+    for shard in slices.store.shards() {
+        let there: Vec<_> =
+            shard.read().iter().filter_map(|(key, slot)| Some((*key, slot.object.as_ref()?.body.version))).collect();
+        for (key, version) in there.iter().filter(|(_, version)| version % 3 > 0) {
+            slices.store.forget_object(*key, *version);
+            slices.store.forget_version(*version);
+        }
+    }
+    let kept = told().await;
+    assert!(
+        kept.memory_bytes > 0 && kept.disk_bytes > 0 && kept.memory_bytes + kept.disk_bytes == COMPLETE,
+        "{kept:?}"
+    );
+    assert!(slices.claim(title, &asker, wanted(0, 11)).await.expect("room").run.is_none(), "it is all there");
+    slices.store.bans().add(&Ban { selector: Selector::Key("site/film".into()), soft: false, at: SystemTime::now() });
+    assert_eq!(told().await, PartsKept::default());
+    let again = slices.claim(title, &asker, wanted(0, 11)).await.expect("room").run.expect("purged");
+    assert_eq!(slicing::granules(again.asked()), 0..11);
+    assert!(slices.store.parts_kept(&key, &HeaderMap::new()).await.is_none(), "no head");
 }

@@ -10,7 +10,7 @@ use std::time::{Duration, SystemTime};
 
 use http::StatusCode;
 use http::header::{ACCEPT_RANGES, CONTENT_LENGTH, CONTENT_RANGE};
-use http::{HeaderName, HeaderValue};
+use http::{HeaderMap, HeaderName, HeaderValue};
 use pingora_cache::key::{CacheHashKey, HashBinary, hash_key};
 use pingora_cache::{CacheKey, CacheMeta};
 use pingora_error::Result;
@@ -38,10 +38,10 @@ pub struct Title {
 }
 
 impl Title {
-    fn new(key: &CacheKey, complete: u64, validator: Validator, meta: &CacheMeta) -> Self {
-        let fields = TAG_FIELDS.iter().flat_map(|name| {
-            meta.headers().get_all(*name).iter().map(|value| (HeaderName::from_static(name), value.clone()))
-        });
+    fn new(key: &CacheKey, complete: u64, validator: Validator, headers: &HeaderMap) -> Self {
+        let fields = TAG_FIELDS
+            .iter()
+            .flat_map(|name| headers.get_all(*name).iter().map(|value| (HeaderName::from_static(name), value.clone())));
         Self {
             primary: key.primary_bin(),
             generation: hash_key(format!("slices {GRANULE_BYTES} {complete} {}", validator.as_str())),
@@ -50,6 +50,12 @@ impl Title {
             validator,
             ended: AtomicBool::new(false),
         }
+    }
+
+    /// By the fields that a head is kept with. None: it is no head.
+    pub(super) fn of_stored(key: &CacheKey, headers: &HeaderMap) -> Option<Self> {
+        let Some(ContentRange::Unsatisfied { complete }) = ContentRange::of(headers) else { return None };
+        Some(Self::new(key, complete, Validator::strong(headers)?, headers))
     }
 
     /// Length of the whole object in bytes.
@@ -143,7 +149,7 @@ impl Head {
     pub(super) fn of_whole(key: &CacheKey, meta: &CacheMeta) -> Option<Self> {
         let complete = meta::promised_bytes(meta)?;
         let validator = Validator::strong(meta.headers())?;
-        let title = Arc::new(Title::new(key, complete, validator, meta));
+        let title = Arc::new(Title::new(key, complete, validator, meta.headers()));
         Some(Self { title, meta: Arc::new(meta::copy(meta)) })
     }
 
@@ -151,13 +157,7 @@ impl Head {
     pub(super) fn of_stored(key: &CacheKey, mut meta: CacheMeta) -> Option<Self> {
         let title = match meta.extensions().get::<Arc<Title>>() {
             Some(title) => Arc::clone(title),
-            None => {
-                let Some(ContentRange::Unsatisfied { complete }) = ContentRange::of(meta.headers()) else {
-                    return None;
-                };
-                let validator = Validator::strong(meta.headers())?;
-                Arc::new(Title::new(key, complete, validator, &meta))
-            }
+            None => Arc::new(Title::of_stored(key, meta.headers())?),
         };
         let header = meta.response_header_mut();
         header.set_status(StatusCode::OK).ok()?;

@@ -4,11 +4,10 @@ use std::pin::pin;
 use std::sync::Arc;
 use std::time::Duration;
 
-use http::HeaderMap;
 use tokio::time::Instant;
 
 use super::super::budget::Charge;
-use super::super::fill::Readers;
+use super::super::fill::{Fill, Readers};
 use super::super::flow::Content;
 use super::super::simulation::room_for_objects;
 use super::{MemoryStore, Object};
@@ -96,19 +95,19 @@ impl MemoryStore {
 
     /// An object has left its slot: what is still read of it counts until it is let go.
     pub(in crate::cache) fn leaves(&self, object: &Object) {
-        self.left.add(&object.body.content, object.body.readers.go_on);
-        object.body.forms.contents().iter().for_each(|form| self.left.add(form, false));
+        self.left.add(&object.body.content, Some(&object.body.readers));
+        object.body.forms.contents().iter().for_each(|form| self.left.add(form, None));
     }
 
     /// A form has another in its place.
     pub(in crate::cache) fn left_behind(&self, form: &Arc<Content>) {
-        self.left.add(form, false);
+        self.left.add(form, None);
     }
 
-    /// For a body with this head, in chunks of this size.
-    pub(in crate::cache) fn readers(&self, head: &HeaderMap, body_bytes: u64, chunk_bytes: u64) -> Readers {
-        let below = || self.tier.as_ref().is_some_and(|tier| body_bytes <= tier.disks().body_bytes_max());
-        let go_on = body_bytes > chunk_bytes && (below() || slicing::resumable(head).is_some());
-        Readers { hold_timeout: self.hold_timeout, go_on }
+    /// Of the body that this fill leaves.
+    pub(in crate::cache) fn readers(&'static self, fill: &Fill) -> Readers {
+        let head = fill.head.lock();
+        let resumable = slicing::resumable(head.meta.headers()).is_some();
+        Readers { store: self, key: fill.key, version: fill.version, stamp: Arc::clone(&head.stamp), resumable }
     }
 }

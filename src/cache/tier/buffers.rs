@@ -25,7 +25,7 @@ const IDLE_SHARE: u64 = 32;
 #[derive(Debug)]
 struct Memory {
     bytes: Box<[u8]>,
-    _charge: Charge,
+    charge: Charge,
 }
 
 /// What a shard has, by size, the one used last on top.
@@ -74,7 +74,7 @@ impl Buffers {
     pub(super) fn make(&'static self, bytes: usize, charge: Charge) -> Buffer {
         let size = self.size(bytes);
         let bytes = vec![0; size.map_or(bytes, |size| SIZES[size])].into_boxed_slice();
-        Buffer { memory: Some(Memory { bytes, _charge: charge }), home: size.map(|size| (self, size)) }
+        Buffer { memory: Some(Memory { bytes, charge: charge }), home: size.map(|size| (self, size)) }
     }
 
     fn give_back(&self, size: usize, memory: Memory) {
@@ -83,7 +83,12 @@ impl Buffers {
             self.idle_bytes.fetch_sub(bytes, Ordering::Relaxed);
             return;
         }
-        self.shards[shard()].lock()[size].push(memory);
+        let mut idle = self.shards[shard()].lock();
+        idle[size].push(memory);
+        // The charge stays, so nobody is told by its end.
+        if let Some(memory) = idle[size].last() {
+            memory.charge.may_do_for_another();
+        }
     }
 }
 

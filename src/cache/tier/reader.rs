@@ -111,3 +111,50 @@ pub(super) async fn buffer(
 fn pay(store: &MemoryStore, bytes: u64) -> Option<Charge> {
     store.reserve(bytes).or_else(|| store.take_for_passing(bytes))
 }
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+    use std::time::Instant;
+
+    use super::*;
+    use crate::cache::StoreSettings;
+    use crate::cache::disk::{Disks, LogSettings};
+    use crate::config::{Disk, DiskAdmission};
+    use crate::observe::Metrics;
+
+    fn store(folder: &std::path::Path) -> &'static MemoryStore {
+        let disk = Disk {
+            path: folder.to_owned(),
+            size_bytes: 4 << 20,
+            write_bytes_per_day_max: None,
+            write_bytes_per_second_max: None,
+            admit: DiskAdmission::All,
+        };
+        let metrics = Arc::new(Metrics::new());
+        let disks = Arc::new(Disks::open(vec![LogSettings::new(&disk, 0)], &metrics));
+        // Who waits looks by itself only once a second.
+        let hold_timeout = Duration::from_secs(60);
+        let settings = StoreSettings { bytes_max: 16 << 20, object_bytes_max: 1 << 20, hold_timeout };
+        MemoryStore::new(settings, metrics).above(disks).leak()
+    }
+
+    #[tokio::test]
+    async fn who_waits_for_memory_is_told_when_a_buffer_comes_back() {
+        let folder = tempfile::tempdir().expect("a folder");
+        let store = store(folder.path());
+        let tier = store.tier().expect("it has one");
+        let used = buffer(store, tier, 200_000, Duration::ZERO).await.expect("there is room");
+        let stats = store.stats();
+        let rest = store.take_for_passing(stats.bytes_max - stats.bytes).expect("there is so much");
+        let slice = Bytes::from_owner(used).slice(1..2);
+        let waiting = tokio::spawn(buffer(store, tier, 200_000, Duration::from_secs(30)));
+        tokio::task::yield_now().await;
+        assert!(!waiting.is_finished(), "all of the memory is in use");
+        let began = Instant::now();
+        drop(slice);
+        assert!(waiting.await.expect("no panic").is_some());
+        assert!(began.elapsed() < Duration::from_millis(500), "{:?}", began.elapsed());
+        drop(rest);
+    }
+}

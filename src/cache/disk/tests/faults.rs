@@ -4,6 +4,7 @@ use std::io;
 use std::sync::atomic::{AtomicBool, AtomicI32, Ordering};
 
 use super::super::device::{Device, Files, Folder};
+use super::super::types::Late;
 use super::super::{Log, LogState, Lost, Refusal};
 use super::*;
 
@@ -114,7 +115,7 @@ async fn faulty(path: &Path, size: u64) -> (Log, Arc<Faults>) {
 async fn faulty_with(settings: LogSettings, metrics: Arc<Metrics>) -> (Log, Arc<Faults>) {
     let faults = Arc::new(Faults::default());
     let folder = FaultyFolder { files: Files::new(&settings.path), faults: Arc::clone(&faults) };
-    let log = Log::open_on(settings, metrics, Box::new(folder)).unwrap();
+    let log = Log::open_on(settings, metrics, Box::new(folder), Late::default()).unwrap();
     recovered(&log).await;
     (log, faults)
 }

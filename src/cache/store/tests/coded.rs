@@ -1,5 +1,6 @@
 //! Coded forms of stored bodies.
 
+use super::super::super::simulation::room_for_objects;
 use super::*;
 use crate::cache::{Given, Wanted};
 use crate::coding::Decoder;
@@ -147,4 +148,50 @@ async fn popular_forms_are_made_anew_and_all_are_counted_and_go_with_their_body(
     assert_eq!(weighed, store.stats().bytes, "the policy weighs the forms too");
     store.remove(&key("a").to_compact());
     assert_eq!(store.stats().bytes, 0);
+}
+
+/// Half as large when it is coded.
+fn digits(bytes: usize) -> Vec<u8> {
+    (0..bytes).map(|_| fastrand::u8(b'0'..=b'9')).collect()
+}
+
+/// Its readers alone have it then, as slow as they may be.
+#[tokio::test]
+async fn a_form_that_is_whole_after_its_body_has_left_gives_way_to_others() {
+    for running in [true, false] {
+        let settings = StoreSettings { bytes_max: 64_000, object_bytes_max: 32_000, hold_timeout: Duration::ZERO };
+        let store = MemoryStore::new(settings, Arc::new(Metrics::new())).leak();
+        let (body, name) = (digits(16_000), key("a"));
+        let (mut miss, owner) = begin(store, &name, Some(body.len())).await.expect("room");
+        miss.write_body(Bytes::copy_from_slice(&body[..8_000]), false).await.expect("written");
+        if !running {
+            miss.write_body(Bytes::copy_from_slice(&body[8_000..]), true).await.expect("written");
+            miss.finish().await.map(|_| ()).expect("finished");
+            let mut reader = get(store, &name).await.expect("a hit");
+            assert_eq!(store.code(&mut reader, &wanted(Coding::Gzip)), Given::Form { bytes: None });
+            store.remove(&name.to_compact());
+            drop(owner);
+            gives_way(store, reader).await;
+            continue;
+        }
+        let mut reader = get(store, &name).await.expect("a running fill");
+        assert_eq!(store.code(&mut reader, &wanted(Coding::Gzip)), Given::Form { bytes: None });
+        reader.read_body().await.expect("read").expect("what is there is flushed");
+        store.remove(&name.to_compact());
+        miss.write_body(Bytes::copy_from_slice(&body[8_000..]), true).await.expect("written");
+        miss.finish().await.map(|_| ()).expect("finished");
+        drop(owner);
+        gives_way(store, reader).await;
+    }
+}
+
+async fn gives_way(store: &'static MemoryStore, mut reader: HitHandler) {
+    until("the form is whole", || runs(store, Coding::Gzip, "stored") == 1).await;
+    until("and its body is gone", || store.stats().bytes < 16_000).await;
+    assert!(store.stats().bytes > 4_000, "the form is there, and paid for");
+    let all = store.reserve(room_for_objects(64_000));
+    assert!(all.is_some(), "{:?}", store.stats());
+    assert!(read_all(&mut reader).await.is_err(), "it is aborted, not ended");
+    drop((all, reader));
+    assert_eq!((store.stats().bytes, store.policy.lock().bytes()), (0, 0), "no drift");
 }
