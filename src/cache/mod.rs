@@ -55,4 +55,4 @@ pub use meta::Version;
 pub use simulation::{EvictionSimulation, room_for_objects};
 pub use slices::{Asker, Fetch, Head, Run, Slices, Title, View, head_key};
 pub use storage::FILL_REFUSED;
-pub use store::{MemoryStore, StoreSettings, StoreStats};
+pub use store::{MemoryStore, Room, StoreSettings, StoreStats};

@@ -418,5 +418,7 @@ pub(super) enum Found {
 
 mod room;
 
+pub use room::Room;
+
 #[cfg(test)]
 mod tests;
