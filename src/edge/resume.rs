@@ -34,8 +34,8 @@ const HELD_BYTES: u64 = 1 << 20;
 
 /// How long a reader waits for others that go on from the origin to end.
 const PLACE_WAIT_MAX: Duration = Duration::from_secs(10);
-/// What lies between the origin and one reader, at most: some 16 pieces of 64 KiB in Pingora's queues and ours.
-const ON_THE_WAY_BYTES: u64 = 1 << 20;
+/// What lies between the origin and one reader, at most: some 16 pieces of 64 KiB in Pingora's queues and ours, and a window of HTTP/2.
+const ON_THE_WAY_BYTES: u64 = 2 << 20;
 
 /// What the rest of one body is asked for with.
 #[derive(Clone)]

@@ -52,7 +52,7 @@ pub struct RawLimits {
     /// QUIC handshakes at once; beyond it clients must prove their address first (Retry). 0: always.
     #[schemars(range(max = 1_000_000))]
     pub http3_handshakes: usize,
-    /// Slow clients that get the rest of a body from the origin at once (`cache.hold_timeout`), of a MiB of `cache.memory` each. The next
+    /// Slow clients that get the rest of a body from the origin at once (`cache.hold_timeout`), of 2 MiB of `cache.memory` each. The next
     /// wait for 10 s, and are cut off then.
     #[schemars(range(min = 1, max = 100_000))]
     pub resumes: usize,
