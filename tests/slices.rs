@@ -5,6 +5,7 @@ mod changes;
 mod disk;
 mod film;
 mod nginx;
+mod players;
 mod ranges;
 mod sharing;
 

@@ -114,6 +114,32 @@ fn a_client_that_stops_reading_holds_nobody_up_over_http2_to_the_origin() {
     assert_eq!(nginx.requests(), 1);
 }
 
+/// One connection to the origin carries the requests of many clients: what one of them does not read must leave room for the others.
+#[test]
+fn a_client_that_stops_reading_what_is_not_kept_leaves_its_origins_connection_to_others() {
+    const BYTES: usize = 32 << 20;
+    let port = free_port();
+    let nginx =
+        Nginx::with(&format!("listen 127.0.0.1:{port} http2;")).file("a.bin", pattern(BYTES)).file("b", "hello");
+    let edge = Edge::of_url(&format!("http://127.0.0.1:{port}")).set("sites.0.cache.enabled", false);
+    let edge = edge.set("origins.main.protocol", "http2").run();
+    edge.get("/b").expect_status(200);
+    let mut stalled: Vec<_> = (0..4).map(|_| Connection::open_narrow(edge.http())).collect();
+    for client in &mut stalled {
+        client.send(Request::get("/a.bin").to_bytes());
+        assert_eq!(client.head().map(|head| head.status), Some(200));
+    }
+    // What may lie on its way to them does.
+    pause(Duration::from_secs(2));
+    let began = Instant::now();
+    for _ in 0..20 {
+        assert_eq!(edge.get("/b").expect_status(200).text(), "hello");
+    }
+    assert!(began.elapsed() < Duration::from_secs(10), "{:?}", began.elapsed());
+    assert!(stalled[0].read(BYTES) == pattern(BYTES), "it goes on where it stopped");
+    drop(nginx);
+}
+
 #[test]
 fn a_certificate_that_is_not_accepted_is_502() {
     let folder = tempfile::tempdir().expect("a temporary folder");

@@ -25,7 +25,7 @@ use super::meta;
 use crate::http::freshness::Storable;
 
 /// Heads of another format are misses.
-const FORMAT: u8 = 2;
+const FORMAT: u8 = 3;
 
 /// A head read back.
 #[derive(Debug)]

@@ -60,4 +60,4 @@ pub use quick::QuickHit;
 pub use simulation::{EvictionSimulation, room_for_objects};
 pub use slices::{Asker, Fetch, Head, PartsKept, Run, Slices, Title, View, head_key};
 pub use storage::FILL_REFUSED;
-pub use store::{MemoryStore, StoreSettings, StoreStats};
+pub use store::{MemoryStore, Room, StoreSettings, StoreStats};

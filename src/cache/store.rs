@@ -437,5 +437,7 @@ pub(super) enum Found {
 
 mod room;
 
+pub use room::Room;
+
 #[cfg(test)]
 mod tests;

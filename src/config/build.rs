@@ -95,6 +95,7 @@ impl Builder<'_> {
             http3_streams_max: raw.http3_streams,
             http3_resets_max: raw.http3_resets,
             http3_handshakes_max: raw.http3_handshakes,
+            resumes_max: raw.resumes,
             addresses_max: raw.addresses,
         }
     }

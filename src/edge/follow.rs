@@ -10,13 +10,13 @@
 
 use super::Edge;
 use super::context::{Context, Filling};
-use super::subrequests;
+use super::subrequests::{self, Incoming};
 use crate::http::forwarded::Client;
 use crate::transport::Connection;
 use http::header::{CONNECTION, CONTENT_LENGTH, EXPECT, HOST, TE, TRANSFER_ENCODING, UPGRADE};
 use http::{HeaderMap, HeaderName, Method, Version};
 use parking_lot::Mutex;
-use pingora_core::protocols::http::{HttpTask, ServerSession};
+use pingora_core::protocols::http::ServerSession;
 use pingora_error::{Error, ErrorType, Result};
 use pingora_proxy::{Session, subrequest};
 use std::io::Cursor;
@@ -95,55 +95,32 @@ impl Edge {
         };
         let follow: subrequest::UserCtx = Box::new(Some(follow));
         let child = subrequest::Ctx::builder().user_ctx(follow).build();
-        let (child, mut handle) = spawner.create_subrequest(&template, child);
+        let (child, handle) = spawner.create_subrequest(&template, child);
         tokio::spawn(child.run());
-        // An answer of our own ends without a word.
-        let mut left = None;
-        let whole = loop {
-            match handle.rx.recv().await {
-                Some(HttpTask::Header(header, ended)) => {
-                    if !header.status.is_informational() {
-                        left = content_length(&header.headers);
-                        let said = *said.lock();
-                        ctx.answered_as = said.label;
-                        ctx.error = said.error;
-                        ctx.cache.collapsed = said.collapsed;
-                        ctx.first_byte = Some(ctx.started.elapsed());
-                    }
-                    session.write_response_header(header, ended).await?;
-                    if ended {
-                        break true;
-                    }
-                }
-                Some(HttpTask::Body(bytes, ended)) => {
-                    let came = bytes.as_ref().map_or(0, |bytes| bytes.len() as u64);
-                    left = left.map(|left| left.saturating_sub(came));
-                    session.write_response_body(bytes, ended).await?;
-                    if ended {
-                        break true;
-                    }
-                }
-                Some(HttpTask::Done) => {
-                    session.write_response_body(None, true).await?;
-                    break true;
-                }
-                Some(HttpTask::Trailer(_)) => {}
-                None if left == Some(0) => {
-                    session.write_response_body(None, true).await?;
-                    break true;
-                }
-                Some(HttpTask::UpgradedBody(..) | HttpTask::Failed(_)) | None => break false,
+        let mut incoming = Incoming::new(handle);
+        while let Some(header) = incoming.head().await {
+            let is_informational = header.status.is_informational();
+            if !is_informational {
+                let said = *said.lock();
+                ctx.answered_as = said.label;
+                ctx.error = said.error;
+                ctx.cache.collapsed = said.collapsed;
+                ctx.first_byte = Some(ctx.started.elapsed());
             }
-        };
-        if !whole {
+            session.write_response_header(header, false).await?;
+            if !is_informational {
+                break;
+            }
+        }
+        while let Some(bytes) = incoming.bytes().await {
+            session.write_response_body(Some(bytes), false).await?;
+        }
+        if !incoming.is_whole() {
             return Err(Error::explain(ErrorType::ConnectionClosed, "the answer broke off").into_up());
         }
+        session.write_response_body(None, true).await?;
         Ok(true)
     }
-}
-
-fn content_length(headers: &HeaderMap) -> Option<u64> {
-    headers.get(CONTENT_LENGTH)?.to_str().ok()?.parse().ok()
 }
 
 /// What the client asked for, as it asked, over HTTP/1.1.

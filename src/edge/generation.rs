@@ -6,6 +6,7 @@ use crate::config::{Config, Site};
 use crate::observe::{Answers, Metrics};
 use crate::origin::Origins;
 use std::sync::Arc;
+use tokio::sync::Semaphore;
 
 /// See the module.
 pub struct Generation {
@@ -15,6 +16,8 @@ pub struct Generation {
     limiters: Vec<Option<Limiter>>,
     /// By index into `config.sites`; the last one is for requests of no site.
     answers: Vec<Answers>,
+    /// Room for readers that go on from the origin.
+    pub(super) resumes: Arc<Semaphore>,
 }
 
 impl Generation {
@@ -24,7 +27,8 @@ impl Generation {
             config.sites.iter().map(|site| site.rate.map(|rate| Limiter::new(rate, addresses_max))).collect();
         let sites = config.sites.iter().map(|site| site.name.as_str()).chain(["none"]);
         let answers = sites.map(|site| Answers::new(metrics.clone(), site)).collect();
-        Self { config, origins, limiters, answers }
+        let resumes = Arc::new(Semaphore::new(config.limits.resumes_max));
+        Self { config, origins, limiters, answers, resumes }
     }
 
     /// The place of a request's site in `config.sites`.

@@ -5,9 +5,8 @@
 //! says that it is the least urgent (RFC 9218 §4.1).
 
 use super::Edge;
-use pingora_core::protocols::http::{HttpTask, ServerSession};
-use pingora_proxy::{HttpProxy, Session, SubrequestSpawner, subrequest};
-use std::io::Cursor;
+use super::subrequests;
+use pingora_proxy::{HttpProxy, Session, SubrequestSpawner};
 use std::sync::Arc;
 use std::time::Duration;
 use tokio::time::timeout;
@@ -40,37 +39,18 @@ impl Asker {
     /// Gets what lies at a host's path, as clients name them, and lets go of it. None: there was no answer.
     pub async fn ask(&self, host: &str, path: &str) -> Option<Inquired> {
         let head = format!("GET {path} HTTP/1.1\r\nHost: {host}\r\nPriority: u=7\r\n\r\n").into_bytes();
-        let mut template = ServerSession::new_http1(Box::new(Cursor::new(head)));
-        if !matches!(template.read_request().await, Ok(true)) {
-            tracing::warn!("an inquiry could not be written as a request");
-            return None;
-        }
-        let mark: subrequest::UserCtx = Box::new(Inquiry);
-        let child = subrequest::Ctx::builder().user_ctx(mark).build();
-        let (child, mut handle) = self.spawner.create_subrequest(&template, child);
-        tokio::spawn(child.run());
-        let mut inquired = None;
-        loop {
-            let piece = timeout(PIECE_TIME_MAX, handle.rx.recv()).await.ok()?;
-            let ended = match piece {
-                Some(HttpTask::Header(header, ended)) if !header.status.is_informational() => {
-                    inquired = Some(Inquired { status: header.status.as_u16(), body_bytes: 0, whole: false });
-                    ended
-                }
-                Some(HttpTask::Body(bytes, ended)) => {
-                    if let (Some(inquired), Some(bytes)) = (&mut inquired, bytes) {
-                        inquired.body_bytes += bytes.len() as u64;
-                    }
-                    ended
-                }
-                Some(HttpTask::Done) => true,
-                Some(HttpTask::Header(..) | HttpTask::Trailer(_)) => false,
-                Some(_) | None => return inquired,
-            };
-            if ended {
-                return inquired.map(|inquired| Inquired { whole: true, ..inquired });
+        let mut incoming = subrequests::start(&self.spawner, head, Box::new(Inquiry)).await?;
+        let status = loop {
+            let header = timeout(PIECE_TIME_MAX, incoming.head()).await.ok()??;
+            if !header.status.is_informational() {
+                break header.status.as_u16();
             }
+        };
+        let mut body_bytes = 0;
+        while let Some(bytes) = timeout(PIECE_TIME_MAX, incoming.bytes()).await.ok()? {
+            body_bytes += bytes.len() as u64;
         }
+        Some(Inquired { status, body_bytes, whole: incoming.is_whole() })
     }
 }
 

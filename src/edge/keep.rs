@@ -4,7 +4,6 @@
 use super::Edge;
 use super::admit::target_of;
 use super::context::Context;
-use super::resume::owners_rest;
 use crate::cache::disk::Ticket;
 use crate::http::freshness::{self, Storable};
 use crate::http::{answer, invalidation, key, negotiation, reuse, rules, update};
@@ -46,7 +45,9 @@ impl Edge {
     ) -> Result<RespCacheable> {
         let Some(site) = ctx.site.clone() else { return Ok(Uncacheable(NoCacheReason::NeverEnabled)) };
         let stored = session.cache.maybe_cache_meta();
-        let mut header = match (ctx.cache.validation.take(), stored) {
+        let validation = ctx.cache.validation.take();
+        let validated = stored.filter(|_| matches!(validation, Some(Validation::Fields(_))));
+        let mut header = match (validation, stored) {
             (Some(Validation::OfAnother), _) => {
                 ctx.cache.detail = Some("304-of-another-version");
                 return Ok(Uncacheable(NoCacheReason::OriginNotCache));
@@ -86,6 +87,7 @@ impl Edge {
         });
         match decided {
             Ok(mut kept) => {
+                validated.iter().for_each(|old| keep_date(&mut kept, old));
                 ctx.cache.stored = true;
                 self.note_codable(&header, &mut kept, ctx);
                 ctx.cache.ttl_s = Some(kept.fresh_for.as_secs_f64().round() as i64);
@@ -94,7 +96,7 @@ impl Edge {
                 }
                 let mut meta = meta_of(kept, header, site.cache.stale_if_unreachable, now);
                 self.stamp(&mut meta, ctx);
-                if let Some(rest) = owners_rest(ctx.cache.rest.take(), meta.headers()) {
+                if let Some(rest) = self.owners_rest(ctx, meta.headers()) {
                     meta.extensions_mut().insert(rest);
                 }
                 Ok(Cacheable(meta))
@@ -206,6 +208,11 @@ pub(super) fn meta_of(
     meta.set_epoch_override(now.checked_sub(kept.age_at_receipt).unwrap_or(now));
     meta.extensions_mut().insert(Arc::new(kept));
     meta
+}
+
+/// What is decided anew of a head that a 304 validated: when its bytes came is as before.
+pub(super) fn keep_date(decided: &mut Storable, old: &CacheMeta) {
+    decided.strong_date &= kept(old).is_some_and(|old| old.strong_date);
 }
 
 /// The stored head with the fields of a 304.

@@ -6,7 +6,7 @@
 
 use super::cache_control::{ResponseCacheControl, Scope, delta_seconds};
 use super::fields::{HeaderView, list};
-use super::{date, heuristic, targeted, variant};
+use super::{date, heuristic, slicing, targeted, variant};
 use http::{Method, StatusCode};
 use std::time::{Duration, SystemTime};
 
@@ -71,6 +71,9 @@ pub struct Storable {
     pub stale_if_error: Option<Duration>,
     /// It may be given in a content coding of ours (RFC 9110 §8.4); set by whoever stores it.
     pub codable: bool,
+    /// `Last-Modified` tells versions of these bytes apart, by the `Date` of the answer that they came in (RFC 9110 §8.8.2.2). A 304 renews
+    /// that date and must not make it so: whoever stores what it validated takes this from before.
+    pub strong_date: bool,
     /// What `If-Modified-Since` is compared with (§4.3.2): `Last-Modified`, else `Date`, else when it came.
     pub modified: SystemTime,
 }
@@ -90,6 +93,7 @@ impl Default for Storable {
             stale_while_revalidate: Duration::ZERO,
             stale_if_error: None,
             codable: false,
+            strong_date: false,
             modified: SystemTime::UNIX_EPOCH,
         }
     }
@@ -223,6 +227,7 @@ pub fn decide<H: HeaderView>(exchange: &Exchange<'_, H>) -> Result<Storable, Not
         stale_while_revalidate: seconds(control.stale_while_revalidate_s).unwrap_or_default(),
         stale_if_error: seconds(control.stale_if_error_s),
         codable: false,
+        strong_date: slicing::strong_date(headers).is_some(),
         modified: date_of("last-modified").or_else(|| date_of("date")).unwrap_or(exchange.now),
     };
     let can_be_validated = headers.has("etag") || headers.has("last-modified");

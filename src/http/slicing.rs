@@ -22,7 +22,8 @@ const FIRST_WINDOW_BYTES: u64 = 512 << 10;
 /// The bounds of a run.
 const RUN_BYTES_MIN: u64 = 256 << 10;
 const RUN_BYTES_MAX: u64 = 4 << 20;
-/// How long a modification date must lie back to tell versions apart, clocks aside (RFC 9110 §8.8.2.2).
+/// How long before the `Date` of its answer a modification date must lie to tell versions apart. RFC 9110 §8.8.2.2 wants a second by the same
+/// clock, or so much that clocks do not matter; whether the origin has one clock is not known here.
 const MODIFIED_STRONG_AFTER: Duration = Duration::from_secs(60);
 
 /// `Content-Range` (RFC 9110 §14.4) of a single part in bytes.
@@ -69,42 +70,72 @@ fn number(digits: &str) -> Option<u64> {
 pub enum Validator {
     /// A strong entity-tag, with its quotes.
     Tag(String),
-    /// A modification date that is strong by RFC 9110 §8.8.2.2.
-    Modified(String),
+    /// A modification date that is strong by RFC 9110 §8.8.2.2, and the entity-tag beside it, which is not: one that differs is of another
+    /// version all the same.
+    Modified { date: String, tag: Option<String> },
 }
 
 impl Validator {
-    /// The strong validator of an answer. The answer's `Date` is what its modification date is compared with.
+    /// The strong validator of an answer as it came with its bytes. (A 304 brings a later `Date`, which says nothing of when they came:
+    /// see [`crate::http::freshness::Storable::strong_date`].)
     pub fn strong(headers: &impl HeaderView) -> Option<Self> {
-        if let Some(tag) = single(headers, "etag") {
+        let tag = single(headers, "etag");
+        if let Some(tag) = tag {
             let bytes = tag.as_bytes();
             let inner = tag.strip_prefix('"').and_then(|rest| rest.strip_suffix('"'));
             if bytes.len() >= 2 && inner.is_some_and(|inner| !inner.contains(['"', ' '])) {
                 return Some(Self::Tag(tag.to_owned()));
             }
         }
-        let text = single(headers, "last-modified")?;
-        let modified = httpdate::parse_http_date(text).ok()?;
-        let date = httpdate::parse_http_date(single(headers, "date")?).ok()?;
-        let strong = date.duration_since(modified).is_ok_and(|age| age >= MODIFIED_STRONG_AFTER);
-        strong.then(|| Self::Modified(text.to_owned()))
+        let date = strong_date(headers)?.to_owned();
+        Some(Self::Modified { date, tag: tag.map(str::to_owned) })
     }
 
     /// As `If-Range` carries it (RFC 9110 §13.1.5).
     pub fn as_str(&self) -> &str {
         match self {
-            Self::Tag(text) | Self::Modified(text) => text,
+            Self::Tag(text) | Self::Modified { date: text, .. } => text,
         }
+    }
+
+    /// All that tells this version from others, as text.
+    pub fn version(&self) -> String {
+        match self {
+            Self::Tag(text) | Self::Modified { date: text, tag: None } => text.clone(),
+            Self::Modified { date, tag: Some(tag) } => format!("{date} {}", opaque(tag)),
+        }
+    }
+
+    /// It counts only where the answer was dated late enough.
+    pub fn is_date(&self) -> bool {
+        matches!(self, Self::Modified { .. })
     }
 
     /// Whether a 206 to a request with `If-Range` is of this version. It must carry an entity-tag where the whole answer
     /// would (RFC 9110 §15.3.7), but may leave out a modification date.
     fn is_of(&self, headers: &impl HeaderView) -> bool {
+        let named = single(headers, "etag");
         match self {
-            Self::Tag(tag) => single(headers, "etag") == Some(tag),
-            Self::Modified(text) => single(headers, "last-modified").is_none_or(|named| named == text),
+            Self::Tag(tag) => named == Some(tag),
+            Self::Modified { date, tag } => {
+                let differs = tag.as_ref().zip(named).is_some_and(|(tag, named)| opaque(tag) != opaque(named));
+                !differs && single(headers, "last-modified").is_none_or(|named| named == date)
+            }
         }
     }
+}
+
+/// Entity-tags are compared weakly by this (RFC 9110 §8.8.3.2).
+fn opaque(tag: &str) -> &str {
+    tag.strip_prefix("W/").unwrap_or(tag)
+}
+
+/// The modification date of an answer as it came, where that is strong.
+pub fn strong_date(headers: &impl HeaderView) -> Option<&str> {
+    let text = single(headers, "last-modified")?;
+    let modified = httpdate::parse_http_date(text).ok()?;
+    let date = httpdate::parse_http_date(single(headers, "date")?).ok()?;
+    date.duration_since(modified).is_ok_and(|age| age >= MODIFIED_STRONG_AFTER).then_some(text)
 }
 
 fn single<'a>(headers: &'a impl HeaderView, name: &'a str) -> Option<&'a str> {

@@ -18,6 +18,9 @@ use crate::config::{HttpOrigin, OriginProtocol, OriginTimeouts, OriginTls, Serve
 
 /// Requests at a time on one HTTP/2 connection to an origin (Pingora's default is 1).
 const H2_STREAMS_MAX: usize = 100;
+/// What may lie unread of one answer; less would slow a distant origin down. The connection's window is that of all its answers: Pingora's
+/// default, one of 8 MiB for either, lets a client that stops reading hold up all others on its connection.
+const H2_STREAM_WINDOW_BYTES: u32 = 1 << 20;
 /// Finds HTTP/2 connections that died without a word.
 const H2_PING_INTERVAL: Duration = Duration::from_secs(20);
 /// Certificates in a file of authorities; a whole system's bundle holds about 150.
@@ -122,6 +125,8 @@ pub(super) fn template(
     options.verify_cert = settings.tls.verify;
     options.verify_hostname = settings.tls.verify;
     options.max_h2_streams = H2_STREAMS_MAX;
+    options.h2_stream_window_size = Some(H2_STREAM_WINDOW_BYTES);
+    options.h2_connection_window_size = Some(H2_STREAM_WINDOW_BYTES * H2_STREAMS_MAX as u32);
     options.h2_ping_interval = Some(H2_PING_INTERVAL);
     if server.tls {
         options.ca = authorities.certificates.clone();

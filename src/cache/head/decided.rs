@@ -30,6 +30,7 @@ pub(super) fn put(bytes: &mut Vec<u8>, decided: &Storable) -> Option<()> {
         stale_while_revalidate,
         stale_if_error,
         codable,
+        strong_date,
         modified,
     } = decided;
     let source = SOURCES.iter().position(|known| known == source)?;
@@ -38,7 +39,7 @@ pub(super) fn put(bytes: &mut Vec<u8>, decided: &Storable) -> Option<()> {
     }
     put_time(bytes, *modified);
     bytes.push(source as u8);
-    bytes.extend([validate_always, no_stale, immutable, codable].map(|flag| u8::from(*flag)));
+    bytes.extend([validate_always, no_stale, immutable, codable, strong_date].map(|flag| u8::from(*flag)));
     bytes.push(u8::from(stale_if_error.is_some()));
     stale_if_error.iter().for_each(|duration| put_duration(bytes, *duration));
     put_names(bytes, vary)?;
@@ -58,6 +59,7 @@ pub(super) fn take(fields: &mut Reader<'_>) -> Option<Storable> {
         no_stale: take_flag(fields)?,
         immutable: take_flag(fields)?,
         codable: take_flag(fields)?,
+        strong_date: take_flag(fields)?,
         stale_if_error: if take_flag(fields)? { Some(take_duration(fields)?) } else { None },
         vary: take_names(fields)?,
         withheld: take_names(fields)?,
@@ -94,7 +96,7 @@ mod tests {
         let duration = || (0..1_u64 << 40, 0..1_000_000_000_u32).prop_map(|(s, ns)| Duration::new(s, ns));
         let names = || prop::collection::vec("[a-z-]{0,12}", 0..4);
         let durations = (duration(), duration(), duration(), duration(), duration(), prop::option::of(duration()));
-        let flags = prop::array::uniform4(any::<bool>());
+        let flags = prop::array::uniform5(any::<bool>());
         (durations, 0..SOURCES.len(), names(), names(), flags).prop_map(|(durations, source, vary, withheld, flags)| {
             Storable {
                 fresh_for: durations.0,
@@ -109,6 +111,7 @@ mod tests {
                 stale_while_revalidate: durations.3,
                 stale_if_error: durations.5,
                 codable: flags[3],
+                strong_date: flags[4],
                 modified: UNIX_EPOCH + durations.4,
             }
         })

@@ -44,7 +44,7 @@ impl Title {
             .flat_map(|name| headers.get_all(*name).iter().map(|value| (HeaderName::from_static(name), value.clone())));
         Self {
             primary: key.primary_bin(),
-            generation: hash_key(format!("slices {GRANULE_BYTES} {complete} {}", validator.as_str())),
+            generation: hash_key(format!("slices {GRANULE_BYTES} {complete} {}", validator.version())),
             tags: fields.collect(),
             complete,
             validator,

@@ -13,6 +13,12 @@ use super::super::simulation::room_for_objects;
 use super::{MemoryStore, Object};
 use crate::http::slicing;
 
+/// Room for bytes on their way to one reader; dropped, it is free again.
+#[derive(Debug)]
+pub struct Room {
+    _charge: Charge,
+}
+
 /// How often who waits for room looks for readers that stall.
 pub(super) const STALLED_PAUSE_MIN: Duration = Duration::from_millis(20);
 pub(super) const STALLED_PAUSE_MAX: Duration = Duration::from_secs(1);
@@ -64,6 +70,14 @@ impl MemoryStore {
     /// Pays for bytes on their way to one client. Evicts nothing: a slow client is no reason to lose an object.
     pub(in crate::cache) fn take_for_passing(&self, bytes: u64) -> Option<Charge> {
         self.budget.try_take(bytes, self.budget.bytes_max())
+    }
+
+    /// Room for what is on its way from the origin to one reader, past the cache: of what is kept free, else objects make it. None: there
+    /// was none for so long.
+    pub async fn room_to_pass(&self, bytes: u64, wait: Duration) -> Option<Room> {
+        let free = || self.take_for_reading(bytes);
+        let charge = || free().or_else(|| self.reserve(bytes)).or_else(|| self.take_for_passing(bytes));
+        self.room_within(wait, charge).await.map(|charge| Room { _charge: charge })
     }
 
     /// Tries until there is room, at most for `wait`: whenever some came free or a reader has ended, and now and then, because readers

@@ -62,6 +62,8 @@ pub struct Limits {
     pub http3_resets_max: u32,
     /// QUIC handshakes at once, above which a client has to prove its address first.
     pub http3_handshakes_max: usize,
+    /// Readers of the rest of a body at the origin at once, past the cache.
+    pub resumes_max: usize,
     /// Addresses remembered for `rate` and per-address limits.
     pub addresses_max: usize,
 }

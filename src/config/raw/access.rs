@@ -52,6 +52,10 @@ pub struct RawLimits {
     /// QUIC handshakes at once; beyond it clients must prove their address first (Retry). 0: always.
     #[schemars(range(max = 1_000_000))]
     pub http3_handshakes: usize,
+    /// Slow clients that get the rest of a body from the origin at once (`cache.hold_timeout`), of 2 MiB of `cache.memory` each. The next
+    /// wait for 10 s, and are cut off then.
+    #[schemars(range(min = 1, max = 100_000))]
+    pub resumes: usize,
     /// Client addresses remembered for `rate` and `connections_per_address`.
     #[schemars(range(min = 16, max = 100_000_000))]
     pub addresses: usize,
@@ -77,6 +81,7 @@ impl Default for RawLimits {
             http3_streams: 128,
             http3_resets: 128,
             http3_handshakes: 64,
+            resumes: 64,
             addresses: 100_000,
         }
     }

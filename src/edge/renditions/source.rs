@@ -15,11 +15,9 @@ use http::HeaderMap;
 use http::header::ACCEPT_ENCODING;
 use parking_lot::Mutex;
 use pingora_cache::CachePhase;
-use pingora_core::protocols::http::{HttpTask, ServerSession};
 use pingora_error::Result;
 use pingora_http::ResponseHeader;
 use pingora_proxy::{Session, SubrequestSpawner, subrequest};
-use std::io::Cursor;
 use std::sync::Arc;
 use std::time::Duration;
 use tokio::time::timeout;
@@ -96,10 +94,6 @@ impl Sources {
 
     async fn ask(&self, target: &str, bytes_max: usize) -> Result<Fetched, NoAnswer> {
         let head = refresh::head(target, &self.authority, &self.headers, &[(ACCEPT_ENCODING, "identity")]);
-        let mut template = ServerSession::new_http1(Box::new(Cursor::new(head)));
-        if !matches!(template.read_request().await, Ok(true)) {
-            return Err(NoAnswer);
-        }
         let said = Arc::new(Mutex::new(None));
         let source: subrequest::UserCtx = Box::new(Some(Source {
             client: self.client.clone(),
@@ -107,35 +101,18 @@ impl Sources {
             site_index: self.site_index,
             said: said.clone(),
         }));
-        let child = subrequest::Ctx::builder().user_ctx(source).build();
-        let (child, mut handle) = self.spawner.create_subrequest(&template, child);
-        tokio::spawn(child.run());
-        let (mut header, mut body) = (None, BytesMut::new());
-        // An answer of our own ends without a word; then its length says whether it is whole.
-        loop {
-            let (bytes, ended) = match handle.rx.recv().await {
-                Some(HttpTask::Header(head, ended)) => {
-                    if !head.status.is_informational() {
-                        header = Some(head);
-                    }
-                    (None, ended)
-                }
-                Some(HttpTask::Body(bytes, ended)) => (bytes, ended),
-                Some(HttpTask::Done | HttpTask::Trailer(_)) => (None, true),
-                Some(HttpTask::UpgradedBody(..) | HttpTask::Failed(_)) => return Err(NoAnswer),
-                None if header.as_ref().and_then(|header| length(header)) == Some(body.len()) => (None, true),
-                None => return Err(NoAnswer),
-            };
-            let bytes = bytes.unwrap_or_default();
+        let mut incoming = subrequests::start(&self.spawner, head, source).await.ok_or(NoAnswer)?;
+        let header = incoming.final_head().await.ok_or(NoAnswer)?;
+        let mut body = BytesMut::new();
+        while let Some(bytes) = incoming.bytes().await {
             if body.len() + bytes.len() > bytes_max {
                 return Err(NoAnswer);
             }
             body.extend_from_slice(&bytes);
-            if ended {
-                break;
-            }
         }
-        let header = header.ok_or(NoAnswer)?;
+        if !incoming.is_whole() {
+            return Err(NoAnswer);
+        }
         let said = said.lock().take();
         Ok(Fetched {
             header,
@@ -146,10 +123,6 @@ impl Sources {
             cache_status: said.map(|said| said.cache_status),
         })
     }
-}
-
-fn length(header: &ResponseHeader) -> Option<usize> {
-    header.headers.get(http::header::CONTENT_LENGTH)?.to_str().ok()?.parse().ok()
 }
 
 /// The request of these that a request is, if it is one.

@@ -6,7 +6,8 @@
 
 use super::super::Edge;
 use super::super::context::Context;
-use super::super::{refresh, subrequests};
+use super::super::refresh;
+use super::super::subrequests::{self, Incoming};
 use super::known::{Known, Note};
 use crate::cache::{Fetch, FillTime, Run, Slices};
 use crate::http::byte_range::ByteRange;
@@ -18,11 +19,8 @@ use bytes::Bytes;
 use http::header::{ACCEPT_ENCODING, IF_RANGE, RANGE};
 use http::{HeaderMap, HeaderName};
 use parking_lot::Mutex;
-use pingora_core::protocols::http::subrequest::server::SubrequestHandle;
-use pingora_core::protocols::http::{HttpTask, ServerSession};
 use pingora_http::ResponseHeader;
 use pingora_proxy::{Session, SubrequestSpawner, subrequest};
-use std::io::Cursor;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -60,10 +58,7 @@ pub(in crate::edge) struct Answer {
     pub header: Box<ResponseHeader>,
     /// None: the answer is our own, because the origin gave none.
     pub answered: Option<Answered>,
-    handle: SubrequestHandle,
-    ended: bool,
-    /// It ended as it should.
-    whole: bool,
+    body: Incoming,
 }
 
 impl Order {
@@ -89,54 +84,27 @@ impl Order {
         let fields = [(RANGE, range.as_str()), (ACCEPT_ENCODING, "identity")];
         let fields: Vec<_> = fields.into_iter().chain(condition).collect();
         let head = refresh::head(&self.target, &self.authority, &self.headers, &fields);
-        let mut template = ServerSession::new_http1(Box::new(Cursor::new(head)));
-        if !matches!(template.read_request().await, Ok(true)) {
-            tracing::warn!("a request for a part could not be written");
-            return None;
-        }
         let answered = Arc::new(Mutex::new(None));
         let part: subrequest::UserCtx = Box::new(Some(Part {
             client: self.client.clone(),
             connection: self.connection.clone(),
             answered: answered.clone(),
         }));
-        let child = subrequest::Ctx::builder().user_ctx(part).build();
-        let (child, mut handle) = self.spawner.create_subrequest(&template, child);
-        tokio::spawn(child.run());
-        loop {
-            match handle.rx.recv().await? {
-                HttpTask::Header(header, ended) if !header.status.is_informational() => {
-                    return Some(Answer { header, answered: answered.lock().take(), handle, ended, whole: ended });
-                }
-                HttpTask::Header(..) => {}
-                _ => return None,
-            }
-        }
+        let mut body = subrequests::start(&self.spawner, head, part).await?;
+        let header = body.final_head().await?;
+        Some(Answer { header, answered: answered.lock().take(), body })
     }
 }
 
 impl Answer {
     /// The next bytes of the body; None: there are no more, for whatever reason.
     pub(in crate::edge) async fn next(&mut self) -> Option<Bytes> {
-        while !self.ended {
-            match self.handle.rx.recv().await {
-                Some(HttpTask::Body(bytes, ended)) => {
-                    (self.ended, self.whole) = (ended, ended);
-                    if let Some(bytes) = bytes.filter(|bytes| !bytes.is_empty()) {
-                        return Some(bytes);
-                    }
-                }
-                Some(HttpTask::Header(..)) => {}
-                Some(HttpTask::Done | HttpTask::Trailer(_)) => (self.ended, self.whole) = (true, true),
-                _ => self.ended = true,
-            }
-        }
-        None
+        self.body.bytes().await
     }
 
     /// The body came to its end, and was not broken off.
     pub(in crate::edge) fn is_whole(&self) -> bool {
-        self.whole
+        self.body.is_whole()
     }
 
     /// Writes the body into the store.

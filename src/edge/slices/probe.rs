@@ -117,7 +117,7 @@ impl Probe {
     async fn run(mut self, store: &'static crate::cache::MemoryStore, running: &Running) {
         let condition = self.known.as_ref().map(|head| match head.title().validator() {
             Validator::Tag(tag) => (IF_NONE_MATCH, tag.as_str()),
-            Validator::Modified(date) => (IF_MODIFIED_SINCE, date.as_str()),
+            Validator::Modified { date, .. } => (IF_MODIFIED_SINCE, date.as_str()),
         });
         let mut asked = self.range;
         let Some(mut answer) = self.order.ask(asked, condition).await else { return };
@@ -276,7 +276,8 @@ impl Probe {
             self.drop_known();
             return Probed::Ordinary;
         }
-        let head = keep::merged(old, &answer.header.headers).ok().and_then(|header| self.meta_of(header, answer));
+        let head = keep::merged(old, &answer.header.headers).ok();
+        let head = head.and_then(|header| self.meta_of(header, answer, Some(old)));
         let Some(meta) = head.filter(|meta| kept(meta).is_some_and(|kept| kept.vary.is_empty())) else {
             // It was validated, so this answer may be given; what comes later asks again.
             drop(self.order.slices.forget(&self.key));
@@ -293,10 +294,11 @@ impl Probe {
         header.remove_header(&CONTENT_RANGE);
         header.remove_header(&CONTENT_DIGEST);
         header.insert_header(CONTENT_LENGTH, complete).ok()?;
-        self.meta_of(header, answer)
+        self.meta_of(header, answer, None)
     }
 
-    fn meta_of(&self, mut header: ResponseHeader, answer: &Answer) -> Option<CacheMeta> {
+    /// `validated`: of the head that the answer, a 304, is about.
+    fn meta_of(&self, mut header: ResponseHeader, answer: &Answer, validated: Option<&CacheMeta>) -> Option<CacheMeta> {
         let answered = answer.answered.as_ref()?;
         let now = SystemTime::now();
         let mut storable = freshness::decide(&freshness::Exchange {
@@ -313,6 +315,7 @@ impl Probe {
         })
         .ok()
         .filter(|storable: &Storable| storable.withheld.is_empty())?;
+        validated.iter().for_each(|old| keep::keep_date(&mut storable, old));
         // It is always asked for uncoded, and every client gets it so.
         storable.vary.retain(|name| name != "accept-encoding");
         if self.site.cache.strip_set_cookie {

@@ -53,8 +53,11 @@ fn only_a_strong_validator_tells_versions_apart() {
     for weak in ["W/\"a\"", "a", "\"", "\"a\" \"b\""] {
         assert_eq!(strong(&[("etag", weak)]), None, "{weak}");
     }
-    let modified = Some(Validator::Modified(OLD.into()));
-    assert_eq!(strong(&[("etag", "W/\"a\""), ("last-modified", OLD), ("date", MINUTE_LATER)]), modified);
+    let modified = |tag: Option<&str>| Some(Validator::Modified { date: OLD.into(), tag: tag.map(Into::into) });
+    assert_eq!(strong(&[("last-modified", OLD), ("date", MINUTE_LATER)]), modified(None));
+    let weak = strong(&[("etag", "W/\"a\""), ("last-modified", OLD), ("date", MINUTE_LATER)]);
+    assert_eq!(weak, modified(Some("W/\"a\"")));
+    assert_ne!(weak.unwrap().version(), modified(Some("W/\"b\"")).unwrap().version(), "granules of both never mix");
     assert_eq!(strong(&[("last-modified", OLD), ("date", OLD)]), None, "it may have changed twice in that second");
     assert_eq!(strong(&[("last-modified", OLD)]), None);
     assert_eq!(strong(&[("etag", "\"a\""), ("etag", "\"b\"")]), None);
@@ -113,8 +116,16 @@ fn bytes_of_another_version_are_never_taken_for_these() {
             "{elsewhere}"
         );
     }
-    let modified = Validator::Modified(OLD.into());
+    let modified = Validator::Modified { date: OLD.into(), tag: None };
     assert_eq!(judge(206, &[range], &modified), Verdict::Same(part(10, 19)));
+    let weak = Validator::Modified { date: OLD.into(), tag: Some("W/\"a\"".into()) };
+    for same in [&[range][..], &[range, ("etag", "W/\"a\"")], &[range, ("etag", "\"a\""), ("last-modified", OLD)]] {
+        assert_eq!(judge(206, same, &weak), Verdict::Same(part(10, 19)), "{same:?}");
+    }
+    for tag in ["W/\"b\"", "\"b\""] {
+        let other = [range, ("etag", tag), ("last-modified", OLD)];
+        assert_eq!(judge(206, &other, &weak), Verdict::Changed, "the date agrees, and the tag does not: {tag}");
+    }
     assert_eq!(judge(206, &[range, ("last-modified", MINUTE_LATER)], &modified), Verdict::Changed);
     for gone in [200, 404, 410, 412, 416] {
         assert_eq!(judge(gone, &[("etag", "\"a\"")], &tag), Verdict::Changed, "{gone}");

@@ -41,6 +41,7 @@ pub(super) fn limits() -> Limits {
         http3_streams_max: 100,
         http3_resets_max: 20,
         http3_handshakes_max: 64,
+        resumes_max: 64,
         addresses_max: 1000,
     }
 }

@@ -181,3 +181,16 @@ async fn purged_and_replaced_versions_in_slow_hands_give_way() {
         assert!(read_all(&mut reader).await.is_err());
     }
 }
+
+#[tokio::test]
+async fn what_is_on_its_way_to_a_reader_is_paid_for_and_objects_make_room_for_it() {
+    let store = impatient();
+    fill_up(store, "a").await;
+    let before = store.stats().bytes;
+    let room = store.room_to_pass(20_000, Duration::ZERO).await.expect("objects make room");
+    assert!((20_000..=MEMORY).contains(&store.stats().bytes) && store.stats().evictions > 0);
+    assert!(store.room_to_pass(MEMORY, Duration::ZERO).await.is_none(), "more than there is");
+    let with_room = store.stats().bytes;
+    drop(room);
+    assert_eq!(store.stats().bytes, with_room - 20_000, "{before}");
+}
