@@ -11,7 +11,7 @@
 //! | `POST /segment/unwatched`, a [`Job`] | the same, for nobody who would want what follows |
 //! | `POST /ahead`, an [`Ahead`] | 200 once its segments are made, to be asked for soon; 503 where there is anything else to do |
 //! | `POST /copy`, a [`FilmFile`] | 200, a [`Copied`]: its packets can be used as they are; read whole, so minutes later |
-//! | `POST /rendition`, a [`Rendition`] as one line, and after it bytes | 200, the bytes of a segment or a head, all of them checked |
+//! | `POST /rendition`, a [`RenditionJob`] as one line, and after it bytes | 200, the bytes of a segment or a head, all of them checked |
 //! | `POST /trial`, a [`TrialJob`] | 200, a [`Tried`]: one segment made and compared with the film, some seconds later; one at a time |
 //! | `GET /status` | 200, a [`Status`] |
 //!
@@ -279,6 +279,20 @@ pub struct Rendition {
     pub head_bytes: usize,
     pub before_bytes: usize,
 }
+
+/// The same, and whose it is.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct RenditionJob {
+    /// A name for those who look on, at most [`NAME_BYTES_MAX`]; the same for all of one playlist. It tells nothing of where that lies.
+    pub title: String,
+    /// `240p`; as long at most.
+    pub rung: String,
+    /// Its number in the playlist.
+    pub segment: u64,
+    pub wanted: Rendition,
+}
+
+pub const NAME_BYTES_MAX: usize = 96;
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]

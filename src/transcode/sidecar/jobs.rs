@@ -1,6 +1,7 @@
 //! Jobs: what is wanted, who waits for it, what is made before it is wanted.
 //!
 //! - this file: segments, who waits for them, how long they are kept.
+//! - `beside`: work of another kind, in the same slots.
 //! - `idle`: what is made when there is nothing else to do.
 //! - `runs`: what runs when, on which slot; failures and a second attempt.
 //! - `status`: what there is to tell.
@@ -10,6 +11,7 @@
 //! head and then for the segment; what was made ahead is bounded in bytes and in time. A failed job is forgotten at once: the
 //! next request tries anew.
 
+mod beside;
 mod idle;
 mod runs;
 mod status;
@@ -32,6 +34,7 @@ use std::time::{Duration, Instant};
 use tokio::sync::watch;
 use tokio::time::timeout;
 
+pub use beside::{About, Progress};
 use status::{Count, Counts};
 
 /// How long a job goes on, and a finished one is kept, with nobody waiting.
@@ -68,6 +71,8 @@ struct State {
     waiting: Vec<Run>,
     running: Vec<Running>,
     viewers: Viewers<Rendition>,
+    /// Of what is made beside, by title and rendition.
+    viewers_beside: Viewers<(String, String)>,
     devices: Devices,
     /// As they were found last.
     encoders: Vec<Finding>,
@@ -155,6 +160,7 @@ impl Jobs {
             waiting: Vec::new(),
             running: Vec::new(),
             viewers: Viewers::new(),
+            viewers_beside: Viewers::new(),
             devices: Devices::new(settings.slots, nodes),
             encoders: Vec::new(),
             ended: VecDeque::new(),
@@ -168,15 +174,12 @@ impl Jobs {
         let now = Instant::now();
         let mut state = self.state.lock();
         let state = &mut *state;
-        let wanted_runs = state.waiting.iter().filter(|run| !run.ahead).count()
-            + state.running.iter().filter(|running| !running.run.ahead).count();
         // What only waits to be made ahead counts from now on.
         let is_new = match state.segments.get(&job) {
             None => true,
             Some(entry) => state.waiting.iter().any(|run| run.ahead && run.has(&entry.segment)),
         };
-        let is_full = wanted_runs >= state.devices.slots(now) + self.settings.queue;
-        if is_new && (is_full || !state.admits(&job, now)) {
+        if is_new && (self.is_full(state, now) || !state.admits(&job, now)) {
             self.counts.add(Count::Refusal);
             return Err(Busy);
         }
@@ -207,6 +210,13 @@ impl Jobs {
         }
         self.dispatch(state);
         Ok(waiter)
+    }
+
+    /// Whether all slots and the queue are taken by what somebody wants.
+    fn is_full(&self, state: &mut State, now: Instant) -> bool {
+        let wanted_runs = state.waiting.iter().filter(|run| !run.ahead).count()
+            + state.running.iter().filter(|running| !running.run.ahead).count();
+        wanted_runs >= state.devices.slots(now) + self.settings.queue
     }
 
     /// Begins what is likely to be wanted after a segment, where there is room for it.

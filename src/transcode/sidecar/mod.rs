@@ -196,7 +196,7 @@ fn run(arguments: Arguments) -> Result<(), String> {
         let server = Server {
             jobs: Arc::clone(&jobs),
             pictures: Pictures::new(Arc::clone(&tools), arguments.jobs.into()),
-            renditions: Renditions::new(Arc::clone(&tools), arguments.jobs.into(), arguments.queue.into()),
+            renditions: Renditions::new(Arc::clone(&tools), Arc::clone(&jobs)),
             tools,
             survey: Arc::clone(&survey),
             probes: Semaphore::new(PROBES.max(arguments.jobs.into())),

@@ -2,8 +2,7 @@
 
 use super::super::protocol::{
     AHEAD, Ahead, BUILD, COPY, FilmFile, HEALTH, Job, MADE_BY, PICTURE, PICTURES, PROBE, PROCESSOR, PictureJob,
-    RENDITION, RENDITION_BYTES_MAX, SEGMENT, STATUS, Source, TRIAL, TrialJob, UNWATCHED, VERSION_FIELD, Wanted,
-    version,
+    RENDITION, SEGMENT, STATUS, Source, TRIAL, TrialJob, UNWATCHED, VERSION_FIELD, Wanted, version,
 };
 use super::child::{Failure, Kill, KillOnDrop};
 use super::folders::{AboutFilm, Folders, NotHere};
@@ -18,7 +17,7 @@ use super::segment::open;
 use super::survey::Survey;
 use super::tools::{Toolbox, Tools};
 use super::trial::trial;
-use super::upstream::{self, Busy, Renditions};
+use super::upstream::{Refused, Renditions};
 use bytes::Bytes;
 use http::{HeaderValue, Method, Request, Response, StatusCode, header};
 use http_body_util::combinators::UnsyncBoxBody;
@@ -50,8 +49,6 @@ const HEADER_TIMEOUT: Duration = Duration::from_secs(30);
 const PROBE_TIME_MAX: Duration = Duration::from_secs(30);
 /// To read a film from end to end.
 const COPY_TIME_MAX: Duration = Duration::from_secs(900);
-/// For the bytes of a segment to come in.
-const BODY_TIME_MAX: Duration = Duration::from_secs(30);
 /// To make one segment slowly, and to compare it.
 const TRIAL_TIME_MAX: Duration = Duration::from_secs(180);
 
@@ -336,12 +333,12 @@ fn made(body: Body, encoder: Option<Arc<str>>, is_at_home: bool) -> Response<Bod
 }
 
 async fn rendition(server: &Server, body: Incoming) -> Outcome {
-    let bad = |why: &str| (StatusCode::BAD_REQUEST, why.to_owned());
-    let body = timeout(BODY_TIME_MAX, Limited::new(body, RENDITION_BYTES_MAX).collect()).await;
-    let body = body.ok().and_then(Result::ok).ok_or_else(|| bad("the request is cut off, slow or long"))?;
-    let (wanted, bytes) = upstream::read(&body.to_bytes()).ok_or_else(|| bad("the request is not as agreed"))?;
-    let busy = |Busy| (StatusCode::SERVICE_UNAVAILABLE, "all slots and the queue are full".to_owned());
-    let made = server.renditions.make(wanted, bytes).await.map_err(busy)?;
+    let busy = || (StatusCode::SERVICE_UNAVAILABLE, "all slots and the queue, or their memory, are full".to_owned());
+    let (job, given) = server.renditions.take(body).await.map_err(|refused| match refused {
+        Refused::Busy => busy(),
+        Refused::NotAsAgreed(why) => (StatusCode::BAD_REQUEST, why.to_owned()),
+    })?;
+    let made = server.renditions.make(job, given).await.map_err(|_| busy())?;
     let made = made.map_err(|failure| refusal(&failure, StatusCode::UNPROCESSABLE_ENTITY))?;
     Ok(Response::new(full(made)))
 }

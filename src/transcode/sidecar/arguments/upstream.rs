@@ -48,7 +48,8 @@ pub fn rendition(wanted: &Rendition, timescale: u32) -> Vec<String> {
     arguments.extend(words(&["-avoid_negative_ts", "disabled", "-use_editlist", "0"]));
     arguments.extend(words(&["-video_track_timescale", &timescale.to_string(), "-movflags"]));
     arguments.extend(words(&["+frag_keyframe+empty_moov+default_base_moof+frag_discont+skip_trailer"]));
-    arguments.extend(words(&["-f", "mp4", "pipe:1"]));
+    // What is in a fragment is taken out of it: they are for those who look on.
+    arguments.extend(words(&["-frag_duration", "500000", "-f", "mp4", "pipe:1"]));
     arguments
 }
 

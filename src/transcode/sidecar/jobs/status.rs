@@ -76,6 +76,9 @@ impl State {
 
 impl Run {
     fn status(&self, state: &str, runs_since: Duration, device: &str) -> JobStatus {
+        if let Some(beside) = &self.beside {
+            return beside.status(self, state, runs_since, device);
+        }
         let (Some(first), Some(last)) = (self.segments.first(), self.segments.last()) else {
             unreachable!("a run has a segment");
         };
@@ -116,6 +119,6 @@ impl Segment {
 }
 
 /// For people: one place is enough.
-fn round(number: f64) -> f64 {
+pub(super) fn round(number: f64) -> f64 {
     (number * 10.0).round() / 10.0
 }
