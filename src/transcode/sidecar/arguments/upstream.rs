@@ -92,7 +92,7 @@ mod tests {
                  -sc_threshold 0 -threads 2 -x264-params sliced-threads=1 -level 2.1 -g 100000 -keyint_min 100000 -b:v 300000 \
                  -maxrate 360000 -bufsize 600000 -bsf:v dump_extra=freq=keyframe -avoid_negative_ts disabled -use_editlist 0 \
                  -video_track_timescale {scale} -movflags +frag_keyframe+empty_moov+default_base_moof+frag_discont+skip_trailer \
-                 -f mp4 pipe:1"
+                 -frag_duration 500000 -f mp4 pipe:1"
             )
         };
         let ts = "mpegts -max_pixels 67108864 -correct_ts_overflow 0";
