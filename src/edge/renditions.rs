@@ -24,6 +24,7 @@ use crate::http::reuse;
 use crate::media::upstream::multivariant::{self, Wanted};
 use crate::media::upstream::{Container, address, playlist};
 use crate::transcode::Client;
+use crate::transcode::protocol::software;
 use bytes::Bytes;
 use http::header::{CACHE_CONTROL, CONTENT_LENGTH, ETAG, RANGE, TRAILER, TRANSFER_ENCODING};
 use http::{HeaderValue, Method, StatusCode};
@@ -89,7 +90,7 @@ impl Sidecar {
         if let Some((_, build)) = known.filter(|(at, _)| at.elapsed() < BUILD_FOR) {
             return build;
         }
-        let build = self.client.build().await.ok().map(Into::into);
+        let build = self.client.build().await.ok().map(|build| software(&build).into());
         *self.build.lock() = Some((Instant::now(), build.clone()));
         build
     }

@@ -10,7 +10,7 @@
 use super::protocol::{
     AHEAD, Ahead, COPY, Copied, Film, FilmFile, Format, HEALTH, Job, PICTURE, PICTURE_BYTES_MAX, PICTURES, PROBE,
     PictureJob, RENDITION, RENDITION_MADE_BYTES_MAX, RenditionJob, SEGMENT, Source, TRIAL, TrialJob, Tried, UNWATCHED,
-    programs,
+    programs, software,
 };
 use super::tls::{self, Renewed};
 use crate::config::{ServerAddress, TranscodeServers};
@@ -362,7 +362,8 @@ impl Client {
             Nobody::OtherBuild => Error::Changed,
         })?;
         if whom.exactly {
-            candidates.retain(|member| fleet.standing(*member, now).1.is_some_and(|theirs| theirs == build));
+            let build = software(&build);
+            candidates.retain(|member| fleet.standing(*member, now).1.is_some_and(|theirs| software(&theirs) == build));
         }
         if whom.only_first {
             candidates.truncate(1);

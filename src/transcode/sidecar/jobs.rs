@@ -17,9 +17,10 @@ mod runs;
 mod status;
 
 use super::super::protocol::{Job, JobStatus, Source, Wanted};
+use super::child::Failure;
 use super::devices::Devices;
 use super::nodes::Node;
-use super::output::Output;
+use super::output::{Output, Sink};
 use super::schedule::Priority;
 use super::segment::{bytes_expected, encoder_of};
 use super::survey::{Finding, Survey};
@@ -79,6 +80,8 @@ struct State {
     /// Runs that ended a moment ago, the latest last.
     ended: VecDeque<(Instant, JobStatus)>,
     next_id: u64,
+    /// Nothing new is begun any more.
+    draining: bool,
 }
 
 /// Of a version of a film.
@@ -165,6 +168,7 @@ impl Jobs {
             encoders: Vec::new(),
             ended: VecDeque::new(),
             next_id: 1,
+            draining: false,
         };
         Self { tools, survey, settings, state: Mutex::new(state), counts: Counts::default() }
     }
@@ -212,8 +216,27 @@ impl Jobs {
         Ok(waiter)
     }
 
-    /// Whether all slots and the queue are taken by what somebody wants.
+    /// What runs goes on where somebody waits for it; what waits is refused, and nothing new is taken.
+    pub fn drain(self: &Arc<Self>) {
+        let mut state = self.state.lock();
+        state.draining = true;
+        // What was to be made beside hears it by this.
+        for run in std::mem::take(&mut state.waiting) {
+            for segment in run.segments {
+                Sink::new(&segment.output).end(Err(Failure::Killed));
+                state.forget(&segment);
+            }
+        }
+        for running in state.running.iter_mut().filter(|running| !running.run.is_waited_for()) {
+            running.stop();
+        }
+    }
+
+    /// Whether all slots and the queue are taken by what somebody wants, or nothing is taken at all.
     fn is_full(&self, state: &mut State, now: Instant) -> bool {
+        if state.draining {
+            return true;
+        }
         let wanted_runs = state.waiting.iter().filter(|run| !run.ahead).count()
             + state.running.iter().filter(|running| !running.run.ahead).count();
         wanted_runs >= state.devices.slots(now) + self.settings.queue
@@ -229,6 +252,9 @@ impl Jobs {
         let is_there =
             |segment| state.segments.contains_key(&at(segment)) || state.viewers.have_asked(&rendition, segment);
         let segments = after.film.grid.segments();
+        if state.draining {
+            return;
+        }
         let Some(mut range): Option<Range<u64>> = plan.next_batch(after.wanted.segment(), segments, is_there) else {
             return;
         };

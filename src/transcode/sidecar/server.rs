@@ -33,7 +33,7 @@ use std::io;
 use std::sync::Arc;
 use std::time::Duration;
 use tokio::io::{AsyncRead, AsyncWrite};
-use tokio::sync::Semaphore;
+use tokio::sync::{Semaphore, watch};
 use tokio::time::timeout;
 
 /// A request's JSON: two paths and a few numbers.
@@ -73,8 +73,8 @@ pub struct Server {
     pub trials: Semaphore,
 }
 
-/// One connection, until it ends.
-pub async fn connection<S>(stream: S, server: Arc<Server>)
+/// One connection, until it ends; while draining, with the answer that is under way.
+pub async fn connection<S>(stream: S, server: Arc<Server>, mut draining: watch::Receiver<bool>)
 where
     S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
 {
@@ -85,7 +85,16 @@ where
     let mut http = http1::Builder::new();
     http.timer(TokioTimer::new()).header_read_timeout(HEADER_TIMEOUT);
     http.max_headers(HEADERS_MAX).max_buf_size(HEAD_BYTES_MAX);
-    if let Err(error) = http.serve_connection(TokioIo::new(stream), service).await {
+    let mut serving = std::pin::pin!(http.serve_connection(TokioIo::new(stream), service));
+    let ended = tokio::select! {
+        ended = &mut serving => ended,
+        // An error: who would tell is gone, which is the same.
+        () = async { drop(draining.wait_for(|draining| *draining).await) } => {
+            serving.as_mut().graceful_shutdown();
+            serving.await
+        }
+    };
+    if let Err(error) = ended {
         tracing::debug!(%error, "a connection ended early");
     }
 }
@@ -213,7 +222,9 @@ fn refusal(failure: &Failure, verdict: StatusCode) -> (StatusCode, String) {
     let status = match failure {
         Failure::Mismatch(_) => StatusCode::CONFLICT,
         Failure::Failed(_) => verdict,
-        Failure::Killed | Failure::Device(..) | Failure::Machine(_) => StatusCode::INTERNAL_SERVER_ERROR,
+        // It had to give way: another sidecar may make it now, or this one later.
+        Failure::Killed => StatusCode::SERVICE_UNAVAILABLE,
+        Failure::Device(..) | Failure::Machine(_) => StatusCode::INTERNAL_SERVER_ERROR,
     };
     (status, failure.to_string())
 }
