@@ -37,7 +37,7 @@ mod fleet;
 mod looks;
 mod server;
 
-pub use looks::{Introduction, Report, ServerJob, introduction};
+pub use looks::{Introduction, Report, ServerJob, ServerStatus, introduction};
 pub use server::MadeBy;
 
 /// What the sidecar on this host is called, in metrics and lists.
@@ -399,3 +399,6 @@ fn key_of(source: &Source) -> Vec<u8> {
 fn away(error: impl std::fmt::Display) -> Error {
     Error::Away(error.to_string())
 }
+
+#[cfg(test)]
+mod tests;

@@ -93,6 +93,16 @@ impl Client {
         Ok(Status { counts: report.counts, ahead_bytes: report.ahead_bytes, jobs, encoders })
     }
 
+    /// Who answers, as the last look found; nobody is asked.
+    pub fn standing(&self) -> Vec<ServerStatus> {
+        let now = Instant::now();
+        let servers = self.servers.iter().enumerate().map(|(index, server)| {
+            let build = self.fleet.lock().standing(index, now).1.filter(|build| !build.is_empty());
+            ServerStatus { server: Arc::clone(&server.name), up: server.counted.lock().up, build }
+        });
+        servers.collect()
+    }
+
     /// What each of them is at.
     pub async fn report(&self) -> Report {
         let now = Instant::now();
