@@ -162,7 +162,10 @@ fn head_with_defaults(count: u32) -> Vec<u8> {
 fn empty_runs(tracks: impl Iterator<Item = u32>) -> Vec<u8> {
     let tracks = tracks.map(|track| {
         let header = boxed(b"tfhd", &[0x2_0000_u32, track].map(u32::to_be_bytes).concat());
-        boxed(b"traf", &[header, boxed(b"tfdt", &[0; 8]), boxed(b"trun", &[0; 8])].concat())
+        boxed(
+            b"traf",
+            &[header, boxed(b"tfdt", &[0; 8]), boxed(b"trun", &[0, 0, 0, 1, 0, 0, 0, 0, 0, 0, 0, 0])].concat(),
+        )
     });
     boxed(b"moof", &tracks.collect::<Vec<_>>().concat())
 }
