@@ -10,6 +10,7 @@ use std::process::Command;
 
 mod hostile;
 mod kinds;
+mod memory;
 mod playing;
 
 /// The edge before an origin, with the rungs of a box.

@@ -1,6 +1,7 @@
 //! `reelgate-transcoder` by itself, over its socket: slots, queue, and what happens to jobs nobody waits for; what it makes ahead;
 //! what it survives.
 
+mod added;
 mod batches;
 mod devices;
 mod faults;

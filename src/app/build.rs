@@ -100,7 +100,10 @@ pub(super) async fn start(loaded: Loaded) -> Result<Running, Box<dyn Error>> {
         Edge {
             refreshes: Refreshes::default(),
             slices: SlicedObjects::new(Slices::new(store, metrics.clone())),
-            renditions: AddedRenditions::new(transcoder.clone()),
+            renditions: AddedRenditions::new(
+                transcoder.clone(),
+                config.transcode.as_ref().map_or(0, |transcode| transcode.source_bytes_max),
+            ),
             on_the_way: edge::on_the_way(),
             generation: generation.clone(),
             store,

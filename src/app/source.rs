@@ -8,7 +8,7 @@ use crate::cache::{BanLog, MemoryStore, NotLogged};
 use crate::edge::Generation;
 use crate::observe::{Lifecycle, Metrics, status};
 use crate::origin::library::{Optimisation, Refused};
-use crate::transcode::{self, Report};
+use crate::transcode::{self, Report, ServerStatus};
 use arc_swap::ArcSwap;
 use std::sync::Arc;
 use std::time::SystemTime;
@@ -68,6 +68,7 @@ impl Source for AppSource {
             health: if status.trouble.is_empty() { Health::Ok } else { Health::Degraded },
             detail: status.detail(),
         }));
+        checks.extend(self.transcoder.iter().flat_map(|client| client.standing()).map(transcoder_check));
         let loaded = self.metrics.config_reload_success.get() == 1;
         checks.push(Check {
             name: "configuration".to_owned(),
@@ -166,6 +167,16 @@ impl Source for AppSource {
         logged.map_err(|failure| PurgeFailure::NotDurable(failure.to_string()))?;
         Ok(Purged { id, at })
     }
+}
+
+/// What is in the cache plays without it: degraded, never out of rotation.
+fn transcoder_check(server: ServerStatus) -> Check {
+    let (health, detail) = match (server.up, server.build) {
+        (true, build) => (Health::Ok, build.map_or_else(String::new, |build| build.to_string())),
+        (false, Some(build)) => (Health::Degraded, format!("it does not answer; it was {build}")),
+        (false, None) => (Health::Degraded, "it does not answer".to_owned()),
+    };
+    Check { name: format!("transcoder:{}", server.server), health, detail }
 }
 
 fn disk_status(log: LogStats) -> status::Disk {

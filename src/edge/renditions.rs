@@ -4,13 +4,14 @@
 //!   for more variants inserted; what is inserted is decided anew each time, so that variants vanish when the sidecar does.
 //! - `exchange`: URLs of ours ([`crate::media::upstream::address`]) go the way of every request, to a server that is a task of ours. So what
 //!   it answers is collapsed, kept, validated, purged and logged like an origin's answer.
-//! - `make`: what that task does. `source`: how it asks for what is the origin's: through the cache, as the client would.
+//! - `make`: what that task does. `memory`: what it may hold at once. `source`: how it asks for what is the origin's: through the cache, as the client would.
 //!
 //! Invariants: only what may be shared is made into something else; what a client may not have of the origin it does not get here
 //! either, unless the cache would have given it; no request leaves the site it came to.
 
 mod exchange;
 mod make;
+mod memory;
 mod source;
 
 pub(super) use source::{Source, of};
@@ -23,9 +24,11 @@ use crate::http::reuse;
 use crate::media::upstream::multivariant::{self, Wanted};
 use crate::media::upstream::{Container, address, playlist};
 use crate::transcode::Client;
+use crate::transcode::protocol::software;
 use bytes::Bytes;
 use http::header::{CACHE_CONTROL, CONTENT_LENGTH, ETAG, RANGE, TRAILER, TRANSFER_ENCODING};
 use http::{HeaderValue, Method, StatusCode};
+use memory::Memory;
 use parking_lot::Mutex;
 use pingora_cache::key::CacheHashKey;
 use pingora_error::Result;
@@ -48,7 +51,7 @@ const MODIFIED_FIELDS_DROPPED: [&str; 6] =
 /// For how long a playlist is taken for what it was, and for how many.
 const REMEMBERED: Duration = Duration::from_secs(600);
 const KEYS_MAX: usize = 8192;
-/// Heads and segments made at once, waiting ones included: each holds one or two of the origin's.
+/// Heads and segments made at once, waiting ones included.
 const AT_ONCE_MAX: usize = 32;
 /// For how long the sidecar is taken to be as it was.
 const BUILD_FOR: Duration = Duration::from_secs(1);
@@ -61,11 +64,12 @@ pub struct AddedRenditions {
 }
 
 impl AddedRenditions {
-    /// None: nobody makes segments.
-    pub fn new(client: Option<Arc<Client>>) -> Self {
-        let sidecar = client
-            .map(|client| Arc::new(Sidecar { client, room: Semaphore::new(AT_ONCE_MAX), build: Mutex::new(None) }));
-        Self { sidecar, others: Others::default() }
+    /// No client: nobody makes segments. `bytes_max`: of the origins' segments that are held at once, at least 32 MiB.
+    pub fn new(client: Option<Arc<Client>>, bytes_max: u64) -> Self {
+        let room = Semaphore::new(AT_ONCE_MAX);
+        let memory = Memory::new(bytes_max);
+        let sidecar = client.map(|client| Sidecar { client, room, memory, build: Mutex::new(None) });
+        Self { sidecar: sidecar.map(Arc::new), others: Others::default() }
     }
 }
 
@@ -73,8 +77,9 @@ impl AddedRenditions {
 #[derive(Debug)]
 pub(super) struct Sidecar {
     client: Arc<Client>,
-    /// For the bytes of segments.
     room: Semaphore,
+    /// For the bytes of segments.
+    memory: Memory,
     build: Mutex<Option<(Instant, Option<Arc<str>>)>>,
 }
 
@@ -85,7 +90,7 @@ impl Sidecar {
         if let Some((_, build)) = known.filter(|(at, _)| at.elapsed() < BUILD_FOR) {
             return build;
         }
-        let build = self.client.build().await.ok().map(Into::into);
+        let build = self.client.build().await.ok().map(|build| software(&build).into());
         *self.build.lock() = Some((Instant::now(), build.clone()));
         build
     }
@@ -165,8 +170,9 @@ impl Edge {
         let (outcome, changed) = self.with_added(&sources, &sidecar, &found, (text, &listed), ctx, &wanted).await;
         self.metrics.renditions.with_label_values(&["variants", outcome]).inc();
         let changed = changed.map(Bytes::from);
-        let body = changed.or_else(|| (outcome == "away").then(|| found.body.clone()));
-        self.give(session, ctx, &found, body.map(|body| (body, outcome == "away"))).await
+        let for_now = matches!(outcome, "away" | "busy");
+        let body = changed.or_else(|| for_now.then(|| found.body.clone()));
+        self.give(session, ctx, &found, body.map(|body| (body, for_now))).await
     }
 
     /// The playlist with what is to be added; how that went, as a metric's label.
@@ -198,7 +204,8 @@ impl Edge {
         if sidecar.build().await.is_none() {
             return ("away", None);
         }
-        let Ok(media) = sources.fetch(&target, make::PLAYLIST_BYTES_MAX).await else { return unfit };
+        let Ok(_paid) = sidecar.memory.for_list().await else { return ("busy", None) };
+        let Ok(media) = sources.fetch(&target, memory::PLAYLIST_BYTES_MAX).await else { return unfit };
         if media.header.status != StatusCode::OK {
             return unfit;
         }

@@ -10,18 +10,18 @@
 use super::protocol::{
     AHEAD, Ahead, COPY, Copied, Film, FilmFile, Format, HEALTH, Job, PICTURE, PICTURE_BYTES_MAX, PICTURES, PROBE,
     PictureJob, RENDITION, RENDITION_MADE_BYTES_MAX, RenditionJob, SEGMENT, Source, TRIAL, TrialJob, Tried, UNWATCHED,
-    programs,
+    programs, software,
 };
 use super::tls::{self, Renewed};
 use crate::config::{ServerAddress, TranscodeServers};
 use crate::observe::Metrics;
 use bytes::Bytes;
-use connect::Way;
+use connect::{Sent, Way};
 use fleet::{Fleet, Nobody};
 use http::{Method, StatusCode};
 use http_body_util::combinators::UnsyncBoxBody;
 use http_body_util::{BodyExt, StreamBody};
-use hyper::body::Frame;
+use hyper::body::{Body as _, Frame};
 use parking_lot::Mutex;
 use serde::Serialize;
 use server::{Answer, HEALTH_TIME_MAX, Refused, Server};
@@ -37,7 +37,7 @@ mod fleet;
 mod looks;
 mod server;
 
-pub use looks::{Introduction, Report, ServerJob, introduction};
+pub use looks::{Introduction, Report, ServerJob, ServerStatus, introduction};
 pub use server::MadeBy;
 
 /// What the sidecar on this host is called, in metrics and lists.
@@ -128,7 +128,7 @@ impl Client {
         if !self.is_alone() {
             return self.candidates(Whom::of(b"", None)).is_ok();
         }
-        let asked = timeout(HEALTH_TIME_MAX, self.servers[0].send(Method::GET, HEALTH, Bytes::new())).await;
+        let asked = timeout(HEALTH_TIME_MAX, self.servers[0].send(Method::GET, HEALTH, Sent::default())).await;
         matches!(asked, Ok(Ok(answer)) if answer.response.status() == StatusCode::NO_CONTENT)
     }
 
@@ -172,22 +172,25 @@ impl Client {
         let whom = Whom { exactly: true, ..Whom::of(b"", Some(build)) };
         let index = self.candidates(whom)?.into_iter().next();
         let server = index.map(|index| &self.servers[index]).ok_or_else(|| away("no transcoder is there"))?;
-        let asked = timeout(PIECE_TIME_MAX, server.send(Method::GET, PICTURES, Bytes::new())).await;
+        let asked = timeout(PIECE_TIME_MAX, server.send(Method::GET, PICTURES, Sent::default())).await;
         let answer = asked.map_err(|_| away("no answer in time"))?.map_err(Error::Away)?;
         serde_json::from_slice(&answer.small().await?).map_err(away)
     }
 
-    /// A segment, or its head, made by a build from an origin's: `bytes` are what `wanted` counts. [`Error::Unfit`]: never from these
-    /// bytes.
-    pub async fn rendition(&self, wanted: &RenditionJob, build: &str, bytes: &[Bytes]) -> Result<Bytes, Error> {
-        let mut body = serde_json::to_vec(wanted).map_err(away)?;
-        body.push(b'\n');
-        bytes.iter().for_each(|bytes| body.extend_from_slice(bytes));
+    /// A segment, or its head, made by a build from an origin's: `bytes` are what the job counts. They are let go once the answer begins,
+    /// which has a length, and a body that fails where it is not all there. [`Error::Unfit`]: never from these bytes.
+    pub async fn rendition(&self, job: &RenditionJob, build: &str, bytes: [Bytes; 3]) -> Result<(u64, Body), Error> {
+        let mut line = serde_json::to_vec(job).map_err(away)?;
+        line.push(b'\n');
+        let body = std::iter::once(line.into()).chain(bytes).collect();
         // Each may go to any of them.
         let key = fastrand::u64(..).to_be_bytes();
         let whom = Whom { exactly: true, ..Whom::of(&key, Some(build)) };
-        let (_, answer) = self.ask_from(RENDITION_TIME_MAX, whom, RENDITION, body.into()).await?;
-        answer.whole(RENDITION_MADE_BYTES_MAX).await
+        let (server, answer) = self.ask_from(RENDITION_TIME_MAX, whom, RENDITION, body).await?;
+        let length = answer.response.body().size_hint().exact();
+        let length = length.filter(|length| *length <= RENDITION_MADE_BYTES_MAX as u64);
+        let length = length.ok_or_else(|| Error::Failed("it made too much, or does not say how much".to_owned()))?;
+        Ok((length, self.pieces(server, answer)))
     }
 
     /// What a film is. [`Error::Unfit`]: it cannot be streamed.
@@ -214,10 +217,14 @@ impl Client {
         Ok((answer.small().await?, made_by))
     }
 
-    /// Has segments made that nobody waits for, and kept until they are asked for. [`Error::Busy`]: there is something else to do.
+    /// Has segments made that nobody waits for, and kept until they are asked for: by the one who will be asked for them first, and by
+    /// nobody else. [`Error::Busy`]: it has something else to do.
     pub async fn ahead(&self, ahead: &Ahead) -> Result<(), Error> {
         let job = &ahead.job;
-        self.ask_within(AHEAD_TIME_MAX, &job.source, Some(&job.film.build), AHEAD, ahead).await.map(drop)
+        let body = serde_json::to_vec(ahead).map_err(away)?;
+        let key = key_of(&job.source);
+        let whom = Whom { only_first: true, ..Whom::of(&key, Some(&job.film.build)) };
+        self.ask_from(AHEAD_TIME_MAX, whom, AHEAD, body.into()).await.map(drop)
     }
 
     /// The fragments of a segment, as they are made, and who makes it. The body fails where they are not all there.
@@ -235,6 +242,11 @@ impl Client {
         let (key, build) = (key_of(&job.source), Some(job.film.build.as_str()));
         let (server, answer) = self.ask_from(HEAD_TIME_MAX, Whom::of(&key, build), path, body.into()).await?;
         let made_by = answer.made_by();
+        Ok((self.pieces(server, answer), made_by))
+    }
+
+    /// An answer's body as it comes.
+    fn pieces(&self, server: usize, answer: Answer) -> Body {
         let state = (answer.response.into_body(), answer.held, Arc::clone(&self.servers[server].look_now));
         let pieces = futures_util::stream::try_unfold(state, |(mut body, held, look_now)| async move {
             let frame = match timeout(PIECE_TIME_MAX, body.frame()).await {
@@ -257,7 +269,7 @@ impl Client {
                 }
             }
         });
-        Ok((StreamBody::new(pieces).boxed_unsync(), made_by))
+        StreamBody::new(pieces).boxed_unsync()
     }
 
     async fn ask(
@@ -283,13 +295,7 @@ impl Client {
     }
 
     /// Asks those who may answer, one after the other, until one does.
-    async fn ask_from(
-        &self,
-        most: Duration,
-        whom: Whom<'_>,
-        path: &str,
-        body: Bytes,
-    ) -> Result<(usize, Answer), Error> {
+    async fn ask_from(&self, most: Duration, whom: Whom<'_>, path: &str, body: Sent) -> Result<(usize, Answer), Error> {
         let mut last = None;
         for index in self.candidates(whom)? {
             let server = &self.servers[index];
@@ -349,7 +355,11 @@ impl Client {
             Nobody::OtherBuild => Error::Changed,
         })?;
         if whom.exactly {
-            candidates.retain(|member| fleet.standing(*member, now).1.is_some_and(|theirs| theirs == build));
+            let build = software(&build);
+            candidates.retain(|member| fleet.standing(*member, now).1.is_some_and(|theirs| software(&theirs) == build));
+        }
+        if whom.only_first {
+            candidates.truncate(1);
         }
         if candidates.is_empty() { Err(nobody()) } else { Ok(candidates) }
     }
@@ -364,11 +374,13 @@ struct Whom<'a> {
     build: Option<&'a str>,
     /// Not those who stand in on another kind of processor: the answer would have other bytes, and does not say so.
     exactly: bool,
+    /// Nobody in its stead: what it is to have, others would have in vain.
+    only_first: bool,
 }
 
 impl<'a> Whom<'a> {
     fn of(key: &'a [u8], build: Option<&'a str>) -> Self {
-        Self { key, build, exactly: false }
+        Self { key, build, exactly: false, only_first: false }
     }
 }
 
@@ -380,3 +392,6 @@ fn key_of(source: &Source) -> Vec<u8> {
 fn away(error: impl std::fmt::Display) -> Error {
     Error::Away(error.to_string())
 }
+
+#[cfg(test)]
+mod tests;

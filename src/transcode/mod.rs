@@ -17,6 +17,6 @@ mod start;
 mod supervisor;
 mod tls;
 
-pub use client::{Body, Client, Error, Introduction, MadeBy, Report, ServerJob, introduction};
+pub use client::{Body, Client, Error, Introduction, MadeBy, Report, ServerJob, ServerStatus, introduction};
 pub use start::start;
 pub use supervisor::{find_program, own_program};

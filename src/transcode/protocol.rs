@@ -38,8 +38,10 @@ use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
 use std::path::PathBuf;
 
+mod build;
 mod status;
 
+pub use build::{moved, programs, sees_more, software};
 pub use status::{EVENTS, EncoderStatus, JobStatus, PICTURE_EVENTS, Status};
 
 pub const HEALTH: &str = "/health";
@@ -69,12 +71,6 @@ pub const MADE_BY: &str = "reelgate-encoder";
 /// A field of answers: the sidecar's processor, where the film was looked into on another kind. The bytes are others then, and have an
 /// entity-tag of their own.
 pub const PROCESSOR: &str = "reelgate-processor";
-
-/// What of a build must be the same for one sidecar to go on with what another has begun: the programs. What comes after them, ` + ` and a
-/// name, is what they run on.
-pub fn programs(build: &str) -> &str {
-    build.split_once(" + ").map_or(build, |(programs, _)| programs)
-}
 
 /// Changes with everything that changes the bytes of segments: part of their version.
 pub const RECIPE: u32 = 4;
@@ -266,7 +262,7 @@ pub const RENDITION_MADE_BYTES_MAX: usize = 64 << 20;
 /// A segment to be made from an origin's, whose bytes follow: the head of fMP4, the segment before where it cannot be decoded without,
 /// and the segment.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub struct RenditionJob {
+pub struct AddedPart {
     pub container: Container,
     pub part: Part,
     pub width: u32,
@@ -282,7 +278,20 @@ pub struct RenditionJob {
     pub before_bytes: usize,
 }
 
-/// Which part of a rendition is made.
+/// The same, and whose it is.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct RenditionJob {
+    /// A name for those who look on, at most [`NAME_BYTES_MAX`]; the same for all of one playlist. It tells nothing of where that lies.
+    pub title: String,
+    /// `240p`; as long at most.
+    pub rung: String,
+    /// Its number in the playlist.
+    pub segment: u64,
+    pub wanted: AddedPart,
+}
+
+pub const NAME_BYTES_MAX: usize = 96;
+
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Part {

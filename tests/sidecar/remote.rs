@@ -1,6 +1,7 @@
 //! Transcoders on other hosts: real ones, over TCP with TLS on both sides, asked by a real edge; who is let in, which films, and what
 //! happens when they go.
 
+mod draining;
 mod refusals;
 
 use super::batches::{segment, with_film};
@@ -59,10 +60,15 @@ impl Drop for Remote {
 
 impl Remote {
     pub fn start(files: &TlsFiles, folders: &[String], path: Option<&str>) -> Self {
+        Self::start_with(files, folders, path, &[])
+    }
+
+    pub fn start_with(files: &TlsFiles, folders: &[String], path: Option<&str>, more: &[&str]) -> Self {
         let port = free_port();
         let path = path.map_or_else(|| std::env::var("PATH").expect("a PATH"), str::to_owned);
         let process = Command::new(env!("CARGO_BIN_EXE_reelgate-transcoder"))
             .args(["--listen", &format!("127.0.0.1:{port}"), "--jobs", "2", "--ahead", "0"])
+            .args(more)
             .arg("--cert")
             .arg(&files.cert)
             .arg("--key")

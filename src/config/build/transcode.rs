@@ -3,6 +3,7 @@
 use super::super::built::{Background, ServerAddress, TlsFiles, Transcode, TranscodeServers};
 use super::super::formats;
 use super::super::raw::RawFamily;
+use super::super::units::ByteSize;
 use super::Builder;
 use crate::media::codec::Family;
 use std::path::PathBuf;
@@ -31,6 +32,10 @@ impl Builder<'_> {
             let advice = "name servers, or set transcode.enabled to false";
             self.error("transcode.local", "nobody is left to make streams", Some(advice));
         }
+        if raw.source_memory < ByteSize::mib(32) {
+            let advice = "the least is 32MiB; a segment may take a quarter of it";
+            self.error("transcode.source_memory", "too little to make anything of", Some(advice));
+        }
         let remote = raw.tls.as_ref().filter(|_| !addresses.is_empty()).map(|tls| TranscodeServers {
             addresses,
             tls: TlsFiles { ca: PathBuf::from(&tls.ca), cert: PathBuf::from(&tls.cert), key: PathBuf::from(&tls.key) },
@@ -39,6 +44,7 @@ impl Builder<'_> {
             jobs: raw.jobs.unwrap_or(1),
             queue: raw.queue,
             ahead_bytes_max: raw.ahead.0,
+            source_bytes_max: raw.source_memory.0,
             background: raw.background.enabled.then(|| Background {
                 watched_min: raw.background.after.0,
                 titles_max: raw.background.titles.into(),

@@ -14,6 +14,8 @@ pub struct Transcode {
     pub queue: u16,
     /// Of segments made before they are asked for; 0: none are.
     pub ahead_bytes_max: u64,
+    /// Of origins' segments that added rungs are made of, held at once on the edge.
+    pub source_bytes_max: u64,
     /// None: popular titles are not made ahead.
     pub background: Option<Background>,
     /// What may encode, the preferred first.

@@ -21,6 +21,9 @@ pub struct RawTranscode {
     pub queue: u16,
     /// Memory for segments made before they are asked for; 0: none are.
     pub ahead: ByteSize,
+    /// Memory for the segments of HLS origins that added rungs are made of. One that is longer than a quarter of it is left alone; where
+    /// it is full for ten seconds, the answer is 503.
+    pub source_memory: ByteSize,
     /// What popular titles lack in the cache, made while nobody waits for anything.
     pub background: RawBackground,
     /// What every title is offered in, beside H.264: `hevc` and `av1`, where ffmpeg has them. Default: what hardware makes, and of
@@ -60,6 +63,7 @@ impl Default for RawTranscode {
             jobs: None,
             queue: 32,
             ahead: ByteSize::mib(64),
+            source_memory: ByteSize::mib(256),
             background: RawBackground::default(),
             codecs: None,
             encoders: vec![Nvenc, Qsv, Amf, Vaapi, Software],

@@ -23,6 +23,8 @@ use tokio::net::UnixStream;
 
 /// Nothing is there: connections are made by [`InProcess`].
 const ADDRESS: &str = "/nowhere/renditions";
+/// Of an origin's name.
+const NAME_CHARS_MAX: usize = 20;
 /// Until the answer's head: the origin is asked, and a segment made.
 const TIME_MAX: Duration = Duration::from_secs(240);
 
@@ -63,7 +65,9 @@ impl Edge {
             return Err(refusal(ctx, 503, "Nobody makes renditions here."));
         };
         let keyed = ctx.site.as_ref().is_some_and(|site| site.cache.key.apply(&ctx.target) == ctx.target.as_str());
-        let order = Order { asked, sources, sidecar, metrics: self.metrics.clone(), keyed };
+        let origin =
+            ctx.site.as_ref().map_or_else(String::new, |site| site.origin.name.chars().take(NAME_CHARS_MAX).collect());
+        let order = Order { asked, sources, sidecar, metrics: self.metrics.clone(), origin, keyed };
         let mut peer = HttpPeer::new_uds(ADDRESS, false, String::new())?;
         peer.options.custom_l4 = Some(Arc::new(InProcess(Mutex::new(Some(order)))));
         peer.options.read_timeout = Some(TIME_MAX);

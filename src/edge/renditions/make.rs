@@ -10,29 +10,30 @@
 //! who makes it, so a validation needs no encoder.
 
 use super::Sidecar;
+use super::memory::{HEAD_BYTES_MAX, PLAYLIST_BYTES_MAX, Paid};
 use super::source::{Fetched, Sources};
 use crate::http::precondition::{Outcome, Validators, evaluate};
 use crate::http::problem::{self, Problem};
 use crate::media::ladder::Rung;
 use crate::media::upstream::address::{Asked, Resource, resolve};
 use crate::media::upstream::multivariant::{self, Size};
-use crate::media::upstream::playlist::{self, Media};
+use crate::media::upstream::playlist;
 use crate::media::upstream::{Container, Unfit, fmp4, is_independent, mpegts};
 use crate::observe::Metrics;
 use crate::transcode::Error;
-use crate::transcode::protocol::{self, RenditionJob};
+use crate::transcode::protocol::{self, AddedPart, RenditionJob};
 use bytes::Bytes;
-use http::header::{CACHE_CONTROL, CONTENT_TYPE, ETAG, HeaderName, RETRY_AFTER, VARY, X_CONTENT_TYPE_OPTIONS};
+use http::header::{
+    CACHE_CONTROL, CONTENT_LENGTH, CONTENT_TYPE, ETAG, HeaderName, RETRY_AFTER, VARY, X_CONTENT_TYPE_OPTIONS,
+};
 use http::request::Parts;
 use http::{HeaderMap, HeaderValue, Response, StatusCode};
-use http_body_util::Full;
+use http_body_util::combinators::UnsyncBoxBody;
+use http_body_util::{BodyExt, Full};
 use sha2::{Digest, Sha256};
+use std::io;
 use std::sync::Arc;
 
-/// Of media playlists: a day of four seconds.
-pub(super) const PLAYLIST_BYTES_MAX: usize = 4 << 20;
-const HEAD_BYTES_MAX: usize = 1 << 20;
-const SEGMENT_BYTES_MAX: usize = 48 << 20;
 /// Changes with everything that changes what is made.
 const RECIPE: &[u8] = b"1";
 const HLS: &str = "application/vnd.apple.mpegurl";
@@ -41,7 +42,7 @@ const TAG: &str = "reelgate-renditions";
 const CACHE_TAG: HeaderName = HeaderName::from_static("cache-tag");
 const SURROGATE_KEY: HeaderName = HeaderName::from_static("surrogate-key");
 
-type Answer = Response<Full<Bytes>>;
+type Answer = Response<UnsyncBoxBody<Bytes, io::Error>>;
 
 /// One request for what is added.
 pub(super) struct Order {
@@ -49,6 +50,8 @@ pub(super) struct Order {
     pub sources: Sources,
     pub sidecar: Arc<Sidecar>,
     pub metrics: Arc<Metrics>,
+    /// Of the origin.
+    pub origin: String,
     /// All of the URL is in the key: what repeats its query is for everyone who has that key.
     pub keyed: bool,
 }
@@ -72,10 +75,35 @@ impl From<Unfit> for Failed {
 
 /// What is to be answered, and of what it was made.
 struct Made {
-    body: Bytes,
+    /// With its length.
+    body: (u64, UnsyncBoxBody<Bytes, io::Error>),
     etag: String,
     content_type: &'static str,
+    /// Without their bytes; the playlist is the first.
     of: Vec<Fetched>,
+}
+
+/// What a playlist says of what is to be made.
+struct Listed {
+    container: Container,
+    segment: String,
+    map: Option<String>,
+    before: Option<String>,
+    sequence: u64,
+    part: protocol::Part,
+    list: Fetched,
+}
+
+/// Bytes that are paid for until the last of them is gone.
+struct Owned {
+    bytes: Bytes,
+    _paid: Paid,
+}
+
+impl AsRef<[u8]> for Owned {
+    fn as_ref(&self) -> &[u8] {
+        &self.bytes
+    }
 }
 
 impl Order {
@@ -107,47 +135,63 @@ impl Order {
 
     async fn make(&self, request: &Parts) -> Result<Made, Failed> {
         let (rung, size) = multivariant::rung(&self.asked.rung).ok_or(Failed::NoSuch)?;
-        let list = self.fetch(&self.asked.source, PLAYLIST_BYTES_MAX).await?;
-        let body = list.body.clone();
-        let text = std::str::from_utf8(&body).map_err(|_| Unfit::Unreadable)?;
-        let media = playlist::read(text)?;
-        let (segment, before, part) = match &self.asked.resource {
-            Resource::Playlist => {
-                let body = Bytes::from(playlist::write(text, &media, &self.asked.source));
-                let etag = hex::encode(&Sha256::digest(&body)[..16]);
-                return Ok(Made { body, etag, content_type: HLS, of: vec![list] });
-            }
-            Resource::Init { tag } => (media.first_of_map(tag).ok_or(Failed::NoSuch)?, None, protocol::Part::Head),
-            Resource::Segment { sequence, tag } => {
-                let (segment, before) = media.find(*sequence, tag).ok_or(Failed::NoSuch)?;
-                (segment, before, protocol::Part::Segment)
-            }
+        let _room = match self.asked.resource {
+            Resource::Playlist => None,
+            _ => Some(self.sidecar.room.try_acquire().map_err(|_| Failed::Sidecar(Error::Busy))?),
         };
-        let busy = |_| Failed::Sidecar(Error::Busy);
-        let _room = self.sidecar.room.try_acquire().map_err(busy)?;
-        let head = async {
-            match segment.map {
+        let paid = self.sidecar.memory.for_list().await.map_err(Failed::Sidecar)?;
+        let list = self.fetch(&self.asked.source, PLAYLIST_BYTES_MAX).await?;
+        if self.asked.resource == Resource::Playlist {
+            return self.playlist(list, paid);
+        }
+        let listed = self.listed(list)?;
+        // Nothing is held of what is waited for from here on.
+        drop(paid);
+
+        let memory = &self.sidecar.memory;
+        let mut paid = memory.for_segment().await.map_err(Failed::Sidecar)?;
+        let map = async {
+            match &listed.map {
                 Some(map) => self.fetch_uri(map, HEAD_BYTES_MAX).await.map(Some),
                 None => Ok(None),
             }
         };
-        let (head, found) = tokio::try_join!(head, self.fetch_uri(segment.uri, SEGMENT_BYTES_MAX))?;
-        let head_bytes = head.as_ref().map(|head| head.body.clone()).unwrap_or_default();
-        let before = match (before, stands_alone(&media, &head_bytes, &found.body)?) {
-            (Some(before), false) => Some(self.fetch_uri(before.uri, SEGMENT_BYTES_MAX).await?),
-            _ => None,
+        let segment = self.fetch_uri(&listed.segment, memory.segment_bytes_max);
+        let (map, segment) = tokio::try_join!(map, segment)?;
+        let (head, map) = map.map(Fetched::apart).unzip();
+        let (head, (bytes, segment)) = (head.unwrap_or_default(), segment.apart());
+        paid.keep(head.len() + bytes.len());
+        let (container, looked_at) = (listed.container, [head.clone(), bytes.clone()]);
+        let alone = blocking(move || stands_alone(container, &looked_at[0], &looked_at[1])).await??;
+        let (paid_before, before) = match &listed.before {
+            Some(before) if !alone => {
+                let mut paid = memory.for_before().await.map_err(Failed::Sidecar)?;
+                let before = self.fetch_uri(before, memory.segment_bytes_max).await?;
+                paid.keep(before.body.len());
+                (Some(paid), Some(before))
+            }
+            _ => (None, None),
         };
-        let before_bytes = before.as_ref().map(|before| before.body.clone()).unwrap_or_default();
-        let wanted = wanted(&media, &rung, size, part, head_bytes.len(), before_bytes.len());
-        let bytes = [head_bytes, before_bytes, found.body.clone()];
+        let (before_bytes, before) = before.map(Fetched::apart).unzip();
+        let before_bytes = before_bytes.unwrap_or_default();
+
+        let wanted = wanted(&listed, &rung, size, head.len(), before_bytes.len());
+        let bytes = [head, before_bytes, bytes];
         let build = self.sidecar.build().await.ok_or_else(|| Failed::Sidecar(Error::Away("no build".to_owned())))?;
-        let etag = etag(&wanted, &build, &bytes);
-        let of: Vec<Fetched> = [Some(list), head, before, Some(found)].into_iter().flatten().collect();
-        let content_type = media.container.content_type();
+        let hashed = (wanted.clone(), Arc::clone(&build), bytes.clone());
+        let etag = blocking(move || etag(&hashed.0, &hashed.1, &hashed.2)).await?;
+        let of: Vec<Fetched> = [Some(listed.list), map, before, Some(segment)].into_iter().flatten().collect();
+        let content_type = container.content_type();
         if has(request, &etag) {
-            return Ok(Made { body: Bytes::new(), etag, content_type, of });
+            return Ok(Made { body: whole(Bytes::new()), etag, content_type, of });
         }
-        let body = self.sidecar.client.rendition(&wanted, &build, &bytes).await.map_err(|error| {
+        let job = RenditionJob {
+            title: format!("{} {}", self.origin, &hex::encode(&Sha256::digest(&self.asked.source))[..8]),
+            rung: rung.name,
+            segment: listed.sequence,
+            wanted,
+        };
+        let body = self.sidecar.client.rendition(&job, &build, bytes).await.map_err(|error| {
             match error {
                 Error::Unfit(_) | Error::Failed(_) => {
                     tracing::warn!(%error, "a segment of an added rung could not be made")
@@ -156,7 +200,41 @@ impl Order {
             }
             Failed::Sidecar(error)
         })?;
+        drop((paid, paid_before));
         Ok(Made { body, etag, content_type, of })
+    }
+
+    fn playlist(&self, list: Fetched, mut paid: Paid) -> Result<Made, Failed> {
+        let (body, list) = list.apart();
+        let text = std::str::from_utf8(&body).map_err(|_| Unfit::Unreadable)?;
+        let written = Bytes::from(playlist::write(text, &playlist::read(text)?, &self.asked.source));
+        let etag = hex::encode(&Sha256::digest(&written)[..16]);
+        paid.keep(written.len());
+        let body = whole(Bytes::from_owner(Owned { bytes: written, _paid: paid }));
+        Ok(Made { body, etag, content_type: HLS, of: vec![list] })
+    }
+
+    /// What is wanted of a playlist, without the playlist.
+    fn listed(&self, list: Fetched) -> Result<Listed, Failed> {
+        let (body, list) = list.apart();
+        let media = playlist::read(std::str::from_utf8(&body).map_err(|_| Unfit::Unreadable)?)?;
+        let (segment, before, part) = match &self.asked.resource {
+            Resource::Playlist => return Err(Failed::NoSuch),
+            Resource::Init { tag } => (media.first_of_map(tag).ok_or(Failed::NoSuch)?, None, protocol::Part::Head),
+            Resource::Segment { sequence, tag } => {
+                let (segment, before) = media.find(*sequence, tag).ok_or(Failed::NoSuch)?;
+                (segment, before, protocol::Part::Segment)
+            }
+        };
+        Ok(Listed {
+            container: media.container,
+            segment: segment.uri.to_owned(),
+            map: segment.map.map(str::to_owned),
+            before: before.map(|before| before.uri.to_owned()),
+            sequence: segment.sequence,
+            part,
+            list,
+        })
     }
 
     /// What a URI of the origin's playlist means.
@@ -175,10 +253,13 @@ impl Order {
 
     fn given(&self, request: &Parts, made: Made) -> Answer {
         let etag = format!("\"{}\"", made.etag);
-        let mut response = Response::new(Full::new(made.body));
+        let (length, body) = made.body;
+        let mut response = Response::new(body);
         if has(request, &made.etag) {
-            response = Response::new(Full::default());
+            response = Response::new(whole(Bytes::new()).1);
             *response.status_mut() = StatusCode::NOT_MODIFIED;
+        } else {
+            response.headers_mut().insert(CONTENT_LENGTH, length.into());
         }
         let fields = response.headers_mut();
         let mut set = |name, value: &str| HeaderValue::try_from(value).map(|value| fields.insert(name, value));
@@ -212,6 +293,16 @@ impl Order {
     }
 }
 
+fn whole(bytes: Bytes) -> (u64, UnsyncBoxBody<Bytes, io::Error>) {
+    (bytes.len() as u64, Full::new(bytes).map_err(|never| match never {}).boxed_unsync())
+}
+
+/// Work on megabytes: the threads that answer clients go on meanwhile.
+async fn blocking<T: Send + 'static>(work: impl FnOnce() -> T + Send + 'static) -> Result<T, Failed> {
+    let done = tokio::task::spawn_blocking(work).await;
+    done.map_err(|_| Failed::Sidecar(Error::Failed("looking at a segment panicked".to_owned())))
+}
+
 /// Whether the client, or the cache, has it.
 fn has(request: &Parts, etag: &str) -> bool {
     let etag = format!("\"{etag}\"");
@@ -220,24 +311,17 @@ fn has(request: &Parts, etag: &str) -> bool {
 }
 
 /// Whether a segment can be decoded without the one before.
-fn stands_alone(media: &Media<'_>, head: &[u8], segment: &[u8]) -> Result<bool, Unfit> {
-    Ok(match media.container {
+fn stands_alone(container: Container, head: &[u8], segment: &[u8]) -> Result<bool, Unfit> {
+    Ok(match container {
         Container::MpegTs => is_independent(&mpegts::read(segment)?.frames),
         Container::Fmp4 => is_independent(&fmp4::head(head)?.segment(segment)?.frames),
     })
 }
 
-fn wanted(
-    media: &Media<'_>,
-    rung: &Rung,
-    size: Size,
-    part: protocol::Part,
-    head_bytes: usize,
-    before_bytes: usize,
-) -> RenditionJob {
-    RenditionJob {
-        container: media.container,
-        part,
+fn wanted(listed: &Listed, rung: &Rung, size: Size, head_bytes: usize, before_bytes: usize) -> AddedPart {
+    AddedPart {
+        container: listed.container,
+        part: listed.part,
         width: rung.width,
         height: rung.height,
         source_height: size.height,
@@ -250,7 +334,7 @@ fn wanted(
     }
 }
 
-fn etag(wanted: &RenditionJob, build: &str, bytes: &[Bytes]) -> String {
+fn etag(wanted: &AddedPart, build: &str, bytes: &[Bytes]) -> String {
     let mut hash = Sha256::new();
     hash.update(RECIPE);
     hash.update(build.as_bytes());
@@ -277,7 +361,7 @@ fn refused(headers: &HeaderMap, why: &Failed) -> Answer {
     };
     let json = problem::wants_json(headers);
     let (content_type, body) = Problem::of(status).body(detail, json);
-    let mut response = Response::new(Full::new(Bytes::from(body)));
+    let mut response = Response::new(whole(Bytes::from(body)).1);
     *response.status_mut() = status;
     let fields = response.headers_mut();
     fields.insert(CONTENT_TYPE, HeaderValue::from_static(content_type));

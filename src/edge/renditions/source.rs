@@ -70,6 +70,13 @@ pub(super) struct Fetched {
 #[derive(Debug)]
 pub(super) struct NoAnswer;
 
+impl Fetched {
+    /// Its bytes, and what else is to be known.
+    pub(super) fn apart(mut self) -> (Bytes, Self) {
+        (std::mem::take(&mut self.body), self)
+    }
+}
+
 impl Sources {
     /// None: this request may have no requests of its own.
     pub(super) fn new(session: &mut Session, ctx: &Context) -> Option<Self> {

@@ -3,6 +3,7 @@
 //! It is read from what the sidecar said of the film, kept as the JSON it is: the sidecar's own type may say more, and what it does
 //! not say is unknown here, never an error.
 
+use crate::transcode::protocol::{programs, sees_more};
 use serde::Serialize;
 use serde_json::Value;
 use std::sync::Arc;
@@ -97,11 +98,13 @@ pub fn refusal_is_old(at_s: i64, now_s: i64) -> bool {
 impl Known {
     /// Whether somebody should look into the film (again): `build` is what would look.
     pub fn is_due(&self, build: Option<&str>, now_s: i64) -> bool {
-        let other = |by: &str| build.is_some_and(|build| build != by);
         match self {
             Self::Nothing => true,
-            Self::Film { build, .. } => other(build),
-            Self::Broken { build, at_s, .. } => other(build) || refusal_is_old(*at_s, now_s),
+            Self::Film { build: by, .. } => build.is_some_and(|build| sees_more(by, build)),
+            // No device makes a broken film a good one.
+            Self::Broken { build: by, at_s, .. } => {
+                build.is_some_and(|build| programs(build) != programs(by)) || refusal_is_old(*at_s, now_s)
+            }
         }
     }
 
@@ -147,6 +150,10 @@ mod tests {
         let broken = Known::Broken { reason: "why".into(), build: "5.1".into(), at_s: 1000 };
         assert!(Known::Nothing.is_due(None, 0));
         assert!(!broken.is_due(Some("5.1"), 2000) && !broken.is_due(None, 0));
+        assert!(!broken.is_due(Some("5.1 + nvenc + cpu-2"), 2000));
+        let film = Known::Film { facts: Facts::default(), build: "5.1 + nvenc + cpu-1".into() };
+        assert!(!film.is_due(Some("5.1 + cpu-2"), 0), "a device that went, another processor");
+        assert!(film.is_due(Some("5.1 + vaapi + cpu-1"), 0) && film.is_due(Some("6.0 + nvenc + cpu-1"), 0));
         assert!(broken.is_due(Some("6.0"), 2000) && broken.is_due(Some("5.1"), 1000 + 25 * 3600));
     }
 }

@@ -10,7 +10,7 @@ use super::index::{FILM, PLAN, now_s};
 use crate::media::quality::{POLICY, Plan};
 use crate::observe::Metrics;
 use crate::source::Stamp;
-use crate::transcode::protocol::{Film, Source};
+use crate::transcode::protocol::{Film, Source, moved, sees_more};
 use crate::transcode::{Client, Error};
 use parking_lot::Mutex;
 use std::collections::HashMap;
@@ -153,8 +153,13 @@ impl Films {
 
     /// What was kept, else what the sidecar says; and how it is encoded, where it was optimised.
     async fn find_out(&self, title: &Title, source: &Source) -> Result<Finding<Arc<Film>>, Error> {
-        let finding = match self.findings.find(&title.id, FILM, &source.stamp).await {
-            Some(finding) if finding.as_ref().map_or(true, |film| self.client.makes(film)) => {
+        let build = self.build().await;
+        let holds = |film: &Film| build.as_ref().is_none_or(|build| !sees_more(&film.build, build));
+        let finding = match self.findings.find::<Film>(&title.id, FILM, &source.stamp).await {
+            Some(finding) if finding.as_ref().map_or(true, |film| self.client.makes(film) && holds(film)) => {
+                let here =
+                    |film: &Film| build.as_ref().map_or_else(|| film.build.clone(), |now| moved(&film.build, now));
+                let finding = finding.map(|film| Film { build: here(&film), ..film });
                 self.told(title, &finding).await;
                 finding
             }
@@ -180,7 +185,8 @@ impl Films {
         let build = self.build().await.unwrap_or_default();
         title.known.store(Arc::new(match finding {
             Ok(film) => match serde_json::to_value(film).ok().and_then(|film| Facts::read(&film)) {
-                Some(facts) => Known::Film { facts, build },
+                // What encodes it is its own: more may be there by now.
+                Some(facts) => Known::Film { facts, build: film.build.as_str().into() },
                 None => Known::Nothing,
             },
             Err(reason) => Known::Broken { reason: reason.clone(), build, at_s: now_s() },
@@ -209,7 +215,7 @@ impl Films {
         };
         self.told(title, &finding).await;
         // Of one that stood in it is not kept: it would stay that way when the other one is back.
-        let stood_in = |film: &Film| self.client.build_in_force().is_some_and(|build| *build != *film.build);
+        let stood_in = |film: &Film| self.client.build_in_force().is_some_and(|build| sees_more(&film.build, &build));
         if !finding.as_ref().is_ok_and(stood_in) {
             self.findings.keep(&title.id, FILM, &source.stamp, &finding).await;
         }

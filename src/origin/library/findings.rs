@@ -1,13 +1,14 @@
 //! What the sidecar found out about films, kept in the index: each finding as the JSON it said, under a name, for one version of the
 //! file.
 //!
-//! Invariant: a kept finding is used only if it is for this version of the file, was found by the tools that are there now, and says
+//! Invariant: a kept finding is used only if it is for this version of the file, was found by the programs that are there now, wherever they ran, and says
 //! neither less nor more than would be said today; a refusal is asked for again after a while. Otherwise it is found out again.
 
 use super::facts::refusal_is_old;
 use super::index::{Index, Stored, now_s};
 use crate::source::Stamp;
 use crate::transcode::Client;
+use crate::transcode::protocol::programs;
 use parking_lot::Mutex;
 use serde::Serialize;
 use serde::de::DeserializeOwned;
@@ -60,7 +61,7 @@ impl Findings {
     {
         let (index, title, stamp) = (Arc::clone(&self.index), title.to_owned(), *stamp);
         let stored = tokio::task::spawn_blocking(move || index.found(&title, what, &stamp)).await.ok()??;
-        if self.build().await.is_some_and(|build| *build != *stored.build) {
+        if self.build().await.is_some_and(|build| programs(&build) != programs(&stored.build)) {
             return None;
         }
         match stored.said {

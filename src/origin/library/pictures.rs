@@ -30,11 +30,12 @@ use crate::transcode::{Client, Error};
 use ::http::request::Parts;
 use ::http::{HeaderValue, Method, Response, StatusCode, header};
 use bytes::Bytes;
+use formats::Formats;
 use names::{name_of, redirect, spelled};
 use sha2::{Digest, Sha256};
 use std::sync::Arc;
-use tokio::sync::Mutex;
 
+mod formats;
 mod names;
 
 pub use names::Picture;
@@ -87,15 +88,7 @@ fn tag(parts: &[&[u8]]) -> String {
 pub struct Pictures {
     client: Arc<Client>,
     films: Arc<Films>,
-    /// What a build of the sidecar's tools makes.
-    formats: Mutex<Option<Formats>>,
-}
-
-#[derive(Debug)]
-struct Formats {
-    build: Arc<str>,
-    /// The best first.
-    formats: Arc<[Format]>,
+    formats: Formats,
 }
 
 /// How a request is answered that asks for no picture that can be made as it was asked for.
@@ -118,7 +111,7 @@ impl From<Error> for Instead {
 
 impl Pictures {
     pub fn new(client: Arc<Client>, films: Arc<Films>) -> Self {
-        Self { client, films, formats: Mutex::default() }
+        Self { client, films, formats: Formats::default() }
     }
 
     pub async fn answer(&self, request: &Parts, title: &Title, picture: Picture<'_>) -> Answer {
@@ -283,14 +276,9 @@ impl Pictures {
 
     /// Asked once of each build.
     async fn formats(&self, build: &str) -> Result<Arc<[Format]>, Error> {
-        // One asks for all.
-        let mut known = self.formats.lock().await;
-        if let Some(known) = known.as_ref().filter(|known| *known.build == *build) {
-            return Ok(Arc::clone(&known.formats));
-        }
-        let formats: Arc<[Format]> = self.client.picture_formats(build).await?.into();
-        *known = Some(Formats { build: build.into(), formats: Arc::clone(&formats) });
-        Ok(formats)
+        let (client, of) = (Arc::clone(&self.client), build.to_owned());
+        let ask = || async move { Ok(client.picture_formats(&of).await?.into()) };
+        self.formats.of(build, ask).await
     }
 }
 

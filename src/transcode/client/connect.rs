@@ -6,16 +6,19 @@
 use super::super::tls::Renewed;
 use bytes::Bytes;
 use http::{Request, Response};
-use http_body_util::Full;
-use hyper::body::Incoming;
+use hyper::body::{Body, Frame, Incoming, SizeHint};
 use hyper::client::conn::http1::{self, SendRequest};
 use hyper_util::rt::TokioIo;
 use parking_lot::Mutex;
 use rustls::ClientConfig;
 use rustls_pki_types::ServerName;
 use socket2::{SockRef, TcpKeepalive};
+use std::collections::VecDeque;
+use std::convert::Infallible;
 use std::path::PathBuf;
+use std::pin::Pin;
 use std::sync::Arc;
+use std::task::{Context, Poll};
 use std::time::Duration;
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::{TcpStream, UnixStream};
@@ -38,6 +41,46 @@ const IDLE_TIME_MAX: Duration = Duration::from_secs(20);
 const HEADERS_MAX: usize = 32;
 const BUFFER_BYTES_MAX: usize = 256 * 1024;
 
+/// Of a request's body handed over at once: where a connection copies what it is given, it copies no more than this.
+const PIECE_BYTES_MAX: usize = 64 * 1024;
+
+/// A request's body: what may be large is never joined, and a copy of it holds the same bytes.
+#[derive(Debug, Clone, Default)]
+pub struct Sent(VecDeque<Bytes>);
+
+impl FromIterator<Bytes> for Sent {
+    fn from_iter<I: IntoIterator<Item = Bytes>>(pieces: I) -> Self {
+        Self(pieces.into_iter().filter(|piece| !piece.is_empty()).collect())
+    }
+}
+
+impl From<Vec<u8>> for Sent {
+    fn from(bytes: Vec<u8>) -> Self {
+        Self::from_iter([bytes.into()])
+    }
+}
+
+impl Body for Sent {
+    type Data = Bytes;
+    type Error = Infallible;
+
+    fn poll_frame(mut self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, Infallible>>> {
+        let Some(mut piece) = self.0.pop_front() else { return Poll::Ready(None) };
+        if piece.len() > PIECE_BYTES_MAX {
+            self.0.push_front(piece.split_off(PIECE_BYTES_MAX));
+        }
+        Poll::Ready(Some(Ok(Frame::data(piece))))
+    }
+
+    fn is_end_stream(&self) -> bool {
+        self.0.is_empty()
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        SizeHint::with_exact(self.0.iter().map(|piece| piece.len() as u64).sum())
+    }
+}
+
 /// The way to a sidecar.
 #[derive(Debug)]
 pub enum Way {
@@ -52,7 +95,7 @@ pub struct Idle(Mutex<Vec<(Instant, Connection)>>);
 /// With nothing under way on it, unless it is held with an answer.
 #[derive(Debug)]
 pub struct Connection {
-    sender: SendRequest<Full<Bytes>>,
+    sender: SendRequest<Sent>,
     /// Ended with what holds this.
     task: AbortOnDropHandle<hyper::Result<()>>,
     /// The certificate it showed, DER.
@@ -94,7 +137,7 @@ impl Idle {
 
 impl Way {
     /// Sends a request, over an idle connection where there is one: all requests may be sent twice. Errors are for people.
-    pub async fn send(&self, request: impl Fn() -> Request<Full<Bytes>>) -> Result<(Response<Incoming>, Held), String> {
+    pub async fn send(&self, request: impl Fn() -> Request<Sent>) -> Result<(Response<Incoming>, Held), String> {
         let idle = match self {
             Self::Unix(_) => None,
             Self::Tls { idle, .. } => Some(idle),
@@ -191,10 +234,8 @@ mod tests {
     use super::*;
     use crate::config::TlsFiles;
     use http_body_util::{BodyExt, StreamBody};
-    use hyper::body::Frame;
     use hyper::server::conn::http1 as server;
     use hyper::service::service_fn;
-    use std::convert::Infallible;
     use std::path::Path;
     use std::sync::atomic::{AtomicUsize, Ordering};
     use tokio::net::TcpListener;
@@ -254,7 +295,7 @@ mod tests {
         let config = Arc::new(Renewed::new(files, tls::client));
         let way = Way::Tls { host: "127.0.0.1".to_owned(), port, config, idle: Arc::default() };
         let ask = async |path: &str| {
-            way.send(|| Request::get(path).header("host", "x").body(Full::default()).unwrap()).await.unwrap()
+            way.send(|| Request::get(path).header("host", "x").body(Sent::default()).unwrap()).await.unwrap()
         };
         for _ in 0..3 {
             let (response, held) = ask("/").await;

@@ -8,7 +8,7 @@
 //!
 //! Invariant: no film is given to a sidecar of other programs than its own.
 
-use super::super::protocol::programs;
+use super::super::protocol::{moved, programs, sees_more};
 use siphasher::sip::SipHasher13;
 use std::hash::Hasher;
 use std::sync::Arc;
@@ -175,7 +175,8 @@ impl Fleet {
     /// Whether a film of this build should be looked into again: nobody makes it any more, or, where nobody plays it, another build
     /// is in force.
     pub fn is_outdated(&mut self, build: &str, is_idle: bool, now: Instant) -> bool {
-        let Some(in_force) = self.in_force(now).filter(|in_force| **in_force != *build) else { return false };
+        let is_other = |in_force: &Arc<str>| sees_more(build, in_force) || *moved(build, in_force) != *build;
+        let Some(in_force) = self.in_force(now).filter(is_other) else { return false };
         let makes = |member: &Member| member.has(&in_force) && member.is_up(now);
         let is_gone = self.is_gone(now, |member| member.can_make(build));
         (is_idle || is_gone) && self.members.iter().any(makes)

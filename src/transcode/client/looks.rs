@@ -4,6 +4,7 @@
 //! counted here of one sidecar is never counted twice, however often it starts anew.
 
 use super::super::protocol::{BUILD, EVENTS, EncoderStatus, JobStatus, PICTURE_EVENTS, STATUS, Status};
+use super::connect::Sent;
 use super::server::{HEALTH_TIME_MAX, Server};
 use super::{Client, Error, away};
 use crate::config::{ServerAddress, TranscodeServers};
@@ -82,6 +83,16 @@ pub struct ServerStatus {
 }
 
 impl Client {
+    /// Who answers, as the last look found; nobody is asked.
+    pub fn standing(&self) -> Vec<ServerStatus> {
+        let now = Instant::now();
+        let servers = self.servers.iter().enumerate().map(|(index, server)| {
+            let build = self.fleet.lock().standing(index, now).1.filter(|build| !build.is_empty());
+            ServerStatus { server: Arc::clone(&server.name), up: server.counted.lock().up, build }
+        });
+        servers.collect()
+    }
+
     /// What each of them is at.
     pub async fn report(&self) -> Report {
         let now = Instant::now();
@@ -246,7 +257,7 @@ impl Client {
 impl Server {
     async fn status(&self) -> Result<Status, Error> {
         let asked = tokio::time::timeout(HEALTH_TIME_MAX, async {
-            let answer = self.send(Method::GET, STATUS, bytes::Bytes::new()).await.map_err(Error::Away)?;
+            let answer = self.send(Method::GET, STATUS, Sent::default()).await.map_err(Error::Away)?;
             serde_json::from_slice(&answer.whole(STATUS_BYTES_MAX).await?).map_err(away)
         });
         asked.await.map_err(|_| Error::Away("no answer in time".into()))?
@@ -269,7 +280,7 @@ pub async fn introduction(servers: &TranscodeServers, address: &ServerAddress) -
     let only = TranscodeServers { addresses: vec![address.clone()], tls: servers.tls.clone() };
     let client = Client::of(None, Some(&only), None);
     let server = client.servers.first().ok_or("it has no TCP address")?;
-    let asked = server.send(Method::GET, BUILD, bytes::Bytes::new());
+    let asked = server.send(Method::GET, BUILD, Sent::default());
     let answer = tokio::time::timeout(super::HEAD_TIME_MAX, asked).await.map_err(|_| "no answer in time")??;
     let status = answer.response.status();
     let subject = answer.held.connection.certificate.as_deref().and_then(subject).unwrap_or_default();

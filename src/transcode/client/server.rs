@@ -1,11 +1,11 @@
 //! One sidecar, asked; what it refuses, and what is taken of its answers.
 
 use super::super::protocol::{BUILD, MADE_BY, PROCESSOR, VERSION_FIELD, version};
-use super::connect::{Held, Way};
+use super::connect::{Held, Sent, Way};
 use super::{Error, PIECE_TIME_MAX, looks};
 use bytes::Bytes;
 use http::{Method, Request, Response, StatusCode, header};
-use http_body_util::{BodyExt, Full, Limited};
+use http_body_util::{BodyExt, Limited};
 use hyper::body::Incoming;
 use parking_lot::Mutex;
 use std::path::PathBuf;
@@ -81,8 +81,7 @@ pub struct Answer {
 }
 
 impl Server {
-    /// An answer of 200, whose head came within `most`.
-    pub async fn ask(&self, most: Duration, path: &str, body: Bytes) -> Result<Answer, Refused> {
+    pub async fn ask(&self, most: Duration, path: &str, body: Sent) -> Result<Answer, Refused> {
         let sent = timeout(most, self.send(Method::POST, path, body)).await;
         let answer = sent.map_err(|_| Refused::Late)?.map_err(Refused::Silent)?;
         let status = answer.response.status();
@@ -101,7 +100,7 @@ impl Server {
     }
 
     pub async fn build(&self) -> Result<String, Error> {
-        let asked = timeout(HEALTH_TIME_MAX, self.send(Method::GET, BUILD, Bytes::new())).await;
+        let asked = timeout(HEALTH_TIME_MAX, self.send(Method::GET, BUILD, Sent::default())).await;
         let answer = asked.map_err(|_| Error::Away("no answer in time".into()))?.map_err(Error::Away)?;
         match answer.response.status() {
             StatusCode::OK => Ok(String::from_utf8_lossy(&answer.small().await?).into_owned()),
@@ -110,11 +109,10 @@ impl Server {
         }
     }
 
-    /// Whatever the answer; without a limit in time.
-    pub async fn send(&self, method: Method, path: &str, body: Bytes) -> Result<Answer, String> {
+    pub async fn send(&self, method: Method, path: &str, body: Sent) -> Result<Answer, String> {
         let request = || {
             let request = Request::builder().method(method.clone()).uri(path).header(header::HOST, "transcoder");
-            let request = request.header(VERSION_FIELD, version()).body(Full::new(body.clone()));
+            let request = request.header(VERSION_FIELD, version()).body(body.clone());
             request.expect("a path and fields of our own")
         };
         let (response, held) = self.way.send(request).await?;

@@ -1,6 +1,7 @@
 //! Jobs: what is wanted, who waits for it, what is made before it is wanted.
 //!
 //! - this file: segments, who waits for them, how long they are kept.
+//! - `beside`: work of another kind, in the same slots.
 //! - `idle`: what is made when there is nothing else to do.
 //! - `runs`: what runs when, on which slot; failures and a second attempt.
 //! - `status`: what there is to tell.
@@ -10,14 +11,16 @@
 //! head and then for the segment; what was made ahead is bounded in bytes and in time. A failed job is forgotten at once: the
 //! next request tries anew.
 
+mod beside;
 mod idle;
 mod runs;
 mod status;
 
 use super::super::protocol::{Job, JobStatus, Source, Wanted};
+use super::child::Failure;
 use super::devices::Devices;
 use super::nodes::Node;
-use super::output::Output;
+use super::output::{Output, Sink};
 use super::schedule::Priority;
 use super::segment::{bytes_expected, encoder_of};
 use super::survey::{Finding, Survey};
@@ -32,6 +35,7 @@ use std::time::{Duration, Instant};
 use tokio::sync::watch;
 use tokio::time::timeout;
 
+pub use beside::{About, Progress};
 use status::{Count, Counts};
 
 /// How long a job goes on, and a finished one is kept, with nobody waiting.
@@ -70,12 +74,16 @@ struct State {
     waiting: Vec<Run>,
     running: Vec<Running>,
     viewers: Viewers<Rendition>,
+    /// Of what is made beside, by title and rendition.
+    viewers_beside: Viewers<(String, String)>,
     devices: Devices,
     /// As they were found last.
     encoders: Vec<Finding>,
     /// Runs that ended a moment ago, the latest last.
     ended: VecDeque<(Instant, JobStatus)>,
     next_id: u64,
+    /// Nothing new is begun any more.
+    draining: bool,
 }
 
 /// Of a version of a film.
@@ -157,10 +165,12 @@ impl Jobs {
             waiting: Vec::new(),
             running: Vec::new(),
             viewers: Viewers::new(),
+            viewers_beside: Viewers::new(),
             devices: Devices::new(settings.slots, nodes),
             encoders: Vec::new(),
             ended: VecDeque::new(),
             next_id: 1,
+            draining: false,
         };
         Self { tools, survey, settings, state: Mutex::new(state), counts: Counts::default() }
     }
@@ -170,15 +180,12 @@ impl Jobs {
         let now = Instant::now();
         let mut state = self.state.lock();
         let state = &mut *state;
-        let wanted_runs = state.waiting.iter().filter(|run| !run.ahead).count()
-            + state.running.iter().filter(|running| !running.run.ahead).count();
         // What only waits to be made ahead counts from now on.
         let is_new = match state.segments.get(&job) {
             None => true,
             Some(entry) => state.waiting.iter().any(|run| run.ahead && run.has(&entry.segment)),
         };
-        let is_full = wanted_runs >= state.devices.slots(now) + self.settings.queue;
-        if is_new && (is_full || !state.admits(&job, now)) {
+        if is_new && (self.is_full(state, now) || !state.admits(&job, now)) {
             self.counts.add(Count::Refusal);
             return Err(Busy);
         }
@@ -211,6 +218,32 @@ impl Jobs {
         Ok(waiter)
     }
 
+    /// What runs goes on where somebody waits for it; what waits is refused, and nothing new is taken.
+    pub fn drain(self: &Arc<Self>) {
+        let mut state = self.state.lock();
+        state.draining = true;
+        // What was to be made beside hears it by this.
+        for run in std::mem::take(&mut state.waiting) {
+            for segment in run.segments {
+                Sink::new(&segment.output).end(Err(Failure::Killed));
+                state.forget(&segment);
+            }
+        }
+        for running in state.running.iter_mut().filter(|running| !running.run.is_waited_for()) {
+            running.stop();
+        }
+    }
+
+    /// Whether all slots and the queue are taken by what somebody wants, or nothing is taken at all.
+    fn is_full(&self, state: &mut State, now: Instant) -> bool {
+        if state.draining {
+            return true;
+        }
+        let wanted_runs = state.waiting.iter().filter(|run| !run.ahead).count()
+            + state.running.iter().filter(|running| !running.run.ahead).count();
+        wanted_runs >= state.devices.slots(now) + self.settings.queue
+    }
+
     /// Begins what is likely to be wanted after a segment, where there is room for it.
     fn make_ahead(&self, state: &mut State, after: &Job, plan: Plan, now: Instant) {
         let at = |segment| {
@@ -221,6 +254,9 @@ impl Jobs {
         let is_there =
             |segment| state.segments.contains_key(&at(segment)) || state.viewers.have_asked(&rendition, segment);
         let segments = after.film.grid.segments();
+        if state.draining {
+            return;
+        }
         let Some(mut range): Option<Range<u64>> = plan.next_batch(after.wanted.segment(), segments, is_there) else {
             return;
         };

@@ -2,7 +2,7 @@
 //! certificate of the authority that was given.
 //!
 //! Invariants: a bounded number of connections, and of handshakes, each for a bounded time; who waits in a handshake takes no place
-//! from those who are in.
+//! from those who are in; told to drain, connections end with the answer that is under way.
 
 use super::super::client::connect::set_up;
 use super::super::tls::Renewed;
@@ -15,9 +15,10 @@ use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 use tokio::net::{TcpListener, TcpStream, UnixListener};
-use tokio::sync::{OwnedSemaphorePermit, Semaphore};
+use tokio::sync::{OwnedSemaphorePermit, Semaphore, watch};
 use tokio::time::timeout;
 use tokio_rustls::TlsAcceptor;
+use tokio_util::task::TaskTracker;
 
 const CONNECTIONS_MAX: usize = 1024;
 const HANDSHAKES_MAX: usize = 256;
@@ -32,6 +33,22 @@ const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
 pub enum Listening {
     Unix(UnixListener),
     Tls(TcpListener, Arc<Renewed<ServerConfig>>),
+}
+
+/// Connections, and how they are told to end.
+#[derive(Debug, Clone, Default)]
+pub struct Connections {
+    open: TaskTracker,
+    draining: watch::Sender<bool>,
+}
+
+impl Connections {
+    /// Ends with the last answer that is under way. Nothing may listen any more.
+    pub async fn drain(&self) {
+        self.draining.send_replace(true);
+        self.open.close();
+        self.open.wait().await;
+    }
 }
 
 impl Listening {
@@ -52,14 +69,16 @@ impl Listening {
         Ok(Self::Tls(listener, Arc::new(config)))
     }
 
-    /// Serves until it is dropped.
-    pub async fn serve(self, server: Arc<Server>) {
+    /// Serves until it is dropped; what is open by then goes on.
+    pub async fn serve(self, server: Arc<Server>, connections: Connections) {
         let room = Arc::new(Semaphore::new(CONNECTIONS_MAX));
         let handshakes = Arc::new(Semaphore::new(HANDSHAKES_MAX));
         loop {
             let accepted = match &self {
-                Self::Unix(listener) => accept_unix(listener, &room, &server).await,
-                Self::Tls(listener, config) => accept_tls(listener, config, &room, &handshakes, &server).await,
+                Self::Unix(listener) => accept_unix(listener, &room, &server, &connections).await,
+                Self::Tls(listener, config) => {
+                    accept_tls(listener, config, (&room, &handshakes), &server, &connections).await
+                }
             };
             if let Err(error) = accepted {
                 tracing::warn!(%error, "cannot accept a connection");
@@ -69,12 +88,17 @@ impl Listening {
     }
 }
 
-async fn accept_unix(listener: &UnixListener, room: &Arc<Semaphore>, server: &Arc<Server>) -> io::Result<()> {
+async fn accept_unix(
+    listener: &UnixListener,
+    room: &Arc<Semaphore>,
+    server: &Arc<Server>,
+    connections: &Connections,
+) -> io::Result<()> {
     let permit = Arc::clone(room).acquire_owned().await.map_err(io::Error::other)?;
     let (stream, _) = listener.accept().await?;
-    let server = Arc::clone(server);
-    tokio::spawn(async move {
-        connection(stream, server).await;
+    let (server, draining) = (Arc::clone(server), connections.draining.subscribe());
+    connections.open.spawn(async move {
+        connection(stream, server, draining).await;
         drop(permit);
     });
     Ok(())
@@ -83,9 +107,9 @@ async fn accept_unix(listener: &UnixListener, room: &Arc<Semaphore>, server: &Ar
 async fn accept_tls(
     listener: &TcpListener,
     config: &Arc<Renewed<ServerConfig>>,
-    room: &Arc<Semaphore>,
-    handshakes: &Arc<Semaphore>,
+    (room, handshakes): (&Arc<Semaphore>, &Arc<Semaphore>),
     server: &Arc<Server>,
+    connections: &Connections,
 ) -> io::Result<()> {
     let (stream, _) = listener.accept().await?;
     let Ok(handshake) = Arc::clone(handshakes).try_acquire_owned() else {
@@ -93,8 +117,9 @@ async fn accept_tls(
         return Ok(());
     };
     let (config, room, server) = (Arc::clone(config), Arc::clone(room), Arc::clone(server));
-    tokio::spawn(async move {
-        if let Err(error) = greet(stream, &config, handshake, &room, server).await {
+    let draining = connections.draining.subscribe();
+    connections.open.spawn(async move {
+        if let Err(error) = greet(stream, &config, handshake, &room, (server, draining)).await {
             tracing::debug!(%error, "a connection ended before it was heard");
         }
     });
@@ -106,7 +131,7 @@ async fn greet(
     config: &Renewed<ServerConfig>,
     handshake: OwnedSemaphorePermit,
     room: &Semaphore,
-    server: Arc<Server>,
+    (server, draining): (Arc<Server>, watch::Receiver<bool>),
 ) -> io::Result<()> {
     set_up(&stream, UNTAKEN_TIME_MAX);
     let acceptor = TlsAcceptor::from(config.now().map_err(io::Error::other)?);
@@ -115,6 +140,6 @@ async fn greet(
     let Ok(_permit) = room.try_acquire() else {
         return Err(io::Error::other("too many connections"));
     };
-    connection(stream, server).await;
+    connection(stream, server, draining).await;
     Ok(())
 }

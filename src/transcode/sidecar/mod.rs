@@ -18,7 +18,7 @@
 //! - `folders`: which films an edge on another host may name.
 //!
 //! It ends when its standard input does, if it was told so: that is a pipe whose other end the edge holds, so that it never
-//! outlives the edge, however that ends.
+//! outlives the edge, however that ends. One that edges on other hosts use drains first, when it is told to end by SIGTERM.
 
 mod arguments;
 mod batch;
@@ -56,7 +56,7 @@ use clap::Parser;
 use encoders::Family;
 use folders::{Folders, Mapping};
 use jobs::{Jobs, Settings};
-use listen::Listening;
+use listen::{Connections, Listening};
 use pictures::Pictures;
 use server::Server;
 use std::io::{IsTerminal, Read, Write};
@@ -66,6 +66,7 @@ use std::process::ExitCode;
 use std::sync::Arc;
 use std::time::Duration;
 use survey::Survey;
+use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::sync::Semaphore;
 use tools::{Toolbox, Tools};
 use tracing_subscriber::EnvFilter;
@@ -139,6 +140,9 @@ struct Arguments {
     /// Bytes of segments made before they are asked for; 0: none are
     #[arg(long, value_name = "BYTES", default_value_t = 64 << 20)]
     ahead: u64,
+    /// Seconds that what is being made may still take after SIGTERM, while nothing new is taken
+    #[arg(long, value_name = "SECONDS", default_value_t = 30, requires = "listen")]
+    drain: u64,
     /// End when standard input ends
     #[arg(long)]
     until_stdin_ends: bool,
@@ -197,7 +201,7 @@ fn run(arguments: Arguments) -> Result<(), String> {
         let server = Server {
             jobs: Arc::clone(&jobs),
             pictures: Pictures::new(Arc::clone(&tools), arguments.jobs.into()),
-            renditions: RenditionRuns::new(Arc::clone(&tools), arguments.jobs.into(), arguments.queue.into()),
+            renditions: RenditionRuns::new(Arc::clone(&tools), Arc::clone(&jobs)),
             tools,
             survey: Arc::clone(&survey),
             probes: Semaphore::new(PROBES.max(arguments.jobs.into())),
@@ -207,16 +211,30 @@ fn run(arguments: Arguments) -> Result<(), String> {
             folders,
         };
         let every = Duration::from_secs(arguments.look_every);
+        let (draining, connections) = (Arc::clone(&jobs), Connections::default());
         let looking = async {
             survey.keep_looking(jobs, every).await;
             std::future::pending::<()>().await;
         };
         let listen = arguments.listen.map(tracing::field::display);
         tracing::info!(listen, jobs = arguments.jobs, queue = arguments.queue, "transcoder: ready");
-        tokio::select! {
-            () = listening.serve(Arc::new(server)) => {}
-            () = looking => {}
-            () = told_to_end(arguments.until_stdin_ends) => {}
+        let mut signals = Signals::new(arguments.until_stdin_ends)?;
+        let how = tokio::select! {
+            () = listening.serve(Arc::new(server), connections.clone()) => End::Now,
+            () = looking => End::Now,
+            how = signals.next() => how,
+        };
+        // Nothing listens any more: edges that come go elsewhere.
+        if how == End::Soon && arguments.listen.is_some() {
+            tracing::info!(at_most_s = arguments.drain, "transcoder: draining");
+            draining.drain();
+            tokio::select! {
+                () = connections.drain() => tracing::info!("transcoder: drained"),
+                () = tokio::time::sleep(Duration::from_secs(arguments.drain)) => {
+                    tracing::warn!("transcoder: what is not made by now is cut off");
+                }
+                _ = signals.next() => {}
+            }
         }
         Ok::<_, String>(())
     })?;
@@ -241,25 +259,48 @@ async fn listen(arguments: &Arguments) -> Result<(Listening, Option<Arc<Folders>
     Ok((listening, Some(Arc::new(Folders(folders.clone())))))
 }
 
-/// SIGTERM, SIGINT, or the end of standard input.
-async fn told_to_end(until_stdin_ends: bool) {
-    use tokio::signal::unix::{SignalKind, signal};
-    let stdin = async {
-        if !until_stdin_ends {
-            return std::future::pending().await;
-        }
-        let read = tokio::task::spawn_blocking(|| {
+/// How it is to end.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum End {
+    /// SIGTERM.
+    Soon,
+    /// SIGINT, or the end of standard input.
+    Now,
+}
+
+/// What tells it to end.
+struct Signals {
+    term: Signal,
+    int: Signal,
+    /// Done when standard input has ended, or never.
+    stdin: Option<tokio::task::JoinHandle<()>>,
+}
+
+impl Signals {
+    fn new(until_stdin_ends: bool) -> Result<Self, String> {
+        let listen = |kind| signal(kind).map_err(|error| format!("cannot hear signals: {error}"));
+        let read = || {
             let mut buffer = [0; 64];
             while matches!(std::io::stdin().read(&mut buffer), Ok(1..)) {}
-        });
-        let _ = read.await;
-    };
-    let (Ok(mut term), Ok(mut int)) = (signal(SignalKind::terminate()), signal(SignalKind::interrupt())) else {
-        return stdin.await;
-    };
-    tokio::select! {
-        () = stdin => {}
-        _ = term.recv() => {}
-        _ = int.recv() => {}
+        };
+        Ok(Self {
+            term: listen(SignalKind::terminate())?,
+            int: listen(SignalKind::interrupt())?,
+            stdin: until_stdin_ends.then(|| tokio::task::spawn_blocking(read)),
+        })
+    }
+
+    async fn next(&mut self) -> End {
+        let stdin = async {
+            match &mut self.stdin {
+                Some(stdin) => drop(stdin.await),
+                None => std::future::pending().await,
+            }
+        };
+        tokio::select! {
+            () = stdin => End::Now,
+            _ = self.int.recv() => End::Now,
+            _ = self.term.recv() => End::Soon,
+        }
     }
 }

@@ -2,8 +2,7 @@
 
 use super::super::protocol::{
     AHEAD, Ahead, BUILD, COPY, FilmFile, HEALTH, Job, MADE_BY, PICTURE, PICTURES, PROBE, PROCESSOR, PictureJob,
-    RENDITION, RENDITION_BYTES_MAX, SEGMENT, STATUS, Source, TRIAL, TrialJob, UNWATCHED, VERSION_FIELD, Wanted,
-    version,
+    RENDITION, SEGMENT, STATUS, Source, TRIAL, TrialJob, UNWATCHED, VERSION_FIELD, Wanted, version,
 };
 use super::child::{Failure, Kill, KillOnDrop};
 use super::folders::{AboutFilm, Folders, NotHere};
@@ -18,7 +17,7 @@ use super::segment::open;
 use super::survey::Survey;
 use super::tools::{Toolbox, Tools};
 use super::trial::trial;
-use super::upstream::{self, Busy, RenditionRuns};
+use super::upstream::{Refused, RenditionRuns};
 use bytes::Bytes;
 use http::{HeaderValue, Method, Request, Response, StatusCode, header};
 use http_body_util::combinators::UnsyncBoxBody;
@@ -34,7 +33,7 @@ use std::io;
 use std::sync::Arc;
 use std::time::Duration;
 use tokio::io::{AsyncRead, AsyncWrite};
-use tokio::sync::Semaphore;
+use tokio::sync::{Semaphore, watch};
 use tokio::time::timeout;
 
 /// A request's JSON: two paths and a few numbers.
@@ -50,8 +49,6 @@ const HEADER_TIMEOUT: Duration = Duration::from_secs(30);
 const PROBE_TIME_MAX: Duration = Duration::from_secs(30);
 /// To read a film from end to end.
 const COPY_TIME_MAX: Duration = Duration::from_secs(900);
-/// For the bytes of a segment to come in.
-const BODY_TIME_MAX: Duration = Duration::from_secs(30);
 /// To make one segment slowly, and to compare it.
 const TRIAL_TIME_MAX: Duration = Duration::from_secs(180);
 
@@ -77,8 +74,8 @@ pub struct Server {
     pub trials: Semaphore,
 }
 
-/// One connection, until it ends.
-pub async fn connection<S>(stream: S, server: Arc<Server>)
+/// One connection, until it ends; while draining, with the answer that is under way.
+pub async fn connection<S>(stream: S, server: Arc<Server>, mut draining: watch::Receiver<bool>)
 where
     S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
 {
@@ -89,7 +86,16 @@ where
     let mut http = http1::Builder::new();
     http.timer(TokioTimer::new()).header_read_timeout(HEADER_TIMEOUT);
     http.max_headers(HEADERS_MAX).max_buf_size(HEAD_BYTES_MAX);
-    if let Err(error) = http.serve_connection(TokioIo::new(stream), service).await {
+    let mut serving = std::pin::pin!(http.serve_connection(TokioIo::new(stream), service));
+    let ended = tokio::select! {
+        ended = &mut serving => ended,
+        // An error: who would tell is gone, which is the same.
+        () = async { drop(draining.wait_for(|draining| *draining).await) } => {
+            serving.as_mut().graceful_shutdown();
+            serving.await
+        }
+    };
+    if let Err(error) = ended {
         tracing::debug!(%error, "a connection ended early");
     }
 }
@@ -217,7 +223,9 @@ fn refusal(failure: &Failure, verdict: StatusCode) -> (StatusCode, String) {
     let status = match failure {
         Failure::Mismatch(_) => StatusCode::CONFLICT,
         Failure::Failed(_) => verdict,
-        Failure::Killed | Failure::Device(..) | Failure::Machine(_) => StatusCode::INTERNAL_SERVER_ERROR,
+        // It had to give way: another sidecar may make it now, or this one later.
+        Failure::Killed => StatusCode::SERVICE_UNAVAILABLE,
+        Failure::Device(..) | Failure::Machine(_) => StatusCode::INTERNAL_SERVER_ERROR,
     };
     (status, failure.to_string())
 }
@@ -331,12 +339,12 @@ fn made(body: Body, encoder: Option<Arc<str>>, is_at_home: bool) -> Response<Bod
 }
 
 async fn rendition(server: &Server, body: Incoming) -> Outcome {
-    let bad = |why: &str| (StatusCode::BAD_REQUEST, why.to_owned());
-    let body = timeout(BODY_TIME_MAX, Limited::new(body, RENDITION_BYTES_MAX).collect()).await;
-    let body = body.ok().and_then(Result::ok).ok_or_else(|| bad("the request is cut off, slow or long"))?;
-    let (wanted, bytes) = upstream::read(&body.to_bytes()).ok_or_else(|| bad("the request is not as agreed"))?;
-    let busy = |Busy| (StatusCode::SERVICE_UNAVAILABLE, "all slots and the queue are full".to_owned());
-    let made = server.renditions.make(wanted, bytes).await.map_err(busy)?;
+    let busy = || (StatusCode::SERVICE_UNAVAILABLE, "all slots and the queue, or their memory, are full".to_owned());
+    let (job, given) = server.renditions.take(body).await.map_err(|refused| match refused {
+        Refused::Busy => busy(),
+        Refused::NotAsAgreed(why) => (StatusCode::BAD_REQUEST, why.to_owned()),
+    })?;
+    let made = server.renditions.make(job, given).await.map_err(|_| busy())?;
     let made = made.map_err(|failure| refusal(&failure, StatusCode::UNPROCESSABLE_ENTITY))?;
     Ok(Response::new(full(made)))
 }

@@ -4,25 +4,31 @@
 //! What ffmpeg gives is only frames. They are put where the origin's were, with the origin's times ([`crate::media::upstream`]), and
 //! only where they are as many, and as far from one another, as those: so nothing leaves that does not fit.
 //!
-//! Invariants: identical requests are one run, which ends when nobody waits for it; so many run at once and so many wait, never more.
+//! Invariants: identical requests are one run, which ends when nobody waits for it; they wait and run among the jobs ([`super::jobs`]), and
+//! the bytes of all of them together are bounded.
 
-use super::super::protocol::{Part, RENDITION_BYTES_MAX, RenditionJob};
+use super::super::protocol::{AddedPart, NAME_BYTES_MAX, Part, RENDITION_BYTES_MAX, RenditionJob};
 use super::arguments::upstream::{BEFORE_S, SEGMENT_S, rendition};
-use super::child::{Failure, Kill, KillOnDrop, run};
+use super::child::{Failure, Kill, run};
+use super::jobs::{About, Busy, Jobs, Progress};
 use super::memory;
 use super::tools::{Toolbox, Tools};
 use crate::media::fragment::{self, Splitter};
 use crate::media::remux;
 use crate::media::upstream::{Container, Frame, Unfit, fmp4, mpegts, shown};
-use bytes::Bytes;
+use bytes::{Buf, Bytes, BytesMut};
 use futures_util::FutureExt;
 use futures_util::future::{BoxFuture, WeakShared};
+use http_body_util::BodyExt;
+use hyper::body::{Body, Incoming};
 use parking_lot::Mutex;
 use sha2::{Digest, Sha256};
 use std::collections::HashMap;
+use std::fs::File;
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 use std::time::Duration;
-use tokio::sync::Semaphore;
+use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio::time::timeout;
 
 /// From the start of a run to its end.
@@ -30,64 +36,155 @@ const TIME_MAX: Duration = Duration::from_secs(60);
 /// Of what ffmpeg gives, beside twice the highest rate over half a minute.
 const SPARE_BYTES: usize = 1 << 20;
 const SECONDS_MAX: usize = 30;
+/// Of requests that wait or run, and of answers on their way: two of the longest, or many of the usual ones.
+const BYTES_HELD_MAX: usize = 2 * RENDITION_BYTES_MAX;
+/// For that.
+const ROOM_TIME_MAX: Duration = Duration::from_secs(10);
+/// For the bytes of a segment to come in.
+const BODY_TIME_MAX: Duration = Duration::from_secs(30);
+/// Of a request's first line.
+const LINE_BYTES_MAX: usize = 4096;
 
 type Made = Result<Bytes, Failure>;
+
+/// A run, as long as somebody waits for it, and who does.
+type UnderWay = (WeakShared<BoxFuture<'static, Made>>, Arc<Progress>);
 
 /// Runs, and who waits for them.
 #[derive(Debug)]
 pub struct RenditionRuns {
     tools: Arc<Toolbox>,
-    slots: Arc<Semaphore>,
-    waiting_max: Arc<Semaphore>,
-    under_way: Mutex<HashMap<[u8; 32], WeakShared<BoxFuture<'static, Made>>>>,
+    jobs: Arc<Jobs>,
+    room: Arc<Semaphore>,
+    under_way: Mutex<HashMap<[u8; 32], UnderWay>>,
 }
 
-/// All slots and the queue are full.
+/// A request's bytes, and the room they take.
 #[derive(Debug)]
-pub struct Busy;
+pub struct Given {
+    bytes: Bytes,
+    room: OwnedSemaphorePermit,
+}
+
+/// Why a request is not taken.
+#[derive(Debug)]
+pub enum Refused {
+    /// The memory for requests, or the queue, is full.
+    Busy,
+    NotAsAgreed(&'static str),
+}
+
+/// What was made, and the room that it keeps until it is sent.
+struct Kept {
+    bytes: Bytes,
+    _room: OwnedSemaphorePermit,
+}
+
+impl AsRef<[u8]> for Kept {
+    fn as_ref(&self) -> &[u8] {
+        &self.bytes
+    }
+}
+
+/// One who waits, as told of.
+struct Waits(Arc<Progress>);
+
+impl Waits {
+    fn of(progress: &Arc<Progress>) -> Self {
+        progress.waiters.fetch_add(1, Ordering::Relaxed);
+        Self(Arc::clone(progress))
+    }
+}
+
+impl Drop for Waits {
+    fn drop(&mut self) {
+        self.0.waiters.fetch_sub(1, Ordering::Relaxed);
+    }
+}
 
 impl RenditionRuns {
-    pub fn new(tools: Arc<Toolbox>, slots: usize, queue: usize) -> Self {
-        Self {
-            tools,
-            slots: Arc::new(Semaphore::new(slots)),
-            waiting_max: Arc::new(Semaphore::new(slots + queue)),
-            under_way: Mutex::default(),
-        }
+    pub fn new(tools: Arc<Toolbox>, jobs: Arc<Jobs>) -> Self {
+        Self { tools, jobs, room: Arc::new(Semaphore::new(BYTES_HELD_MAX)), under_way: Mutex::default() }
+    }
+
+    /// Takes a request's body: one line of JSON, then bytes. Nothing of it is held before there is room for all.
+    pub async fn take(&self, mut body: Incoming) -> Result<(RenditionJob, Given), Refused> {
+        let length = body.size_hint().exact().and_then(|length| u32::try_from(length).ok());
+        let length = length.filter(|length| *length as usize <= RENDITION_BYTES_MAX);
+        let length = length.ok_or(Refused::NotAsAgreed("the request is long, or does not say how long"))?;
+        let room = timeout(ROOM_TIME_MAX, Arc::clone(&self.room).acquire_many_owned(length)).await;
+        let reading = async {
+            let mut bytes = BytesMut::with_capacity(if room.is_ok() { length as usize } else { 0 });
+            while let Some(frame) = body.frame().await {
+                // Where there is no room it is let go as it comes: who does not send all of it does not hear the answer.
+                let piece = frame.ok()?.into_data().ok().filter(|_| room.is_ok());
+                bytes.extend_from_slice(piece.as_deref().unwrap_or_default());
+            }
+            Some(bytes.freeze())
+        };
+        let bytes = timeout(BODY_TIME_MAX, reading).await.ok().flatten();
+        let room = room.ok().and_then(Result::ok).ok_or(Refused::Busy)?;
+        let bytes = bytes.ok_or(Refused::NotAsAgreed("the request is cut off, or slow"))?;
+        let (job, bytes) = read(bytes).ok_or(Refused::NotAsAgreed("the request is not as agreed"))?;
+        Ok((job, Given { bytes, room }))
     }
 
     /// Makes what is wanted of the head, the segment before and the segment, one after the other.
-    pub async fn make(&self, wanted: RenditionJob, bytes: Bytes) -> Result<Made, Busy> {
-        let mut hash = Sha256::new();
-        hash.update(serde_json::to_vec(&wanted).unwrap_or_default());
-        hash.update(&bytes);
-        let key: [u8; 32] = hash.finalize().into();
-        let run = {
+    pub async fn make(&self, job: RenditionJob, given: Given) -> Result<Made, Busy> {
+        let hashing = tokio::task::spawn_blocking(move || {
+            let mut hash = Sha256::new();
+            hash.update(serde_json::to_vec(&job.wanted).unwrap_or_default());
+            hash.update(&given.bytes);
+            (<[u8; 32]>::from(hash.finalize()), job, given)
+        });
+        let Ok((key, job, given)) = hashing.await else {
+            return Ok(Err(Failure::Machine("hashing panicked".to_owned())));
+        };
+        let (run, _waits) = {
             let mut under_way = self.under_way.lock();
-            match under_way.get(&key).and_then(WeakShared::upgrade) {
-                Some(run) => run,
+            let there = under_way.get(&key).and_then(|(run, progress)| Some((run.upgrade()?, Waits::of(progress))));
+            match there {
+                Some(there) => there,
                 None => {
-                    under_way.retain(|_, run| run.upgrade().is_some());
-                    let room = Arc::clone(&self.waiting_max).try_acquire_owned().map_err(|_| Busy)?;
-                    let (tools, slots) = (Arc::clone(&self.tools), Arc::clone(&self.slots));
-                    let run = async move {
-                        let _room = room;
-                        let _slot = slots.acquire_owned().await;
-                        let kill = KillOnDrop::default();
-                        let killing = kill.share();
-                        let work = tokio::task::spawn_blocking(move || make(&*tools.now()?, &wanted, &bytes, &killing));
-                        match timeout(TIME_MAX, work).await {
-                            Ok(made) => made.unwrap_or_else(|_| Err(Failure::Machine("making it panicked".to_owned()))),
-                            Err(_) => Err(Failure::Machine("it took too long".to_owned())),
-                        }
-                    };
-                    let run = run.boxed().shared();
-                    under_way.extend(run.downgrade().map(|run| (key, run)));
-                    run
+                    under_way.retain(|_, (run, _)| run.upgrade().is_some());
+                    let progress = Arc::<Progress>::default();
+                    let run = self.begin(job, given, &progress)?.boxed().shared();
+                    let waits = Waits::of(&progress);
+                    under_way.extend(run.downgrade().map(|run| (key, (run, progress))));
+                    (run, waits)
                 }
             }
         };
         Ok(run.await)
+    }
+
+    /// A run, from its place in the queue on; dropped, it gives that up.
+    fn begin(
+        &self,
+        job: RenditionJob,
+        given: Given,
+        progress: &Arc<Progress>,
+    ) -> Result<impl Future<Output = Made> + Send + 'static, Busy> {
+        let RenditionJob { title, rung, segment, wanted } = job;
+        let about = About { title, rendition: rung, segment, only_head: wanted.part == Part::Head };
+        let mut place = self.jobs.line_up(about, Arc::clone(progress))?;
+        let (tools, progress) = (Arc::clone(&self.tools), Arc::clone(progress));
+        Ok(async move {
+            place.turn().await?;
+            let killing = place.kill();
+            // What it holds is paid for until it has ended, whoever waits.
+            let work = tokio::task::spawn_blocking(move || {
+                let Given { bytes, room } = given;
+                let made = make(&*tools.now()?, &wanted, &bytes, &progress, &killing)?;
+                Ok(Bytes::from_owner(Kept { bytes: made, _room: room }))
+            });
+            let made = match timeout(TIME_MAX, work).await {
+                Ok(made) => made.unwrap_or_else(|_| Err(Failure::Machine("making it panicked".to_owned()))),
+                Err(_) => Err(Failure::Machine("it took too long".to_owned())),
+            };
+            place.end(made.as_ref().map(drop).map_err(Clone::clone));
+            made
+        })
     }
 }
 
@@ -96,7 +193,7 @@ fn unfit(why: Unfit) -> Failure {
 }
 
 /// Blocking.
-fn make(tools: &Tools, wanted: &RenditionJob, bytes: &[u8], kill: &Kill) -> Made {
+fn make(tools: &Tools, wanted: &AddedPart, bytes: &[u8], progress: &Progress, kill: &Kill) -> Made {
     let short = || Failure::Failed("the request is shorter than it says".to_owned());
     let (head, rest) = bytes.split_at_checked(wanted.head_bytes).ok_or_else(short)?;
     let (before, segment) = rest.split_at_checked(wanted.before_bytes).ok_or_else(short)?;
@@ -108,8 +205,9 @@ fn make(tools: &Tools, wanted: &RenditionJob, bytes: &[u8], kill: &Kill) -> Made
                 [] => Vec::new(),
                 before => mpegts::read(before).map_err(unfit)?.video_from(BEFORE_S),
             };
-            let input = [before, source.video_from(SEGMENT_S)].concat();
-            let encoded = encode(tools, wanted, mpegts::TIMESCALE, &input, &source.frames, kill)?;
+            let input = memory::file([&before[..], &source.video_from(SEGMENT_S)])?;
+            drop(before);
+            let encoded = encode(tools, wanted, mpegts::TIMESCALE, input, &source.frames, (progress, kill))?;
             let frames: Option<Vec<_>> = encoded.frames.iter().map(|frame| with_start_codes(frame)).collect();
             Ok(source.with(&frames.ok_or_else(unplaced)?).ok_or_else(unplaced)?.into())
         }
@@ -121,8 +219,9 @@ fn make(tools: &Tools, wanted: &RenditionJob, bytes: &[u8], kill: &Kill) -> Made
                 [] => Vec::new(),
                 before => moved(&head.segment(before).map_err(unfit)?, BEFORE_S)?,
             };
-            let input = [head.bytes(), &before, &moved(&source, SEGMENT_S)?].concat();
-            let encoded = encode(tools, wanted, head.timescale, &input, &source.frames, kill)?;
+            let input = memory::file([head.bytes(), &before, &moved(&source, SEGMENT_S)?])?;
+            drop(before);
+            let encoded = encode(tools, wanted, head.timescale, input, &source.frames, (progress, kill))?;
             let made = match wanted.part {
                 Part::Head => head.with(&encoded.head, (wanted.width, wanted.height)),
                 Part::Segment => source.with(&head, &encoded.frames),
@@ -143,19 +242,29 @@ struct Encoded {
 /// Encodes what lies from [`SEGMENT_S`] on, and compares it with the frames it should be: of a head, only the first.
 fn encode(
     tools: &Tools,
-    wanted: &RenditionJob,
+    wanted: &AddedPart,
     timescale: u32,
-    input: &[u8],
+    input: File,
     source: &[Frame],
-    kill: &Kill,
+    (progress, kill): (&Progress, &Kill),
 ) -> Result<Encoded, Failure> {
     let failed = |why: &str| Failure::Failed(why.to_owned());
     let expected = shown(source).ok_or_else(|| failed("two frames are shown at once"))?;
+    let all = if wanted.part == Part::Head { 1 } else { expected.len() as u64 };
+    let span = expected.first().zip(expected.last()).map_or(0, |(first, last)| last - first);
+    progress.frames.store(all, Ordering::Relaxed);
+    progress.milliseconds.store(span.unsigned_abs() * 1000 / u64::from(timescale.max(1)), Ordering::Relaxed);
     let bytes_max = wanted.bits_per_s_max as usize / 8 * SECONDS_MAX * 2 + SPARE_BYTES;
     let mut splitter = Splitter::new(bytes_max);
     let mut pieces = Vec::new();
-    run(&tools.ffmpeg, &rendition(wanted, timescale), memory::file([input])?, kill, |bytes| {
-        pieces.extend(splitter.push(bytes).map_err(|wrong| wrong.to_string())?);
+    run(&tools.ffmpeg, &rendition(wanted, timescale), input, kill, |bytes| {
+        for piece in splitter.push(bytes).map_err(|wrong| wrong.to_string())? {
+            if let fragment::Piece::Fragment(bytes) = &piece {
+                let made = fragment::read(bytes).map_or(0, |found| found.samples.len());
+                progress.made.fetch_add(made as u64, Ordering::Relaxed);
+            }
+            pieces.push(piece);
+        }
         Ok(())
     })?;
     splitter.finish().map_err(|wrong| failed(&wrong.to_string()))?;
@@ -200,10 +309,13 @@ fn with_start_codes(mut packet: &[u8]) -> Option<Vec<u8>> {
     Some(written)
 }
 
-/// A request's body: one line of JSON, then bytes.
-pub fn read(body: &Bytes) -> Option<(RenditionJob, Bytes)> {
-    let end = body.iter().take(RENDITION_BYTES_MAX).position(|byte| *byte == b'\n')?;
-    Some((serde_json::from_slice(&body[..end]).ok()?, body.slice(end + 1..)))
+/// A request: one line of JSON, then bytes.
+fn read(mut body: Bytes) -> Option<(RenditionJob, Bytes)> {
+    let end = body.iter().take(LINE_BYTES_MAX).position(|byte| *byte == b'\n')?;
+    let job: RenditionJob = serde_json::from_slice(&body[..end]).ok()?;
+    body.advance(end + 1);
+    let named = [&job.title, &job.rung].iter().all(|name| name.len() <= NAME_BYTES_MAX);
+    named.then_some((job, body))
 }
 
 #[cfg(test)]

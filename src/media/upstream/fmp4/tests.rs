@@ -1,6 +1,7 @@
 //! Boxes by hand: a head, and a segment of two fragments with B-frames.
 
 use super::super::super::fragment;
+use super::segment::{BOXES_MAX, Steps};
 use super::*;
 use proptest::prelude::*;
 
@@ -153,6 +154,80 @@ fn sound_stays_as_it_is_in_a_fragment_of_its_own() {
     assert_eq!(child(&changed, b"moov").and_then(|movie| child(movie, b"trak")).unwrap(), sound);
 }
 
+/// A head with so many defaults.
+fn head_with_defaults(count: u32) -> Vec<u8> {
+    let plain = init(b"avc1", 1);
+    let track = boxed(b"trak", child(&plain, b"moov").and_then(|movie| child(movie, b"trak")).unwrap());
+    let defaults = (0..count).map(|of| boxed(b"trex", &[0, of, 1, 1001, 4, 0x1_0000].map(u32::to_be_bytes).concat()));
+    let extends = boxed(b"mvex", &defaults.collect::<Vec<_>>().concat());
+    [boxed(b"ftyp", b"iso5"), boxed(b"moov", &[track, extends].concat())].concat()
+}
+
+/// A fragment with a run of nothing for each of these tracks.
+fn empty_runs(tracks: impl Iterator<Item = u32>) -> Vec<u8> {
+    let tracks = tracks.map(|track| {
+        let header = boxed(b"tfhd", &[0x2_0000_u32, track].map(u32::to_be_bytes).concat());
+        boxed(
+            b"traf",
+            &[header, boxed(b"tfdt", &[0; 8]), boxed(b"trun", &[0, 0, 0, 1, 0, 0, 0, 0, 0, 0, 0, 0])].concat(),
+        )
+    });
+    boxed(b"moof", &tracks.collect::<Vec<_>>().concat())
+}
+
+#[test]
+fn a_hostile_segment_takes_a_step_for_each_box_and_so_many_at_most() {
+    // Fragments that each look for their defaults among all that there are.
+    let init = head_with_defaults(TRACKS_MAX as u32);
+    let head = head(&init).unwrap();
+    let others = (0..500).map(|_| empty_runs(8..24)).collect::<Vec<_>>().concat();
+    let bytes = [segment(0), others].concat();
+    let mut steps = Steps::new(BOXES_MAX);
+    let source = head.segment_within(&bytes, &mut steps).unwrap();
+    assert_eq!((source.frames.len(), BOXES_MAX - steps.left()), (4, 1 + 2 * (2 + 5) + 500 * (1 + 16 * 4)));
+    assert!(source.video_from(&head, 100).is_some() && source.with(&head, &vec![vec![1]; 4]).is_some());
+    // Millions of boxes: the limit ends it, not the bytes.
+    for hostile in [boxed(b"moof", b""), boxed(b"free", b""), empty_runs(std::iter::repeat_n(9, 100))] {
+        let mut steps = Steps::new(BOXES_MAX);
+        let bytes = [segment(0), hostile.repeat((16 << 20) / hostile.len())].concat();
+        assert_eq!(head.segment_within(&bytes, &mut steps).err(), Some(Unfit::TooLong));
+        assert_eq!(steps.left(), 0);
+    }
+}
+
+#[test]
+fn a_head_has_so_many_tracks_and_defaults_and_no_more() {
+    assert_eq!(head(&head_with_defaults(TRACKS_MAX as u32 + 1)).err(), Some(Unfit::TooLong));
+    let plain = init(b"avc1", 1);
+    let sound = boxed(b"trak", &boxed(b"mdia", &boxed(b"hdlr", b"\0\0\0\0\0\0\0\0soun\0\0")));
+    let movie = [&sound.repeat(TRACKS_MAX), child(&plain, b"moov").unwrap()].concat();
+    assert_eq!(head(&[boxed(b"ftyp", b"iso5"), boxed(b"moov", &movie)].concat()).err(), Some(Unfit::TooLong));
+}
+
+#[test]
+fn runs_that_name_the_same_bytes_again_and_again_make_nothing_of_them() {
+    let (init, _) = with_sound();
+    let head = head(&init).unwrap();
+    let run = [0x0000_0001_u32, 1000, 0].map(u32::to_be_bytes).concat();
+    let header = [0x2_0010_u32, 8, 40].map(u32::to_be_bytes).concat();
+    let track = [boxed(b"tfhd", &header), boxed(b"tfdt", &[0; 8]), boxed(b"trun", &run).repeat(5000)].concat();
+    let sound = boxed(b"moof", &[boxed(b"mfhd", &[0; 8]), boxed(b"traf", &track)].concat());
+    let bytes = [segment(90_090), sound, boxed(b"mdat", &[0; 40_000])].concat();
+    let source = head.segment(&bytes).unwrap();
+    assert_eq!(source.with(&head, &vec![vec![1]; 4]), None, "200 MB of 0.2");
+}
+
+/// Boxes within boxes, of the kinds that are looked at.
+fn any_boxes() -> impl Strategy<Value = Vec<u8>> {
+    let kind =
+        prop::sample::select(vec![*b"moof", *b"traf", *b"tfhd", *b"tfdt", *b"trun", *b"mfhd", *b"mdat", *b"styp"]);
+    let leaf = (kind.clone(), proptest::collection::vec(prop_oneof![Just(0_u8), Just(8), any::<u8>()], 0..24));
+    let leaf = leaf.prop_map(|(kind, payload)| boxed(&kind, &payload));
+    leaf.prop_recursive(5, 200, 12, move |inner| {
+        (kind.clone(), proptest::collection::vec(inner, 0..12)).prop_map(|(kind, inner)| boxed(&kind, &inner.concat()))
+    })
+}
+
 proptest! {
     #[test]
     fn damaged_segments_are_read_without_panic(changes in proptest::collection::vec((any::<prop::sample::Index>(), any::<u8>()), 1..9), of_head in any::<bool>(), sound in any::<bool>()) {
@@ -168,6 +243,22 @@ proptest! {
                 let _ = segment.video_from(&head, 100);
                 let _ = segment.with(&head, &vec![vec![1]; segment.frames.len()]);
             }
+        }
+    }
+
+    #[test]
+    fn whatever_the_boxes_are_the_work_is_in_proportion_to_them(others in proptest::collection::vec(any_boxes(), 0..8)) {
+        let (init, own) = with_sound();
+        let head = head(&init).unwrap();
+        let bytes = [&own[..], &others.concat()].concat();
+        let mut steps = Steps::new(BOXES_MAX);
+        let read = head.segment_within(&bytes, &mut steps);
+        prop_assert!(BOXES_MAX - steps.left() <= bytes.len() / 8);
+        if let Ok(source) = read {
+            let frames = source.frames.len();
+            prop_assert!(source.video_from(&head, 100).is_none_or(|moved| moved.len() == bytes.len()));
+            let made = source.with(&head, &vec![vec![1]; frames]);
+            prop_assert!(made.is_none_or(|made| made.len() <= 2 * bytes.len() + 17 * frames + 200));
         }
     }
 }

@@ -5,7 +5,7 @@
 //! origin's frames suit the encoded ones, whatever order the origin's were in. Never larger than the origin's pictures are, whatever a URL
 //! says of them.
 
-use super::super::super::protocol::{Part, RenditionJob};
+use super::super::super::protocol::{AddedPart, Part};
 use super::{DEMUXERS, INPUT, input_as, words};
 use crate::media::upstream::Container;
 
@@ -19,7 +19,7 @@ pub const ENCODER: &str = "libx264";
 const GROUP: &str = "100000";
 
 /// Fragmented MP4 on standard output, with `timescale` ticks a second.
-pub fn rendition(wanted: &RenditionJob, timescale: u32) -> Vec<String> {
+pub fn rendition(wanted: &AddedPart, timescale: u32) -> Vec<String> {
     let mut arguments = words(&["-nostdin", "-hide_banner", "-v", "error"]);
     let (demuxers, options) = match wanted.container {
         Container::MpegTs => ("mpegts", ["-correct_ts_overflow", "0"]),
@@ -48,7 +48,8 @@ pub fn rendition(wanted: &RenditionJob, timescale: u32) -> Vec<String> {
     arguments.extend(words(&["-avoid_negative_ts", "disabled", "-use_editlist", "0"]));
     arguments.extend(words(&["-video_track_timescale", &timescale.to_string(), "-movflags"]));
     arguments.extend(words(&["+frag_keyframe+empty_moov+default_base_moof+frag_discont+skip_trailer"]));
-    arguments.extend(words(&["-f", "mp4", "pipe:1"]));
+    // What is in a fragment is taken out of it: they are for those who look on.
+    arguments.extend(words(&["-frag_duration", "500000", "-f", "mp4", "pipe:1"]));
     arguments
 }
 
@@ -68,7 +69,7 @@ mod tests {
 
     #[test]
     fn golden() {
-        let wanted = RenditionJob {
+        let wanted = AddedPart {
             container: Container::MpegTs,
             part: Part::Segment,
             width: 426,
@@ -91,12 +92,12 @@ mod tests {
                  -sc_threshold 0 -threads 2 -x264-params sliced-threads=1 -level 2.1 -g 100000 -keyint_min 100000 -b:v 300000 \
                  -maxrate 360000 -bufsize 600000 -bsf:v dump_extra=freq=keyframe -avoid_negative_ts disabled -use_editlist 0 \
                  -video_track_timescale {scale} -movflags +frag_keyframe+empty_moov+default_base_moof+frag_discont+skip_trailer \
-                 -f mp4 pipe:1"
+                 -frag_duration 500000 -f mp4 pipe:1"
             )
         };
         let ts = "mpegts -max_pixels 67108864 -correct_ts_overflow 0";
         assert_eq!(rendition(&wanted, 90_000).join(" "), expected(ts, 90_000, ""));
-        let head = RenditionJob { container: Container::Fmp4, part: Part::Head, ..wanted };
+        let head = AddedPart { container: Container::Fmp4, part: Part::Head, ..wanted };
         let fmp4 = "mov,mp4,m4a,3gp,3g2,mj2,matroska,webm -max_pixels 67108864 -ignore_editlist 1";
         assert_eq!(rendition(&head, 30_000).join(" "), expected(fmp4, 30_000, "-frames:v 1 "));
     }

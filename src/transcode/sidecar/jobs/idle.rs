@@ -29,7 +29,7 @@ impl Jobs {
         let now = Instant::now();
         let mut state = self.state.lock();
         let state = &mut *state;
-        if !state.waiting.is_empty() || !state.running.is_empty() || !state.admits(job, now) {
+        if state.draining || !state.waiting.is_empty() || !state.running.is_empty() || !state.admits(job, now) {
             return Err(Busy);
         }
         let first = job.wanted.segment();

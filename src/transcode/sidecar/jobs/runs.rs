@@ -16,6 +16,7 @@ use super::super::schedule::{self, Priority, Slots};
 use super::super::segment::{encoder_of, make};
 use super::super::survey::Survey;
 use super::super::viewers::Plan;
+use super::beside::Beside;
 use super::status::Count;
 use super::{AHEAD_KEPT, Jobs, Segment, State};
 use std::sync::{Arc, Weak};
@@ -31,7 +32,7 @@ const FULL_PAUSE: Duration = Duration::from_millis(500);
 #[derive(Debug)]
 pub(super) struct Run {
     pub id: u64,
-    /// Consecutive, and at least one.
+    /// Consecutive, and at least one; none of what is made beside.
     pub segments: Vec<Arc<Segment>>,
     pub priority: Priority,
     /// Nobody has asked for what it begins with.
@@ -42,6 +43,8 @@ pub(super) struct Run {
     in_software: bool,
     /// Where it is going: what was asked for when it was planned.
     course: Option<(Job, Plan)>,
+    /// It is no film's: who lined up does the work.
+    pub beside: Option<Beside>,
     /// Since when it waits.
     pub since: Instant,
 }
@@ -52,7 +55,7 @@ impl Run {
         *next_id += 1;
         let wants = segments.first().and_then(|segment| encoder_of(&segment.job));
         let wants = wants.filter(|encoder| encoder.family != Family::Software);
-        Self { id, segments, priority, ahead: false, wants, in_software: false, course: None, since }
+        Self { id, segments, priority, ahead: false, wants, in_software: false, course: None, beside: None, since }
     }
 
     /// It is made ahead of what was asked for, as planned.
@@ -65,11 +68,12 @@ impl Run {
     }
 
     pub fn is_waited_for(&self) -> bool {
-        self.segments.iter().any(|segment| segment.is_waited_for())
+        self.beside.is_some() || self.segments.iter().any(|segment| segment.is_waited_for())
     }
 
     fn title(&self) -> &str {
-        self.segments.first().map_or("", |segment| &segment.job.title)
+        let beside = self.beside.as_ref().map_or("", Beside::title);
+        self.segments.first().map_or(beside, |segment| &segment.job.title)
     }
 
     /// Of a device's sessions; software shares the processor in its own way.
@@ -113,7 +117,12 @@ impl Jobs {
     pub(super) fn dispatch(self: &Arc<Self>, state: &mut State) {
         let now = Instant::now();
         while let Some((next, device)) = state.startable(now) {
-            let run = state.waiting.swap_remove(next);
+            let mut run = state.waiting.swap_remove(next);
+            if let Some(kill) = run.beside.as_mut().map(Beside::begin) {
+                self.counts.add(Count::Run);
+                state.running.push(Running { run, device, started: now, kill, stopping: false });
+                continue;
+            }
             let kill = KillOnDrop::of_nice(run.priority.niceness());
             let segments = run.segments.clone();
             let id = run.id;
@@ -219,7 +228,7 @@ impl Jobs {
     }
 
     /// A run is over: its segments are whole, or have failed, or wait again.
-    fn ended(self: &Arc<Self>, id: u64, end: Result<(), Failure>) {
+    pub(super) fn ended(self: &Arc<Self>, id: u64, end: Result<(), Failure>) {
         let mut state = self.state.lock();
         let state = &mut *state;
         let Some(at) = state.running.iter().position(|running| running.run.id == id) else { return };
@@ -248,6 +257,12 @@ impl Jobs {
             if !whole && !running.stopping {
                 self.counts.add(Count::Failure);
             }
+        }
+        match &end {
+            _ if running.run.beside.is_none() => {}
+            Ok(()) => self.counts.add(Count::Segment),
+            Err(_) if running.stopping => {}
+            Err(_) => self.counts.add(Count::Failure),
         }
         if let (Err(failure), false) = (&end, running.stopping || falls_back) {
             let wanted = running.run.segments.first().map(|segment| &segment.job.wanted);

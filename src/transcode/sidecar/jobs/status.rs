@@ -77,6 +77,9 @@ impl State {
 
 impl Run {
     fn status(&self, state: &str, runs_since: Duration, device: &str) -> JobStatus {
+        if let Some(beside) = &self.beside {
+            return beside.status(self, state, runs_since, device);
+        }
         let (Some(first), Some(last)) = (self.segments.first(), self.segments.last()) else {
             unreachable!("a run has a segment");
         };
@@ -117,6 +120,6 @@ impl Segment {
 }
 
 /// For people: one place is enough.
-fn round(number: f64) -> f64 {
+pub(super) fn round(number: f64) -> f64 {
     (number * 10.0).round() / 10.0
 }
