@@ -85,7 +85,8 @@ impl Uploads {
     }
 
     fn due_of(&self, upload: &Upload, patience: Patience) -> Instant {
-        let free = upload.bytes < u64::from(H2_STREAM_WINDOW_BYTES) && self.bytes < u64::from(H2_CONNECTION_WINDOW_BYTES);
+        let free =
+            upload.bytes < u64::from(H2_STREAM_WINDOW_BYTES) && self.bytes < u64::from(H2_CONNECTION_WINDOW_BYTES);
         upload.heard + if free { patience.stall } else { patience.longest.max(patience.stall) }
     }
 }

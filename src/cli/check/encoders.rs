@@ -45,7 +45,9 @@ async fn said_by(program: &Path, arguments: &[String]) -> Result<String, String>
         .stdout(Stdio::piped())
         .stderr(Stdio::piped())
         .spawn()
-        .map_err(|error| format!("it cannot be started: {error}"))?;
+        .map_err(|error| {
+            format!("{} cannot be started: {error}; install it, or set transcode.program", program.display())
+        })?;
     let (out, complaint) = (read(child.stdout.take()), read(child.stderr.take()));
     let read = tokio::time::timeout(TIME_MAX, async { tokio::join!(out, complaint) }).await;
     // It has closed what it writes to, or has had its time.
