@@ -219,12 +219,12 @@ mod tests {
         assert_eq!(measure_disk(&absent, u64::MAX).unwrap().0, Outcome::Warning);
         assert_eq!(measure_disk(&absent, 1).unwrap().0, Outcome::Good);
         assert!(read_folder(&absent).is_err());
+        assert_eq!(read_folder(folder.path()).unwrap().0, Outcome::Warning);
         let file = folder.path().join("file");
         std::fs::write(&file, "").unwrap();
         assert!(measure_disk(&file, 1).is_err_and(|reason| reason.contains("is a file")));
         assert!(writable_folder(&file.join("below")).is_err());
         assert!(writable_folder(&absent).is_ok());
-        assert_eq!(read_folder(folder.path()).unwrap().0, Outcome::Warning);
     }
 
     #[test]
