@@ -21,6 +21,7 @@
 
 mod facts;
 mod refusal;
+mod stall;
 
 use super::connection::{Connection, Protocol, digest_of};
 use super::control_frames::ControlFrames;
@@ -31,6 +32,7 @@ use crate::observe::Metrics;
 use pingora_core::protocols::IO;
 use pingora_core::protocols::raw_connect::ProxyDigest;
 use refusal::Refusal;
+use stall::Stall;
 use std::io::{self, IoSlice};
 use std::pin::Pin;
 use std::sync::Arc;
@@ -343,24 +345,6 @@ impl Head {
             self.timer.as_mut().reset(due);
         }
         false
-    }
-}
-
-/// How long a write has made no progress. The timer is made on the first stall and kept.
-#[derive(Debug, Default)]
-struct Stall {
-    armed: bool,
-    timer: Option<Pin<Box<Sleep>>>,
-}
-
-impl Stall {
-    fn poll(&mut self, cx: &mut Context<'_>, limit: Duration) -> Poll<()> {
-        let timer = self.timer.get_or_insert_with(|| Box::pin(sleep(limit)));
-        if !self.armed {
-            self.armed = true;
-            timer.as_mut().reset(Instant::now() + limit);
-        }
-        timer.as_mut().poll(cx)
     }
 }
 
