@@ -67,6 +67,13 @@ fn bad_usage_is_2() {
     {
         assert_eq!(code(arguments), Some(2), "{arguments:?}");
     }
+    for command in ["purge --all", "explain http://localhost/a", "optimise a"] {
+        let arguments: Vec<&str> = command.split(' ').collect();
+        let output = reelgate(&arguments);
+        assert_eq!(output.status.code(), Some(2), "{command}");
+        let said = String::from_utf8_lossy(&output.stderr).into_owned();
+        assert!(said.contains("--config <FILE>|--admin <URL>"), "either names the edge: {said}");
+    }
     assert_eq!((code(&["--help"]), code(&["--version"]), code(&["serve", "--help"])), (Some(0), Some(0), Some(0)));
 }
 

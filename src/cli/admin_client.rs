@@ -95,7 +95,13 @@ impl AdminClient {
         let value: serde_json::Value = serde_json::from_slice(&body).unwrap_or_default();
         Ok(match status {
             StatusCode::OK => Ok(value),
+            StatusCode::UNAUTHORIZED if self.token.is_some() => {
+                Err("the edge has another token than REELGATE_TOKEN, or admin.token of the file given".to_owned())
+            }
             StatusCode::UNAUTHORIZED => Err("the edge wants its token; set REELGATE_TOKEN".to_owned()),
+            StatusCode::NOT_FOUND if value["detail"].is_null() => {
+                Err(format!("what listens at {} is no admin listener; give the address of `admin`", self.authority))
+            }
             _ => Err(value["detail"].as_str().map_or_else(|| format!("the edge answered {status}"), str::to_owned)),
         })
     }

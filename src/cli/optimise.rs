@@ -21,12 +21,13 @@ const ASK_INTERVAL: Duration = Duration::from_secs(1);
   reelgate optimise -c conf/library.yaml \"Night of the Living Dead\"
   REELGATE_TOKEN=… reelgate optimise --admin http://10.0.0.5:9090 0c3f9a71b2de
 Exit codes: 0 all done, 1 one could not be, or no answer, 2 bad usage or configuration.")]
+#[command(group = clap::ArgGroup::new("edge").required(true).args(["path", "admin"]))]
 pub struct Optimise {
     /// Configuration file (YAML): the edge at its `admin.address` is asked, with its token.
-    #[arg(short = 'c', long = "config", value_name = "FILE", required_unless_present = "admin")]
+    #[arg(short = 'c', long = "config", value_name = "FILE")]
     path: Option<PathBuf>,
     /// Admin address of a running edge; the token comes from REELGATE_TOKEN.
-    #[arg(long, value_name = "URL", conflicts_with = "path")]
+    #[arg(long, value_name = "URL")]
     admin: Option<String>,
     /// Ids of films, or their whole names.
     #[arg(value_name = "TITLE", required = true, num_args = 1..)]

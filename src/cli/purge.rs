@@ -18,12 +18,13 @@ use std::process::ExitCode;
   REELGATE_TOKEN=… reelgate purge --admin http://10.0.0.5:9090 --all
 Exit codes: 0 all in force, 1 refused or no answer, 2 bad usage or configuration.")]
 #[command(group = clap::ArgGroup::new("selector").required(true).multiple(true).args(["urls", "prefixes", "tags", "all"]))]
+#[command(group = clap::ArgGroup::new("edge").required(true).args(["path", "admin"]))]
 pub struct Purge {
     /// Configuration file (YAML): the edge at its `admin.address` is asked, with its token.
-    #[arg(short = 'c', long = "config", value_name = "FILE", required_unless_present = "admin")]
+    #[arg(short = 'c', long = "config", value_name = "FILE")]
     path: Option<PathBuf>,
     /// Admin address of a running edge; the token comes from REELGATE_TOKEN.
-    #[arg(long, value_name = "URL", conflicts_with = "path")]
+    #[arg(long, value_name = "URL")]
     admin: Option<String>,
     /// All variants of this URL.
     #[arg(long = "url", value_name = "URL", num_args = 1..)]
