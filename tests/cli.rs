@@ -88,6 +88,13 @@ fn online_finds_what_is_out_of_reach() {
         (code(&["check", "-c", file.name()]), code(&["check", "-c", file.name(), "--online"])),
         (Some(0), Some(1))
     );
+    // Added rungs need a transcoder as libraries do.
+    let program = "/nonexistent/transcoder";
+    let file = Edge::of(&origin).set("origins.main.add_renditions", "auto").set("transcode.program", program).write();
+    let output = reelgate(&["check", "-c", file.name(), "--online"]);
+    let said = String::from_utf8_lossy(&output.stdout).into_owned();
+    assert!(said.contains(&format!("{program} cannot be started")), "{said}");
+    assert_eq!(output.status.code(), Some(0), "origins are there without it");
 }
 
 #[test]

@@ -18,7 +18,11 @@ const SUBJECT: &str = "transcode";
 /// A line for each encoder and device, where streams are made at all.
 pub async fn found(config: &Config) -> Vec<Probe> {
     let Some(settings) = &config.transcode else { return Vec::new() };
-    if !config.origins.iter().any(|origin| matches!(origin.kind, OriginKind::Library(_))) {
+    let wanted = |kind: &OriginKind| match kind {
+        OriginKind::Library(_) => true,
+        OriginKind::Http(origin) => origin.add_renditions.is_some(),
+    };
+    if !config.origins.iter().any(|origin| wanted(&origin.kind)) {
         return Vec::new();
     }
     let program = settings.program.clone().map_or_else(own_program, Ok);
