@@ -20,6 +20,9 @@ const END_STREAM: u8 = 0x1;
 /// More than may be open at once by default; beyond it the oldest are forgotten.
 const OPEN_MAX: usize = 1024;
 
+/// What a client may send at once unless it is told otherwise (RFC 9113, section 6.5.2).
+const FRAME_BYTES_MAX: u64 = 1 << 14;
+
 /// How long a body may pause.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Patience {
@@ -85,8 +88,9 @@ impl Uploads {
     }
 
     fn due_of(&self, upload: &Upload, patience: Patience) -> Instant {
-        let free =
-            upload.bytes < u64::from(H2_STREAM_WINDOW_BYTES) && self.bytes < u64::from(H2_CONNECTION_WINDOW_BYTES);
+        // Some send no less than a whole frame.
+        let is_free = |bytes: u64, window: u32| bytes + FRAME_BYTES_MAX <= u64::from(window);
+        let free = is_free(upload.bytes, H2_STREAM_WINDOW_BYTES) && is_free(self.bytes, H2_CONNECTION_WINDOW_BYTES);
         upload.heard + if free { patience.stall } else { patience.longest.max(patience.stall) }
     }
 }
@@ -135,7 +139,7 @@ mod tests {
         let (mut uploads, now) = (Uploads::default(), Instant::now());
         uploads.frame(HEADERS, 0x4, 1, now);
         uploads.frame(DATA, 0, 1, now);
-        uploads.payload(H2_STREAM_WINDOW_BYTES as usize, now);
+        uploads.payload(H2_STREAM_WINDOW_BYTES as usize - 1, now);
         assert_eq!(uploads.due(PATIENCE), Some(now + PATIENCE.longest));
     }
 
