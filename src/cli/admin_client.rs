@@ -99,10 +99,15 @@ impl AdminClient {
                 Err("the edge has another token than REELGATE_TOKEN, or admin.token of the file given".to_owned())
             }
             StatusCode::UNAUTHORIZED => Err("the edge wants its token; set REELGATE_TOKEN".to_owned()),
-            StatusCode::NOT_FOUND if value["detail"].is_null() => {
-                Err(format!("what listens at {} is no admin listener; give the address of `admin`", self.authority))
-            }
-            _ => Err(value["detail"].as_str().map_or_else(|| format!("the edge answered {status}"), str::to_owned)),
+            _ => Err(value["detail"].as_str().map_or_else(
+                || {
+                    format!(
+                        "{} answered {status}, as no admin listener does; give the address of `admin`",
+                        self.authority
+                    )
+                },
+                str::to_owned,
+            )),
         })
     }
 }
