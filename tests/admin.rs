@@ -2,6 +2,7 @@
 
 use crate::support::{Curl, Edge, Origin, Reply, Request, Samples, reelgate};
 use serde_json::Value;
+use std::process::Command;
 
 fn origin() -> Origin {
     Origin::start().route("/a", Reply::cacheable("hello"))
@@ -100,6 +101,17 @@ fn a_token_is_asked_for_where_there_is_one() {
         assert_eq!(status(path, Some("Bearer correct-horse-battery")), 200, "{path}");
     }
     assert_eq!((status("/livez", None), status("/readyz", None)), (200, 200), "probes have no token");
+    let purge = |address: std::net::SocketAddr, token: &str| {
+        let mut command = Command::new(env!("CARGO_BIN_EXE_reelgate"));
+        command.args(["purge", "--all", "--admin", &format!("http://{address}")]).env("REELGATE_TOKEN", token);
+        let output = command.output().expect("it runs");
+        (output.status.code(), String::from_utf8_lossy(&output.stderr).into_owned())
+    };
+    let (code, said) = purge(edge.admin(), "guess");
+    assert!(code == Some(1) && said.contains("has another token") && !said.contains("guess"), "{said}");
+    let (code, said) = purge(edge.http(), "guess");
+    assert!(code == Some(1) && said.contains("as no admin listener does"), "{said}");
+    assert_eq!(purge(edge.admin(), "correct-horse-battery").0, Some(0));
 }
 
 #[test]

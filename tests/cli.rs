@@ -67,6 +67,13 @@ fn bad_usage_is_2() {
     {
         assert_eq!(code(arguments), Some(2), "{arguments:?}");
     }
+    for command in ["purge --all", "explain http://localhost/a", "optimise a"] {
+        let arguments: Vec<&str> = command.split(' ').collect();
+        let output = reelgate(&arguments);
+        assert_eq!(output.status.code(), Some(2), "{command}");
+        let said = String::from_utf8_lossy(&output.stderr).into_owned();
+        assert!(said.contains("--config <FILE>|--admin <URL>"), "either names the edge: {said}");
+    }
     assert_eq!((code(&["--help"]), code(&["--version"]), code(&["serve", "--help"])), (Some(0), Some(0), Some(0)));
 }
 
@@ -81,6 +88,13 @@ fn online_finds_what_is_out_of_reach() {
         (code(&["check", "-c", file.name()]), code(&["check", "-c", file.name(), "--online"])),
         (Some(0), Some(1))
     );
+    // Added rungs need a transcoder as libraries do.
+    let program = "/nonexistent/transcoder";
+    let file = Edge::of(&origin).set("origins.main.add_renditions", "auto").set("transcode.program", program).write();
+    let output = reelgate(&["check", "-c", file.name(), "--online"]);
+    let said = String::from_utf8_lossy(&output.stdout).into_owned();
+    assert!(said.contains(&format!("{program} cannot be started")), "{said}");
+    assert_eq!(output.status.code(), Some(0), "origins are there without it");
 }
 
 #[test]

@@ -3,6 +3,7 @@
 
 use crate::support::{Edge, EdgeBuilder, Origin, Reply, Request, Response, eventually, reelgate};
 use serde_json::{Value, json};
+use std::os::unix::fs::PermissionsExt;
 use std::path::PathBuf;
 
 fn edge(origin: &Origin) -> EdgeBuilder {
@@ -26,6 +27,15 @@ fn kill(edge: &Edge) {
 
 fn bans(edge: &Edge) -> f64 {
     edge.metrics().value("reelgate_bans", &[])
+}
+
+/// The log of purges is opened first, and made the folder for everybody.
+#[test]
+fn the_folder_of_a_disk_is_for_the_edges_user_alone() {
+    let origin = Origin::start().route("*", Reply::cacheable("a"));
+    let edge = edge(&origin).run();
+    let folder = std::fs::metadata(edge.folder().join("cache")).expect("it was made");
+    assert_eq!(folder.permissions().mode() & 0o777, 0o700);
 }
 
 #[test]

@@ -300,6 +300,21 @@ fn a_client_that_stalls_in_its_body_is_408() {
     assert!(answer.as_ref().is_some_and(|a| a.status == 408), "{answer:?}");
 }
 
+/// A handful of uploads that stop would have taken an origin out of use for everyone.
+#[test]
+fn an_upload_that_stops_is_not_held_against_the_origin() {
+    let origin = Origin::start().handle("/a", |_| Reply::ok("x")).route("/b", Reply::ok("b"));
+    let edge = strict(&origin)
+        .set("limits.stall_timeout", "30s")
+        .set("origins.main.breaker", json!({"enabled": true, "requests": 1, "failure_ratio": 0.1, "open": "30s"}))
+        .run();
+    let mut client = Connection::open(edge.http());
+    client.send("POST /a HTTP/1.1\r\nHost: localhost\r\nContent-Length: 100\r\n\r\nhalf");
+    let answer = client.response("POST");
+    assert!(answer.as_ref().is_some_and(|a| a.status == 408), "{answer:?}");
+    edge.get("/b").expect_status(200);
+}
+
 #[test]
 fn a_client_that_reads_slowly_gets_every_byte_and_holds_nobody_up() {
     let body = pattern(4_000_000);

@@ -103,6 +103,8 @@ fn the_page_runs_nothing_inline_and_its_files_are_kept_for_good() {
     }
     assert_eq!(edge.get("/sw.js").expect_status(200).header("cache-control"), Some("no-cache"));
     assert!(edge.get(&format!("/watch/{id}")).text().contains("<title>A film</title>"));
+    let gone = edge.send(&Request::get("/watch/none").header("Accept", "text/html,*/*;q=0.8")).expect_status(404);
+    assert!(gone.text().contains("<a href=\"../\">All titles</a>") && gone.header("cache-control") == Some("no-store"));
     assert_eq!((edge.get("/watch/none").status, edge.get("/_page/none.js").status), (404, 404));
 }
 

@@ -28,6 +28,16 @@ fn the_origin_learns_who_asked() {
 }
 
 #[test]
+fn a_request_of_http_1_0_without_a_host_reaches_the_origin_with_one() {
+    let origin = origin();
+    let edge = Edge::of(&origin).run();
+    let mut client = Connection::open(edge.http());
+    client.send("GET /old HTTP/1.0\r\n\r\n");
+    assert!(client.response("GET").is_some_and(|answer| answer.status == 200));
+    assert_eq!(origin.last("/old").header("host").as_deref(), origin.url().strip_prefix("http://"));
+}
+
+#[test]
 fn the_host_of_an_http2_request_reaches_the_origin() {
     let origin = origin();
     let edge = Edge::of(&origin).tls().run();

@@ -70,6 +70,9 @@ fn a_broken_file_leaves_the_old_one_in_force() {
         edge.expect_metric("reelgate_config_reload_success", &[], 1.0);
     }
     assert!(edge.stderr().contains("nonsense"), "the log says what is wrong");
+    edge.write_config(&good.replace("sites", "sits"));
+    edge.reload();
+    eventually("the log says what to do", || edge.stderr().contains("did you mean `sites`?"));
 }
 
 #[test]

@@ -125,7 +125,10 @@ impl Reloader {
 /// One line each.
 pub(super) fn summaries(diagnostics: &config::Diagnostics) -> Vec<String> {
     let file = diagnostics.file.display();
-    let line = |found: &config::Diagnostic| format!("{file}:{}:{}: {}", found.line, found.column, found.message);
+    let line = |found: &config::Diagnostic| {
+        let advice = found.advice.as_ref().map(|advice| format!("; {advice}")).unwrap_or_default();
+        format!("{file}:{}:{}: {}{advice}", found.line, found.column, found.message)
+    };
     diagnostics.list.iter().map(line).collect()
 }
 

@@ -18,12 +18,13 @@ const TIMEOUT: Duration = Duration::from_secs(5);
 
 /// Which running edge a command asks: that of a configuration, or one at an address.
 #[derive(clap::Args)]
+#[group(id = "edge", required = true, multiple = false)]
 pub struct RunningEdge {
     /// Configuration file (YAML): the edge at its `admin.address` is asked, with its token.
-    #[arg(short = 'c', long = "config", value_name = "FILE", required_unless_present = "admin")]
+    #[arg(short = 'c', long = "config", value_name = "FILE")]
     path: Option<PathBuf>,
     /// Admin address of a running edge; the token comes from REELGATE_TOKEN.
-    #[arg(long, value_name = "URL", conflicts_with = "path")]
+    #[arg(long, value_name = "URL")]
     admin: Option<String>,
 }
 
@@ -126,8 +127,19 @@ impl AdminClient {
         let value: serde_json::Value = serde_json::from_slice(&body).unwrap_or_default();
         Ok(match status {
             StatusCode::OK => Ok(value),
+            StatusCode::UNAUTHORIZED if self.token.is_some() => {
+                Err("the edge has another token than REELGATE_TOKEN, or admin.token of the file given".to_owned())
+            }
             StatusCode::UNAUTHORIZED => Err("the edge wants its token; set REELGATE_TOKEN".to_owned()),
-            _ => Err(value["detail"].as_str().map_or_else(|| format!("the edge answered {status}"), str::to_owned)),
+            _ => Err(value["detail"].as_str().map_or_else(
+                || {
+                    format!(
+                        "{} answered {status}, as no admin listener does; give the address of `admin`",
+                        self.authority
+                    )
+                },
+                str::to_owned,
+            )),
         })
     }
 }

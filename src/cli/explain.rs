@@ -14,12 +14,13 @@ use std::process::ExitCode;
 #[command(after_help = "Examples:
   reelgate explain -c conf/reelgate.yaml 'http://media.example/videos/1/main.m3u8?x=y'
   REELGATE_TOKEN=… reelgate explain --admin http://10.0.0.5:9090 http://media.example/a.jpg")]
+#[command(group = clap::ArgGroup::new("edge").required(true).args(["path", "admin"]))]
 pub struct Explain {
     /// Configuration file (YAML).
-    #[arg(short = 'c', long = "config", value_name = "FILE", required_unless_present = "admin")]
+    #[arg(short = 'c', long = "config", value_name = "FILE")]
     path: Option<PathBuf>,
     /// Admin address of a running edge; the token comes from REELGATE_TOKEN.
-    #[arg(long, value_name = "URL", conflicts_with = "path")]
+    #[arg(long, value_name = "URL")]
     admin: Option<String>,
     /// How to print it.
     #[arg(long, value_enum, default_value_t = Format::Yaml)]

@@ -132,6 +132,10 @@ impl Builder<'_> {
                     (None, Some((disk.size.0 / 1000).saturating_mul(drives)))
                 }
             };
+            if disk.size < ByteSize::mib(1) {
+                let advice = "the least is 1MiB; a number without a unit is bytes, so write it like 20GiB";
+                self.error(&format!("cache.disk[{index}].size"), "too small to hold anything", Some(advice));
+            }
             disks.push(Disk {
                 path,
                 size_bytes: disk.size.0,

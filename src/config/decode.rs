@@ -192,6 +192,7 @@ impl Decoder<'_> {
                 Some(name) => format!("did you mean `{name}`? Allowed: {}", choices.join(", ")),
                 None => format!("allowed: {}", choices.join(", ")),
             };
+            let advice = keys_of(schema).map_or_else(|| advice.clone(), |keys| format!("{advice}, or {keys}"));
             self.error(node.place, "not an allowed value".into(), Some(advice));
             return None;
         }
@@ -238,7 +239,8 @@ impl Decoder<'_> {
     }
 
     fn wrong_type(&mut self, node: &Node, schema: &Value, got: &str) -> Option<Value> {
-        self.error(node.place, format!("expected {}, found {got}", expected(schema)), None);
+        let advice = how_to_write(schema).filter(|_| matches!(node.value, NodeValue::Scalar { .. }));
+        self.error(node.place, format!("expected {}, found {got}", expected(schema)), advice);
         None
     }
 
@@ -275,6 +277,26 @@ fn shapes(schema: &Value) -> Vec<&Value> {
         Some(nested) => nested.iter().flat_map(shapes).filter(|shape| shape["type"] != "null").collect(),
         None => vec![schema],
     }
+}
+
+/// How a mapping or a list is written, where a single value is not enough.
+fn how_to_write(schema: &Value) -> Option<String> {
+    if let Some(keys) = keys_of(schema) {
+        return Some(format!("write {keys}"));
+    }
+    if shapes(schema).iter().any(|shape| accepts(shape, "object")) {
+        return Some("its keys stand below it, indented, each as `key: value`; is a colon missing?".to_owned());
+    }
+    Some("a list stands in brackets, [one, two], or on lines of its own that begin with `- `".to_owned())
+}
+
+/// A mapping with the keys that a schema cannot do without.
+fn keys_of(schema: &Value) -> Option<String> {
+    let shapes = shapes(schema);
+    let mapping = shapes.iter().find(|shape| shape["type"] == "object")?;
+    let keys: Vec<String> =
+        mapping["required"].as_array()?.iter().filter_map(Value::as_str).map(|key| format!("{key}: …")).collect();
+    (!keys.is_empty()).then(|| format!("{{ {} }}", keys.join(", ")))
 }
 
 /// Whether a shape allows a JSON type; one without a type allows all.

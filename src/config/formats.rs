@@ -7,7 +7,7 @@ use super::built::{ListenAddress, ServerAddress};
 use super::units::{ByteSize, TimeSpan, WriteBudget};
 use crate::http::content_coding::types::TypeRules;
 use ipnet::IpNet;
-use std::net::{IpAddr, SocketAddr};
+use std::net::{IpAddr, Ipv6Addr, SocketAddr};
 use std::ops::RangeInclusive;
 use std::path::PathBuf;
 
@@ -74,7 +74,12 @@ pub fn socket_address(text: &str) -> Result<SocketAddr, String> {
     if let Ok(address) = text.parse::<SocketAddr>() {
         return Ok(address);
     }
-    let advice = if let Ok(port) = text.trim_start_matches([':', '*']).trim_start_matches(':').parse::<u16>() {
+    let parts = text.rsplit_once(':').filter(|(_, port)| port.len() > 1 && port.bytes().all(|b| b.is_ascii_digit()));
+    let advice = if let Some((host, port)) = parts.filter(|(host, _)| host.parse::<Ipv6Addr>().is_ok()) {
+        format!("an IPv6 address stands in brackets, with quotes: \"[{host}]:{port}\"")
+    } else if parts.is_some_and(|(_, port)| port.parse::<u16>().is_err()) {
+        "a port is a number up to 65535".to_owned()
+    } else if let Ok(port) = text.trim_start_matches([':', '*']).trim_start_matches(':').parse::<u16>() {
         format!("it needs an IP address and a port, like 0.0.0.0:{port} (every IPv4 address) or [::]:{port} (IPv6)")
     } else if let Ok(address) = text.parse::<IpAddr>() {
         format!("the port is missing; write {}", SocketAddr::new(address, 8080))
@@ -182,6 +187,12 @@ pub fn server_url(text: &str) -> Result<(ServerAddress, bool), String> {
         _ => return Err("this scheme is not supported; use http://, https:// or unix:/path".to_owned()),
     };
     let authority = rest.strip_suffix('/').unwrap_or(rest);
+    if authority.contains('$') {
+        return Err("not a URL; a variable is written ${NAME}".to_owned());
+    }
+    if !authority.contains('[') && authority.matches(':').count() > 1 {
+        return Err("not a URL; an IPv6 address stands in brackets, like \"http://[::1]:8096\"".to_owned());
+    }
     if authority.contains('@') {
         return Err("credentials do not belong in a server's URL; set the header instead, as in \
                     headers.request.set.Authorization of the site"

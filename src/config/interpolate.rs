@@ -48,7 +48,9 @@ pub fn expand(text: &str, lookup: &dyn Fn(&str) -> Option<String>) -> Result<Str
                 (Some(value), _) => out.push_str(&value),
                 (None, Some(default)) => out.push_str(default),
                 (None, None) => {
-                    let advice = format!("set it in the environment, or give a default: ${{{name}:-default}}");
+                    let advice = format!(
+                        "set it before the command ({name}=… reelgate …), or give a default: ${{{name}:-default}}"
+                    );
                     return Err(unexpanded(reference, &format!("the variable `{name}` is not set"), &advice));
                 }
             }

@@ -85,7 +85,7 @@ pub fn parse(source: &str, file: &Path, found: &mut Diagnostics) -> Result<Node,
                 Err(Stop {
                     place,
                     message: format!("this is not valid YAML: {}", error.info()),
-                    advice: syntax_advice(source, place),
+                    advice: Some(syntax_advice(source, place)),
                 })
             }
         };
@@ -125,13 +125,20 @@ fn place(span: &Span) -> Place {
     place_of(&span.start, if one_line { span.end.col().saturating_sub(span.start.col()) } else { 1 })
 }
 
-fn syntax_advice(source: &str, place: Place) -> Option<String> {
-    let line = source.lines().nth(place.line - 1)?;
-    if line.contains('\t') {
-        return Some("YAML is indented with spaces; this line has a tab".to_owned());
-    }
-    // `{ token: ${NAME} }`: to YAML the variable's brace opens another mapping.
-    line.contains("${").then(|| "within {…} or […] a variable needs quotes: \"${NAME}\"".to_owned())
+fn syntax_advice(source: &str, place: Place) -> String {
+    let line = source.lines().nth(place.line - 1).unwrap_or_default();
+    let advice = if line.contains('\t') {
+        "YAML is indented with spaces; this line has a tab"
+    } else if line.contains("${") {
+        // `{ token: ${NAME} }`: to YAML the variable's brace opens another mapping.
+        "within {…} or […] a variable needs quotes: \"${NAME}\""
+    } else if line.contains("]:") {
+        "an IPv6 address in brackets needs quotes: \"[::]:8080\""
+    } else {
+        "keys of one block begin in the same column; a value with `: ` or ` #` in it needs quotes; a bracket or a quote in the \
+         lines above may be left open"
+    };
+    advice.to_owned()
 }
 
 /// A collection that is still open.

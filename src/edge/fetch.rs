@@ -11,7 +11,7 @@ use crate::http::{forwarded, headers, loop_detection};
 use crate::origin::{Exchange, Failure, Unavailable};
 use http::header::{COOKIE, HOST, VIA};
 use pingora_core::upstreams::peer::HttpPeer;
-use pingora_error::{Error, Result};
+use pingora_error::{Error, ErrorSource, ErrorType, Result};
 use pingora_http::RequestHeader;
 use pingora_proxy::Session;
 use std::time::{Duration, Instant};
@@ -83,6 +83,10 @@ impl Edge {
             && let Some(host) = &settings.host
         {
             request.insert_header(HOST, host.as_str())?;
+        } else if !request.headers.contains_key(HOST) {
+            // HTTP/1.0 may leave it out; what goes on as HTTP/1.1 must not (RFC 9112 §3.2).
+            let server = ctx.origin.server.as_deref().filter(|server| !server.contains('/')).unwrap_or("localhost");
+            request.insert_header(HOST, server)?;
         }
         for name in headers::names_to_drop(&request.headers, session.is_upgrade_req()) {
             request.remove_header(&name);
@@ -141,6 +145,9 @@ impl Edge {
     ) -> Box<Error> {
         let replayable = session.req_header().method.is_idempotent() && !session.as_ref().retry_buffer_truncated();
         let answered = session.response_written().is_some() || ctx.origin.status.is_some();
+        if !answered && waits_for_client(session, &error) {
+            return refusal(ctx, 408, "The rest of the request did not come.");
+        }
         let retry = self.note_failure(ctx, &error, reused, replayable) && !answered;
         error.set_retry(retry);
         error
@@ -158,6 +165,14 @@ impl Edge {
         let Some(pool) = &ctx.origin.pool else { return false };
         !answered && pool.may_retry(&mut ctx.origin.tried, failure, replayable)
     }
+}
+
+/// Whether an origin was silent because the client has not sent it the whole request: it must not be held against the origin, or
+/// anybody could take it out of use with a few uploads that stop. Each piece of a body that is passed on starts the time anew.
+fn waits_for_client(session: &mut Session, error: &Error) -> bool {
+    *error.esource() == ErrorSource::Upstream
+        && *error.etype() == ErrorType::ReadTimedout
+        && !session.as_downstream_mut().is_body_done()
 }
 
 /// The same for every process and version: consistent hashing must send a path to the same server everywhere.

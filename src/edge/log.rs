@@ -89,6 +89,11 @@ pub(super) fn record(finished: &Finished<'_>, ctx: &mut Context, m: &Metrics, ac
         status: ctx.origin.status,
         time: ctx.origin.elapsed,
     });
+    // For parts it was asked by requests of our own.
+    let asked = asked.or_else(|| {
+        let (status, name) = (ctx.slices.origin_status?, ctx.site.as_ref()?.origin.name.clone());
+        Some(OriginExchange { name, server: None, status: Some(status), time: None })
+    });
     access_log.record(AccessRecord {
         time: SystemTime::now().checked_sub(duration).unwrap_or(SystemTime::UNIX_EPOCH),
         client: ctx.connection.as_ref().and_then(|connection| connection.client).map(|_| ctx.client.address),

@@ -83,6 +83,8 @@ pub struct SliceNotes {
     /// Why the origin was asked before Pingora's cache began, and its answer.
     pub(super) fwd: Option<Fwd>,
     pub(super) fwd_status: Option<u16>,
+    /// What the origin said of the parts that are given, for the log.
+    pub(super) origin_status: Option<u16>,
 }
 
 impl Edge {
@@ -182,6 +184,7 @@ impl Edge {
         match probed {
             Probed::Sliced { head, validated } => {
                 ctx.slices.fwd_status = Some(if validated { 304 } else { 206 });
+                ctx.slices.origin_status = ctx.slices.fwd_status;
                 Ok(Opened::Sliced(head, order))
             }
             Probed::Ordinary | Probed::Stored => {
@@ -218,6 +221,7 @@ impl Edge {
         match (probed, answer) {
             (Probed::Sliced { head, .. }, _) => {
                 ctx.slices.fwd = Some(Fwd::UriMiss);
+                ctx.slices.origin_status = Some(206);
                 return Ok(Opened::Sliced(head, order));
             }
             // A hit, but only because it was fetched just now.

@@ -2,7 +2,8 @@
 //!
 //! What counts as a request of the cache is what the edge asked its cache for: `cache` is `hit`, `stale`, `revalidated`,
 //! `expired` or `miss`. `none` and a `bypass` that is no range asked none and are left out. A range that missed bypasses
-//! at the edge (it passes through), so a bypassing 206 is a part: it counts where the object's size is known.
+//! at the edge (it passes through), so a bypassing 206 is a part: it counts where the object's size is known. So is any 206 of a
+//! film: those are kept in parts.
 
 use std::borrow::Cow;
 
@@ -23,6 +24,8 @@ struct Line<'a> {
     bytes_sent: u64,
     #[serde(borrow, default)]
     site: Cow<'a, str>,
+    #[serde(borrow, default)]
+    class: Cow<'a, str>,
     #[serde(borrow)]
     cache: Cow<'a, str>,
     error: Option<IgnoredAny>,
@@ -39,6 +42,7 @@ pub(super) fn parse(line: &[u8], keys: &KeyRules<'_>) -> Parsed {
         // The client was gone before there was a head.
         (_, 0) => return Ok(None),
         ("hit" | "stale" | "revalidated" | "expired" | "miss", _) if is_head => Extent::Part,
+        ("miss", 206) if line.class == "film" => Extent::Part,
         // A range that missed and is no bypass asked for everything (`bytes=0-`): it filled the cache.
         ("miss", 206) if line.error.is_none() => Extent::Whole,
         ("hit" | "stale" | "revalidated" | "bypass", 206) => Extent::Part,
@@ -91,6 +95,13 @@ mod tests {
         ] {
             assert_eq!(extent(method, status, cache, more), expected, "{method} {status} {cache} {more}");
         }
+    }
+
+    #[test]
+    fn a_range_of_a_film_is_no_whole_object() {
+        let line = line("GET", 206, "miss", "").replace(r#""class":"other""#, r#""class":"film""#);
+        let parsed = parse(line.as_bytes(), &KeyRules::plain()).expect("understood");
+        assert_eq!(parsed.map(|reference| reference.extent), Some(Extent::Part));
     }
 
     #[test]

@@ -14,8 +14,8 @@ use std::sync::atomic::{AtomicU32, Ordering};
 use tokio::sync::watch;
 
 /// HTTP/2 receive windows: an upload of 100 Mbit/s at 80 ms, and four of them.
-const H2_STREAM_WINDOW_BYTES: u32 = 1 << 20;
-const H2_CONNECTION_WINDOW_BYTES: u32 = 4 << 20;
+pub(super) const H2_STREAM_WINDOW_BYTES: u32 = 1 << 20;
+pub(super) const H2_CONNECTION_WINDOW_BYTES: u32 = 4 << 20;
 /// What one HTTP/2 stream may hold of its response while the client's window is closed.
 const H2_SEND_BUFFER_BYTES: usize = 256 << 10;
 /// Streams reset by us because the client broke the protocol, before its connection is closed.

@@ -4,6 +4,7 @@
 //! A bucket of [`BURST`] frames, filled by time and by what is sent: who downloads much sends many WINDOW_UPDATEs. Looks at the nine
 //! bytes of each frame's header and keeps nothing else. What opens or resets a stream is counted by h2 itself.
 
+use super::uploads::Uploads;
 use std::time::Duration;
 use tokio::time::Instant;
 
@@ -21,6 +22,8 @@ const HEADERS: u8 = 0x1;
 const RST_STREAM: u8 = 0x3;
 const CONTINUATION: u8 = 0x9;
 const END_STREAM: u8 = 0x1;
+/// The bit beside a stream's number.
+const RESERVED: u32 = 1 << 31;
 
 /// One connection's, in the direction from the client.
 #[derive(Debug)]
@@ -32,11 +35,21 @@ pub(super) struct ControlFrames {
     started: bool,
     left: f64,
     filled_at: Option<Instant>,
+    /// What the same frames say of request bodies.
+    pub(super) uploads: Uploads,
 }
 
 impl Default for ControlFrames {
     fn default() -> Self {
-        Self { header: [0; HEADER_BYTES], header_bytes: 0, skip_bytes: 0, started: false, left: BURST, filled_at: None }
+        Self {
+            header: [0; HEADER_BYTES],
+            header_bytes: 0,
+            skip_bytes: 0,
+            started: false,
+            left: BURST,
+            filled_at: None,
+            uploads: Uploads::default(),
+        }
     }
 }
 
@@ -44,6 +57,11 @@ impl ControlFrames {
     /// So much was sent to the client.
     pub(super) fn sent(&mut self, bytes: usize) {
         self.left = (self.left + bytes as f64 / BYTES_SENT_PER_FRAME).min(BURST);
+    }
+
+    /// Since when a frame waits for its rest.
+    pub(super) fn half_read_since(&self) -> Option<Instant> {
+        self.filled_at.filter(|_| self.header_bytes + self.skip_bytes > 0)
     }
 
     /// Reads on. False: more frames than allowed.
@@ -56,6 +74,9 @@ impl ControlFrames {
         while !bytes.is_empty() {
             let skipped = self.skip_bytes.min(bytes.len());
             self.skip_bytes -= skipped;
+            if skipped > 0 {
+                self.uploads.payload(skipped, now);
+            }
             bytes = &bytes[skipped..];
             let taken = (HEADER_BYTES - self.header_bytes).min(bytes.len());
             self.header[self.header_bytes..self.header_bytes + taken].copy_from_slice(&bytes[..taken]);
@@ -63,8 +84,9 @@ impl ControlFrames {
             bytes = &bytes[taken..];
             if self.header_bytes == HEADER_BYTES {
                 self.header_bytes = 0;
-                let [high, middle, low, kind, flags, ..] = self.header;
+                let [high, middle, low, kind, flags, stream @ ..] = self.header;
                 self.skip_bytes = u32::from_be_bytes([0, high, middle, low]) as usize;
+                self.uploads.frame(kind, flags, u32::from_be_bytes(stream) & !RESERVED, now);
                 if is_control(kind, flags, self.skip_bytes) {
                     self.left -= 1.0;
                 }

@@ -4,7 +4,8 @@
 //!   limits the time of each read only, and takes 1 MiB. On either limit the guard answers 408 or 431 itself, closes in an
 //!   orderly way and then reports the end of the stream. Without a byte of it, the connection is idle: closed in silence after
 //!   `idle_timeout`, or at once when the process stops.
-//! - HTTP/2: the connection's first frames, then silence in both directions; frames that only cost CPU time (`control_frames`).
+//! - HTTP/2: the connection's first frames, then silence in both directions; frames that only cost CPU time (`control_frames`);
+//!   request bodies that stop coming (`uploads`).
 //! - Both: small writes are gathered (`write_buffer`). HTTP/2 flushes after every frame of data: there a flush waits for the
 //!   connection's next turn, so that responses which are ready together leave together.
 //! - Both: a write that makes no progress for `stall_timeout`.
@@ -18,14 +19,17 @@
 //!
 //! What is a whole head and nothing else is offered to the lane (`lane`) first; HTTP never sees a request that was answered there.
 //!
-//! Invariants: it changes no byte and knows no header field (but for `answer_date`), and passes all digests through.
+//! Invariants: it changes no byte (but resets a stream of HTTP/2 whose body has stopped) and knows no header field (but for
+//! `answer_date`), and passes all digests through.
 
 mod facts;
 mod quick;
 mod refusal;
+mod stall;
 
 use super::connection::{Connection, Protocol, digest_of};
 use super::control_frames::ControlFrames;
+use super::uploads::{self, Patience};
 use super::write_buffer::WriteBuffer;
 use crate::config::Limits;
 use crate::observe::Metrics;
@@ -33,6 +37,7 @@ use pingora_core::protocols::IO;
 use pingora_core::protocols::raw_connect::ProxyDigest;
 use quick::QuickLane;
 use refusal::Refusal;
+use stall::Stall;
 use std::io::{self, IoSlice};
 use std::pin::Pin;
 use std::sync::Arc;
@@ -57,7 +62,7 @@ pub(super) struct Guarded<S: IO> {
     lane: Option<QuickLane>,
     /// Set once the protocol is known; until then bytes count as an HTTP/1 head.
     connection: Option<(Arc<Connection>, Arc<ProxyDigest>)>,
-    /// Bytes read to tell the protocol, to be read again.
+    /// Bytes read to tell the protocol, or said for the client, to be read next.
     replay: Vec<u8>,
     head: Head,
     control_frames: ControlFrames,
@@ -195,15 +200,43 @@ impl<S: IO> Guarded<S> {
             return self.close(cx);
         }
         let silence_max = if started { self.silence_max() } else { self.limits.header_timeout };
+        let patience = Patience { stall: self.limits.stall_timeout, longest: self.silence_max() };
         loop {
+            let upload_due = self.upload_due(patience);
+            if upload_due.is_some_and(|due| due < self.head.timer.deadline()) {
+                self.head.timer.as_mut().reset(upload_due.expect("it was just seen"));
+            }
             // The timer is not moved with each byte, only looked at when it fires.
             ready!(self.head.timer.as_mut().poll(cx));
+            let now = Instant::now();
             let due = self.head.active + silence_max;
-            if due <= Instant::now() {
+            if due <= now {
                 return self.close(cx);
             }
-            self.head.timer.as_mut().reset(due);
+            if upload_due.is_some_and(|due| due <= now) {
+                self.metrics.limits_reached.with_label_values(&["stall_timeout"]).inc();
+                let Some(stream) = self.control_frames.uploads.take_due(patience, now) else { return self.close(cx) };
+                self.replay.extend(uploads::reset(stream));
+                self.read_again(buf);
+                return Poll::Ready(Ok(()));
+            }
+            self.head.timer.as_mut().reset(upload_due.map_or(due, |upload_due| upload_due.min(due)));
         }
+    }
+
+    /// When a request's body has paused too long: then HTTP is told that the client has reset that stream. Within a frame nothing
+    /// can be told, so a frame without its rest ends the connection.
+    fn upload_due(&self, patience: Patience) -> Option<Instant> {
+        match self.control_frames.half_read_since() {
+            Some(since) => Some(since + patience.stall),
+            None => self.control_frames.uploads.due(patience),
+        }
+    }
+
+    fn read_again(&mut self, buf: &mut ReadBuf<'_>) {
+        let again = self.replay.len().min(buf.remaining());
+        buf.put_slice(&self.replay[..again]);
+        self.replay.drain(..again);
     }
 
     /// A stream may wait for a slow origin or an event; nobody waits longer than the longest of these.
@@ -322,24 +355,6 @@ impl Head {
     }
 }
 
-/// How long a write has made no progress. The timer is made on the first stall and kept.
-#[derive(Debug, Default)]
-struct Stall {
-    armed: bool,
-    timer: Option<Pin<Box<Sleep>>>,
-}
-
-impl Stall {
-    fn poll(&mut self, cx: &mut Context<'_>, limit: Duration) -> Poll<()> {
-        let timer = self.timer.get_or_insert_with(|| Box::pin(sleep(limit)));
-        if !self.armed {
-            self.armed = true;
-            timer.as_mut().reset(Instant::now() + limit);
-        }
-        timer.as_mut().poll(cx)
-    }
-}
-
 fn poll_read_at_most<S: AsyncRead + Unpin>(
     io: &mut S,
     cx: &mut Context<'_>,
@@ -376,9 +391,7 @@ impl<S: IO> AsyncRead for Guarded<S> {
             return this.poll_request(cx, buf, number);
         }
         if !this.replay.is_empty() {
-            let again = this.replay.len().min(buf.remaining());
-            buf.put_slice(&this.replay[..again]);
-            this.replay.drain(..again);
+            this.read_again(buf);
             return Poll::Ready(Ok(()));
         }
         let Some((connection, _)) = &this.connection else { return this.poll_head(cx, buf, 0) };

@@ -13,6 +13,7 @@
 //! | [`Workers`] | the threads connections are served on |
 //! | `h3` | HTTP/3: the same address on UDP, the same application |
 //! | `slots` | how many connections there are, in all and per address |
+//! | `uploads` | HTTP/2 request bodies that stop coming |
 //!
 //! Invariants: nothing here reads a URL or a header field, except the PROXY header that precedes HTTP, the `Date` of an answer
 //! (`answer_date`) and what HTTP/3's own framing has to check. Every wait has a deadline and every table is bounded by the number of
@@ -36,6 +37,7 @@ mod socket;
 #[cfg(test)]
 mod tests;
 mod tls;
+mod uploads;
 mod workers;
 mod write_buffer;
 

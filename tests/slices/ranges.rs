@@ -41,6 +41,20 @@ fn all_kinds_of_ranges_are_exact_beyond_4_gib() {
     }
 }
 
+/// The origin is asked by requests of our own; the client's line was as silent about it as a hit's.
+#[test]
+fn the_log_of_a_miss_names_the_origin_and_that_of_a_hit_does_not() {
+    let film = Film::new(32 * MIB);
+    let origin = film.origin();
+    let edge = Edge::of(&origin).run();
+    get_range(&edge, "/film.mkv", 0..10).expect_status(206).expect_miss();
+    get_range(&edge, "/film.mkv", 0..10).expect_status(206).expect_hit();
+    eventually("both lines are written", || edge.stdout().lines().count() >= 2);
+    let said = edge.stdout();
+    let origins: Vec<bool> = said.lines().map(|line| line.contains(r#""origin":"main","origin_status":206"#)).collect();
+    assert_eq!(origins, [true, false], "{said}");
+}
+
 #[test]
 fn a_head_answers_head_conditions_and_if_range() {
     let film = Film::new(TOTAL);

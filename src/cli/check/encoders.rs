@@ -18,7 +18,11 @@ const SUBJECT: &str = "transcode";
 /// A line for each encoder and device, where streams are made at all.
 pub async fn found(config: &Config) -> Vec<Probe> {
     let Some(settings) = &config.transcode else { return Vec::new() };
-    if !config.origins.iter().any(|origin| matches!(origin.kind, OriginKind::Library(_))) {
+    let wanted = |kind: &OriginKind| match kind {
+        OriginKind::Library(_) => true,
+        OriginKind::Http(origin) => origin.add_renditions.is_some(),
+    };
+    if !config.origins.iter().any(|origin| wanted(&origin.kind)) {
         return Vec::new();
     }
     let program = settings.program.clone().map_or_else(own_program, Ok);
@@ -45,7 +49,9 @@ async fn said_by(program: &Path, arguments: &[String]) -> Result<String, String>
         .stdout(Stdio::piped())
         .stderr(Stdio::piped())
         .spawn()
-        .map_err(|error| format!("it cannot be started: {error}"))?;
+        .map_err(|error| {
+            format!("{} cannot be started: {error}; install it, or set transcode.program", program.display())
+        })?;
     let (out, complaint) = (read(child.stdout.take()), read(child.stderr.take()));
     let read = tokio::time::timeout(TIME_MAX, async { tokio::join!(out, complaint) }).await;
     // It has closed what it writes to, or has had its time.

@@ -3,6 +3,7 @@
 use super::{certificate, encoders, origin, transcoder};
 use crate::config::{Certificate, Config, OriginKind};
 use futures_util::future::join_all;
+use rustix::fs::Access;
 use serde::Serialize;
 use std::path::Path;
 use std::pin::Pin;
@@ -81,8 +82,26 @@ pub fn probe(config: &Config) -> std::io::Result<Vec<Probe>> {
                         Probe::new(&subject, target, blocking(move || read_folder(&folder)).await)
                     }));
                 }
+                if let Some(index) = library.index.clone() {
+                    let target = index.display().to_string();
+                    probes.push(Box::pin(async move {
+                        let found = blocking(move || writable_folder(&index)).await;
+                        Probe::new(
+                            &subject,
+                            target,
+                            found.map(|()| (Outcome::Good, "the index can be kept".to_owned())),
+                        )
+                    }));
+                }
             }
         }
+    }
+    if let Some(file) = config.log.access.file.clone().filter(|_| config.log.access.enabled) {
+        let target = file.display().to_string();
+        probes.push(Box::pin(async move {
+            let found = blocking(move || writable_file(&file)).await;
+            Probe::new("log.access", target, found.map(|()| (Outcome::Good, "can be written".to_owned())))
+        }));
     }
     if let Some(remote) = config.transcode.as_ref().and_then(|transcode| transcode.remote.as_ref()) {
         probes.push(Box::pin(transcoder::identity(&remote.tls)));
@@ -131,16 +150,57 @@ fn read_folder(folder: &Path) -> Result<(Outcome, String), String> {
 /// Whether the disk of `path` (or of its nearest existing parent) has room for `size` bytes.
 fn measure_disk(path: &Path, size: u64) -> Result<(Outcome, String), String> {
     use crate::config::ByteSize;
-    let present = path.ancestors().find(|path| path.exists()).unwrap_or(Path::new("/"));
+    writable_folder(path)?;
+    let present = nearest(path);
     let disk = rustix::fs::statvfs(present).map_err(|error| format!("cannot be measured: {error}"))?;
     let in_use = if present == path { folder_bytes(path) } else { 0 };
     // What the cache already holds there counts as free: it will be used again.
     let free = disk.f_bavail.saturating_mul(disk.f_frsize).saturating_add(in_use);
-    let mib = |bytes: u64| ByteSize::mib(bytes >> 20);
+    // Whole GiB, where there are many.
+    let rounded = |bytes: u64| match bytes >> 30 {
+        0..10 => ByteSize::mib(bytes >> 20),
+        gib => ByteSize::mib(gib << 10),
+    };
     if free < size {
-        return Ok((Outcome::Warning, format!("{} wanted, {} free", mib(size), mib(free))));
+        let advice = "a smaller `size` leaves room for others";
+        return Ok((Outcome::Warning, format!("{} wanted, {} free; {advice}", rounded(size), rounded(free))));
     }
-    Ok((Outcome::Good, format!("{} free", mib(free))))
+    Ok((Outcome::Good, format!("{} free", rounded(free))))
+}
+
+/// What there is of a path.
+fn nearest(path: &Path) -> &Path {
+    path.ancestors().find(|path| path.exists()).unwrap_or(Path::new("/"))
+}
+
+/// Whether whoever runs this could keep files in a folder, or make it.
+fn writable_folder(path: &Path) -> Result<(), String> {
+    let present = nearest(path);
+    if !present.is_dir() {
+        return Err(format!("{} is a file; give a folder", present.display()));
+    }
+    may_write(present)
+}
+
+/// Whether whoever runs this could append to a file, or make it.
+fn writable_file(path: &Path) -> Result<(), String> {
+    if path.is_dir() {
+        return Err("this is a folder; give a file".to_owned());
+    }
+    if path.exists() {
+        return may_write(path);
+    }
+    match path.parent() {
+        Some(folder) if !folder.is_dir() => Err(format!("there is no folder {}; make it", folder.display())),
+        folder => may_write(folder.unwrap_or(Path::new("/"))),
+    }
+}
+
+fn may_write(path: &Path) -> Result<(), String> {
+    let wanted = if path.is_dir() { Access::WRITE_OK | Access::EXEC_OK } else { Access::WRITE_OK };
+    rustix::fs::access(path, wanted).map_err(|error| {
+        format!("{} cannot be written ({error}); give it to the user that runs reelgate", path.display())
+    })
 }
 
 /// Bytes of the files directly in a folder, as far as they can be seen.
@@ -161,5 +221,18 @@ mod tests {
         assert_eq!(measure_disk(&absent, 1).unwrap().0, Outcome::Good);
         assert!(read_folder(&absent).is_err());
         assert_eq!(read_folder(folder.path()).unwrap().0, Outcome::Warning);
+        let file = folder.path().join("file");
+        std::fs::write(&file, "").unwrap();
+        assert!(measure_disk(&file, 1).is_err_and(|reason| reason.contains("is a file")));
+        assert!(writable_folder(&file.join("below")).is_err());
+        assert!(writable_folder(&absent).is_ok());
+    }
+
+    #[test]
+    fn a_log_needs_a_folder_and_is_none() {
+        let folder = tempfile::tempdir().unwrap();
+        assert_eq!(writable_file(&folder.path().join("access.log")), Ok(()));
+        assert!(writable_file(folder.path()).is_err_and(|reason| reason.contains("give a file")));
+        assert!(writable_file(&folder.path().join("no/access.log")).is_err_and(|reason| reason.contains("make it")));
     }
 }

@@ -129,6 +129,40 @@ fn missing_blocks_are_named() {
 }
 
 #[test]
+fn common_slips_are_told_how_it_is_written() {
+    let text = "\
+listen:
+  - address: LISTEN
+origins:
+  media: { kind: http, servers: SERVERS }
+sites:
+  - origin: media
+cache:
+  MEMORY
+";
+    let good = [("LISTEN", "127.0.0.1:8080"), ("SERVERS", "[http://127.0.0.1:8096]"), ("MEMORY", "memory: 64MiB")];
+    for (what, written, advice) in [
+        ("LISTEN", "::1:8080", "\"[::1]:8080\""),
+        ("LISTEN", "[::1]:8080", "needs quotes"),
+        ("LISTEN", "127.0.0.1:70000", "65535"),
+        ("LISTEN", "127.0.0.1:8080\n    tls: true", "{ cert: …, key: … }"),
+        ("SERVERS", "http://127.0.0.1:8096", "[one, two]"),
+        ("SERVERS", "[http://127.0.0.1:8096", "left open"),
+        ("SERVERS", "[\"http://::1:8096\"]", "http://[::1]:8096"),
+        ("SERVERS", "[http://$ORIGIN]", "${NAME}"),
+        ("MEMORY", "memory 64MiB", "colon"),
+        ("MEMORY", "disk: ./cache", "{ path: …, size: … }"),
+        ("MEMORY", "disk: { path: ./cache, size: 20 }", "20GiB"),
+    ] {
+        let slip = good
+            .iter()
+            .fold(text.to_owned(), |text, (name, good)| text.replace(name, if *name == what { written } else { good }));
+        let shown = read(&slip).map(|_| String::new()).unwrap_or_else(|found| found.render(false));
+        assert!(shown.contains(advice), "{written}: {shown}");
+    }
+}
+
+#[test]
 fn bad_syntax_is_one_error_at_its_line() {
     assert_eq!(places(&SAMPLE.replace("[http:", "[[http:")).len(), 1);
     assert_eq!(places("listen:\n\t- address: a\n").len(), 1);

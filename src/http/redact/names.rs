@@ -2,7 +2,7 @@
 //! `xplextoken` are one.
 
 /// Names that are secret as a whole.
-const EXACT: [&str; 21] = [
+const EXACT: [&str; 28] = [
     "auth",
     "xauth",
     "oauth",
@@ -24,6 +24,15 @@ const EXACT: [&str; 21] = [
     "sig",
     "sign",
     "hmac",
+    // Sessions, where they stand in URLs.
+    "session",
+    "sessionid",
+    "phpsessid",
+    "jsessionid",
+    "connectsid",
+    // What signs a URL for nginx (`secure_link`) and for Wowza and Nimble.
+    "md5",
+    "wmsauthsign",
 ];
 
 /// Names that are secret wherever this occurs in them: `X-Emby-Token`, `access_token`, `X-Amz-Signature`, `client_secret`.

@@ -36,6 +36,17 @@ fn record(target: &str, status: u16) -> AccessRecord {
     }
 }
 
+#[test]
+fn every_field_of_a_line_is_documented() {
+    let guide = include_str!("../../../deploy/README.md");
+    let whole = AccessRecord { error: Some("timeout".into()), ..record("/a", 504) };
+    let line: serde_json::Value = serde_json::from_str(&json(&whole)).expect("a JSON line");
+    let table: String = guide.lines().filter(|line| line.starts_with("| `")).collect();
+    for name in line.as_object().expect("an object").keys() {
+        assert!(table.contains(&format!("`{name}`")), "`{name}` is not in deploy/README.md");
+    }
+}
+
 fn settings(file: &Path, sample: f64) -> config::AccessLog {
     config::AccessLog { enabled: true, format: AccessFormat::Json, file: Some(file.to_owned()), sample }
 }

@@ -3,11 +3,11 @@
 //!
 //! Invariants: every text from a file name is escaped; links are relative, so that the pages work under any prefix.
 
-use super::answer::{Answer, text};
+use super::answer::{Answer, full, problem, text};
 use super::catalog::{Kind, Title};
 use super::player;
 use super::scan::MASTER;
-use ::http::{HeaderMap, HeaderValue, Method, header};
+use ::http::{HeaderMap, HeaderValue, Method, StatusCode, header};
 
 const HTML: &str = "text/html; charset=utf-8";
 const POLICY: HeaderValue = HeaderValue::from_static(
@@ -68,6 +68,23 @@ pub fn watch(method: &Method, headers: &HeaderMap, title: &Title, has_poster: bo
          <p><a href=\"{source}\">{link}</a> <small>{note}</small></p>"
     );
     page(method, headers, &name, &body)
+}
+
+/// `/watch/{id}` of no title, for people: links to films outlive them. 404.
+pub fn no_title() -> Answer {
+    let html = format!(
+        "<!doctype html>\n<html lang=\"en\">\n<head><meta charset=\"utf-8\"><meta name=\"viewport\" content=\"width=device-width\">\
+         <link rel=\"icon\" href=\"data:,\"><title>Not here</title><style>{STYLE}</style></head>\n\
+         <body>\n<h1>There is no such title</h1>\n<p>Its film was renamed, moved or removed. <a href=\"../\">All titles</a></p>\n\
+         </body>\n</html>\n"
+    );
+    let mut answer = problem(StatusCode::NOT_FOUND, "");
+    *answer.body_mut() = full(html);
+    let fields = answer.headers_mut();
+    fields.insert(header::CONTENT_TYPE, HeaderValue::from_static(HTML));
+    fields.insert(header::VARY, HeaderValue::from_static("Accept"));
+    fields.insert(header::CONTENT_SECURITY_POLICY, POLICY);
+    answer
 }
 
 /// `title` and `body` are HTML. The empty icon keeps browsers from asking the site for one.

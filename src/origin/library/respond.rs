@@ -26,7 +26,7 @@ use crate::media::class::{Class, classify};
 use crate::media::content_type;
 use crate::source::Folder;
 use ::http::request::Parts;
-use ::http::{HeaderValue, Method, Request, StatusCode, header};
+use ::http::{HeaderMap, HeaderValue, Method, Request, StatusCode, header};
 use std::ffi::OsStr;
 use std::io;
 use std::path::PathBuf;
@@ -68,6 +68,7 @@ pub async fn respond<B>(state: &State, request: Request<B>) -> Answer {
         ["titles.json"] => list::titles(&request, &catalog),
         ["watch", id] => match catalog.get(id) {
             Some(title) => page::watch(method, headers, title, open(title, posters(title)).await.is_ok()),
+            None if wants_page(headers) => page::no_title(),
             None => no_title(),
         },
         ["t", id, rest @ ..] => match catalog.get(id) {
@@ -76,6 +77,11 @@ pub async fn respond<B>(state: &State, request: Request<B>) -> Answer {
         },
         _ => problem(StatusCode::NOT_FOUND, "a library has nothing here: see / and /titles.json"),
     }
+}
+
+/// A browser's own navigation, not a program's request.
+fn wants_page(headers: &HeaderMap) -> bool {
+    headers.get(header::ACCEPT).is_some_and(|accept| accept.as_bytes().starts_with(b"text/html"))
 }
 
 fn no_title() -> Answer {

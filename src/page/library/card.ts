@@ -5,8 +5,7 @@ import { artwork } from '../common/artwork';
 import { make } from '../common/dom';
 import type { Progress } from '../common/progress';
 import { isSeen } from '../common/progress';
-import { length, pictureName } from '../common/text';
-import type { Title } from './titles';
+import { facts, type Title } from './titles';
 
 export function card(title: Title, progress?: Progress): HTMLElement {
   const art = artwork(title.id, title.name);
@@ -16,11 +15,8 @@ export function card(title: Title, progress?: Progress): HTMLElement {
     bar.style.setProperty('--share', String(Math.min(share, 1)));
     art.append(bar);
   }
-  const facts = [
-    title.duration_s != null ? length(title.duration_s) : '',
-    title.height != null ? pictureName(title.height) : '',
-  ].filter((fact) => fact !== '');
-  const link = make('a', 'card', art, make('span', 'card-name', title.name), make('span', 'card-facts', facts.join(' · ')));
+  const link = make('a', 'card', art, make('span', 'card-name', title.name), make('span', 'card-facts', facts(title).join(' · ')));
+  if (title.broken != null) link.title = title.broken;
   link.href = watchAddress(title.id);
   return make('li', '', link);
 }

@@ -1,6 +1,7 @@
 // The list of titles, as the library gives it.
 
 import { titlesAddress } from '../common/addresses';
+import { length, pictureName } from '../common/text';
 
 export interface Title {
   id: string;
@@ -9,6 +10,17 @@ export interface Title {
   bytes?: number | null;
   width?: number | null;
   height?: number | null;
+  /** Why it cannot be streamed. */
+  broken?: string | null;
+}
+
+/** What is said of a title below its name. */
+export function facts(title: Title): string[] {
+  if (title.broken != null) return ['cannot be streamed'];
+  return [
+    title.duration_s != null ? length(title.duration_s) : '',
+    title.height != null ? pictureName(title.height) : '',
+  ].filter((fact) => fact !== '');
 }
 
 export type Order = 'name' | 'longest' | 'shortest' | 'sharpest';

@@ -5,9 +5,9 @@
 //! A log is written anew at every start (its floor then is above every number ever used), when most of it is superfluous, and
 //! after any failure: what a failed sync has left in a file is not known, so nothing is ever appended to it again.
 
-use std::fs::{File, OpenOptions, TryLockError};
+use std::fs::{DirBuilder, File, OpenOptions, TryLockError};
 use std::io::{Error, ErrorKind, Read, Result, Write};
-use std::os::unix::fs::{MetadataExt, OpenOptionsExt};
+use std::os::unix::fs::{DirBuilderExt, MetadataExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::SystemTime;
@@ -179,7 +179,7 @@ impl LogFile {
     }
 
     fn read_file(&mut self) -> Result<Option<std::result::Result<Contents, Damage>>> {
-        std::fs::create_dir_all(&self.folder)?;
+        DirBuilder::new().recursive(true).mode(0o700).create(&self.folder)?;
         self.lock()?;
         let file = match File::open(self.folder.join(LOG)) {
             Err(error) if error.kind() == ErrorKind::NotFound => return Ok(None),
