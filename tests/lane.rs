@@ -12,6 +12,8 @@ const TAKEN: &str = "answered at once";
 /// What the lane does not know.
 const OTHER_WAY: (&str, &str) = ("X-Of-Somebody", "1");
 const LAST_MODIFIED: &str = "Sun, 06 Nov 1994 08:49:37 GMT";
+/// Nothing turns stale between the halves of a pair.
+const A_DAY: &str = "max-age=86400";
 const TARGETS: [&str; 24] = [
     "/k",
     "/k",
@@ -54,7 +56,7 @@ const FIELDS: [(&str, &str); 62] = [
     ("Cache-Control", "max-age=0"),
     ("Cache-Control", "max-age=5000"),
     ("Cache-Control", "min-fresh=1"),
-    ("Cache-Control", "min-fresh=5000"),
+    ("Cache-Control", "min-fresh=500000"),
     ("Cache-Control", "max-stale"),
     ("Cache-Control", "only-if-cached"),
     ("Cache-Control", "what, is=\"this, no-cache\""),
@@ -105,7 +107,10 @@ const FIELDS: [(&str, &str); 62] = [
 
 fn origin() -> Origin {
     let kept = |body: &str, tag: &str| {
-        Reply::cacheable(body).header("ETag", &format!("\"{tag}\"")).header("Last-Modified", LAST_MODIFIED)
+        Reply::ok(body)
+            .header("Cache-Control", A_DAY)
+            .header("ETag", &format!("\"{tag}\""))
+            .header("Last-Modified", LAST_MODIFIED)
     };
     let as_type = |reply: Reply, content_type: &str| reply.header("Content-Type", content_type);
     Origin::start()
@@ -122,15 +127,20 @@ fn origin() -> Origin {
         .route("/no-store", Reply::ok("n").header("Cache-Control", "no-store"))
         .route("/no-cache", Reply::ok("n").header("Cache-Control", "no-cache").header("ETag", "\"k\""))
         .route("/chunked", kept("chunked", "k").chunked())
-        .route("/missing", Reply::status_with(404, "missing").header("Cache-Control", "max-age=60"))
-        .route("/moved", Reply::status(301).header("Location", "/k").header("Cache-Control", "max-age=60"))
+        .route("/missing", Reply::status_with(404, "missing").header("Cache-Control", A_DAY))
+        .route("/moved", Reply::status(301).header("Location", "/k").header("Cache-Control", A_DAY))
         .route("/cookie", kept("c", "k").header("Set-Cookie", "a=b"))
         .route("/dated", kept("d", "k").header("Date", "some day").header("Age", "7"))
 }
 
 fn edge(origin: &Origin) -> EdgeBuilder {
-    // Forms are made once, whoever asks how often; the lane says so in the log.
-    Edge::of(origin).tls().set("workers", 1).set("compression.popular_after", 1_000_000).set("log.level", "trace")
+    // Forms are made once, whoever asks how often, and none on the way: its bytes depend on how those it is made of come. The lane
+    // says so in the log.
+    Edge::of(origin)
+        .tls()
+        .set("workers", 1)
+        .set("compression", json!({"popular_after": 1_000_000, "uncached": false}))
+        .set("log.level", "trace")
 }
 
 /// A request in the making.
