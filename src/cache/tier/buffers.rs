@@ -74,7 +74,7 @@ impl Buffers {
     pub(super) fn make(&'static self, bytes: usize, charge: Charge) -> Buffer {
         let size = self.size(bytes);
         let bytes = vec![0; size.map_or(bytes, |size| SIZES[size])].into_boxed_slice();
-        Buffer { memory: Some(Memory { bytes, charge: charge }), home: size.map(|size| (self, size)) }
+        Buffer { memory: Some(Memory { bytes, charge }), home: size.map(|size| (self, size)) }
     }
 
     fn give_back(&self, size: usize, memory: Memory) {

@@ -72,16 +72,18 @@ async fn a_304_renews_the_head_of_what_ram_has_no_room_for() {
         if !crowded {
             held.clear();
         }
-        let mut found = store.lookup(&key("below"), &span()).await.expect("no failure").expect("a hit");
+        // The new head is being written, and there is room for one reader.
+        let is_new = async || {
+            let found = store.lookup(&key("below"), &span()).await.expect("no failure").expect("a hit");
+            found.0.headers().contains_key("x-new")
+        };
         for _ in 0..500 {
-            if found.0.headers().contains_key("x-new") {
+            if is_new().await {
                 break;
             }
-            // The new head is being written.
             tokio::time::sleep(Duration::from_millis(10)).await;
-            found = store.lookup(&key("below"), &span()).await.expect("no failure").expect("a hit");
         }
-        let (now, mut hit) = found;
+        let (now, mut hit) = store.lookup(&key("below"), &span()).await.expect("no failure").expect("a hit");
         assert!(now.headers().contains_key("x-new"), "crowded: {crowded}");
         assert_eq!(read_all(&mut hit).await.expect("whole"), body(version, 3_000));
     }
