@@ -73,11 +73,11 @@ impl Edge {
             return;
         }
         if let Some(order) = Order::new(self, session, ctx, id(session.cache.cache_key())) {
-            cache::resume_by(hit, self.from_origin(ctx, order, validator));
+            cache::resume_by(hit, self.resume_with(ctx, order, validator));
         }
     }
 
-    fn from_origin(&self, ctx: &Context, order: Arc<Order>, validator: Validator) -> Arc<FromOrigin> {
+    fn resume_with(&self, ctx: &Context, order: Arc<Order>, validator: Validator) -> Arc<FromOrigin> {
         let places = ctx.generation.resumes.clone();
         Arc::new(FromOrigin { order, validator, places, store: self.store })
     }
@@ -95,7 +95,7 @@ impl Edge {
     /// For the head an answer is kept with.
     pub(super) fn owners_rest(&self, ctx: &mut Context, headers: &HeaderMap) -> Option<OwnersRest> {
         let (order, validator) = (ctx.cache.rest.take()?, slicing::resumable(headers)?);
-        Some(OwnersRest(self.from_origin(ctx, order, validator)))
+        Some(OwnersRest(self.resume_with(ctx, order, validator)))
     }
 }
 
