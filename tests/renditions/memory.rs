@@ -3,19 +3,21 @@
 use super::{adding, muxed, ready, segments};
 use crate::streams::children;
 use crate::support::{Edge, Nginx, eventually, patience, pause};
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
 const MIB: u64 = 1 << 20;
 const CACHE: u64 = 64;
-/// Two segments of the longest, and two on their way to the encoder.
-const SOURCES: u64 = 128;
-const LARGE: usize = 20 << 20;
+/// Two segments of the longest, and one that another one needs.
+const SOURCES: u64 = 64;
+/// All of them, as they come and as they are made, would be five times that.
+const LARGE: usize = 12 << 20;
 const AT_ONCE: usize = 12;
 
 /// A transport stream with so many bytes more, of packets that mean nothing (ISO/IEC 13818-1 §2.4.1).
 fn padded(stream: &[u8], number: u8) -> Vec<u8> {
-    let mut packet = vec![number; 188];
+    let mut packet = [number; 188];
     packet[..4].copy_from_slice(&[0x47, 0x1f, 0xff, 0x10]);
     [stream, &packet.repeat(LARGE / 188)].concat()
 }
@@ -64,11 +66,15 @@ fn many_large_sources_at_once_take_no_more_memory_than_they_may() {
         made.lines().filter(|line| !line.starts_with('#')).map(|line| format!("{rung}/{line}")).collect();
     assert_eq!(paths.len(), AT_ONCE, "{made}");
     let sidecar = children(edge.pid()).pop().expect("a sidecar");
-    let (ended, highest) = (AtomicBool::new(false), AtomicU64::new(0));
+    let (ended, highest) = (Arc::new(()), AtomicU64::new(0));
     std::thread::scope(|scope| {
-        scope.spawn(|| {
-            while !ended.load(Ordering::Acquire) {
-                highest.fetch_max(edge.resident_bytes(), Ordering::Relaxed);
+        let (ending, highest) = (Arc::downgrade(&ended), &highest);
+        // Gone with this closure, also where that panics.
+        let _ended = ended;
+        let watched = &edge;
+        scope.spawn(move || {
+            while ending.strong_count() > 0 {
+                highest.fetch_max(watched.resident_bytes(), Ordering::Relaxed);
                 pause(Duration::from_millis(10));
             }
         });
@@ -77,7 +83,6 @@ fn many_large_sources_at_once_take_no_more_memory_than_they_may() {
             let answer = asked.join().expect("an answer").expect_status(200);
             assert!(answer.complete && answer.body.len() > LARGE, "what lies beside the picture stays");
         }
-        ended.store(true, Ordering::Release);
     });
     let (edges, sidecars) = (highest.into_inner() / MIB, highest_bytes(&sidecar) / MIB);
     let bound = CACHE * 115 / 100 + SOURCES + 64;
@@ -108,4 +113,19 @@ fn an_added_rung_is_a_job_like_the_others() {
             && ours.iter().all(|job| named(job) && fast(job) && job["device"] == "cpu")
     });
     edge.expect_metric_at_least("reelgate_transcoder_events_total", &[("event", "segment")], 3.0);
+}
+
+#[test]
+fn a_transcoder_that_is_away_is_told_of_and_the_edge_is_ready() {
+    let origin = crate::support::Origin::start();
+    let state = |edge: &Edge| {
+        let ready = edge.admin_get("/readyz").expect_status(200).json();
+        assert_eq!(ready["ready"], true, "{ready}");
+        ready["checks"]["transcoder:local"].clone()
+    };
+    let edge = ready(adding(&origin.url()).run());
+    eventually("it is there", || state(&edge)["status"] == "ok");
+    let edge = adding(&origin.url()).set("transcode.program", "/bin/false").run();
+    assert_eq!(state(&edge)["status"], "degraded");
+    assert_eq!(state(&edge)["detail"], "it does not answer");
 }
