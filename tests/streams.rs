@@ -10,6 +10,7 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 
 pub mod codecs;
+mod containers;
 mod tracks;
 
 pub fn library(folder: &Path) -> EdgeBuilder {

@@ -26,6 +26,7 @@
 
 use crate::media::aac::Layout;
 use crate::media::codec::Codec;
+use crate::media::demuxer::Demuxer;
 use crate::media::fraction::Fraction;
 use crate::media::grid::Grid;
 pub use crate::media::ladder::Copied;
@@ -77,7 +78,7 @@ pub fn programs(build: &str) -> &str {
 }
 
 /// Changes with everything that changes the bytes of segments: part of their version.
-pub const RECIPE: u32 = 4;
+pub const RECIPE: u32 = 5;
 
 /// Tracks of a film, at most; what is beyond is left out.
 pub const AUDIO_MAX: usize = 16;
@@ -102,6 +103,10 @@ pub struct Film {
     pub video_stream: u32,
     /// Of that, as ffmpeg names it: `hevc`.
     pub codec: String,
+    /// What reads it.
+    pub demuxer: Demuxer,
+    /// How far before a frame there should be a keyframe; 0: a seek finds it.
+    pub lead_ms: u32,
     /// As shown: turned, and with square pixels.
     pub width: u32,
     pub height: u32,

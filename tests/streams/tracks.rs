@@ -72,7 +72,7 @@ fn audio_frames_of(segment: usize) -> (u64, u64) {
 
 /// Samples of each channel, decoded without a word of complaint.
 #[track_caller]
-fn samples(file: &str, channels: usize) -> Vec<Vec<f64>> {
+pub fn samples(file: &str, channels: usize) -> Vec<Vec<f64>> {
     let said = tool("ffprobe", &["-show_entries", "stream=channels", "-of", "csv=p=0", file]);
     assert_eq!(String::from_utf8_lossy(&said).trim(), channels.to_string(), "channels of {file}");
     let decoded = std::process::Command::new("ffmpeg")
@@ -283,7 +283,7 @@ fn risen(seconds: f64) -> f64 {
 }
 
 /// The rising tone in samples from `at` on, as if it began `late` samples late: in phase, and a quarter of a period off.
-fn rising(samples: &[f64], at: usize, late: f64) -> (f64, f64) {
+pub fn rising(samples: &[f64], at: usize, late: f64) -> (f64, f64) {
     let scale = 2.0 / samples.len() as f64;
     let parts = samples.iter().enumerate().map(|(index, sample)| {
         let angle = 2.0 * std::f64::consts::PI * risen(((at + index) as f64 - late) / 48_000.0);

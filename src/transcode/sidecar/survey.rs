@@ -301,6 +301,8 @@ fn film(tools: &Tools) -> Film {
     Film {
         video_stream: 0,
         codec: String::new(),
+        demuxer: crate::media::demuxer::Demuxer::Indexed,
+        lead_ms: 0,
         width: 640,
         height: 360,
         start: number("0"),

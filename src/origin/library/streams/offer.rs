@@ -269,6 +269,8 @@ mod tests {
         Film {
             video_stream: 0,
             codec: "hevc".into(),
+            demuxer: crate::media::demuxer::Demuxer::Indexed,
+            lead_ms: 0,
             width: 640,
             height: 360,
             start: Fraction::parse("0").unwrap(),

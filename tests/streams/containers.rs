@@ -1,0 +1,183 @@
+//! Films that a seek does not find its way in: recordings in MPEG-TS, AVI, MPEG-PS, FLV, ASF and Ogg. The same promise as for any
+//! other film: segments asked for in any order hold exactly their frames, with the sound where it belongs.
+
+use super::tracks::{rising, samples};
+use super::{BLACK, SPAN, STEP};
+use super::{expect_every_frame, joined, library, rendition, title, tool, wait_until_ready, written};
+use crate::support::Edge;
+use std::path::Path;
+
+/// Frames of these films: seconds are chosen so that the last segment is a short one.
+struct Film {
+    name: &'static str,
+    rate: &'static str,
+    seconds: &'static str,
+    frames: u64,
+    encoding: &'static [&'static str],
+}
+
+const X264: [&str; 8] = ["-threads", "1", "-c:v", "libx264", "-preset", "ultrafast", "-crf", "10"];
+const MPEG2: [&str; 8] = ["-threads", "1", "-c:v", "mpeg2video", "-q:v", "2", "-g", "15"];
+
+/// Its frames are as bright as their number says, its sound rises.
+#[track_caller]
+fn make(folder: &Path, film: &Film, sound_rate: &str, more: &[&str]) {
+    let Film { name, rate, seconds, .. } = film;
+    let picture = format!(
+        "color=s=320x180:r={rate}:d={seconds},geq=lum='{BLACK}+mod(N*{STEP}\\,{SPAN})':cb=128:cr=128,format=yuv420p"
+    );
+    let sound = format!("aevalsrc=exprs=0.4*sin(2*PI*(300*t+40*t*t)):c=mono:s={sound_rate}:d={seconds}");
+    let file = folder.join(name).display().to_string();
+    let mut arguments = vec!["-nostdin", "-y", "-f", "lavfi", "-i", &picture, "-f", "lavfi", "-i", &sound];
+    arguments.extend(more);
+    arguments.extend(film.encoding);
+    arguments.push(&file);
+    tool("ffmpeg", &arguments);
+}
+
+/// Seconds of a frame, by the film's rate.
+fn seconds(film: &Film, frame: u64) -> f64 {
+    let (numerator, denominator) = film.rate.split_once('/').unwrap_or((film.rate, "1"));
+    frame as f64 * denominator.parse::<f64>().expect("a number") / numerator.parse::<f64>().expect("a number")
+}
+
+/// Segments asked for out of order: every frame of the video, and the sound of all of it as late as at its beginning, which is so little
+/// that nobody hears it.
+#[track_caller]
+fn expect_exact(edge: &Edge, work: &Path, film: &Film, ticks: u32) {
+    let (stem, _) = film.name.rsplit_once('.').expect("an extension");
+    let title = title(edge, stem);
+    let (_, segments, playlist) = rendition(edge, &title, "240p");
+    let segment_frames = (4.0 / seconds(film, 1)).round() as u64;
+    assert_eq!(segments as u64, film.frames.div_ceil(segment_frames), "{stem}: {playlist}");
+    let part = |segment: usize| {
+        let first = segment as u64 * segment_frames;
+        (first, segment_frames.min(film.frames - first))
+    };
+    let video = joined(edge, &title, "240p", part, ticks);
+    expect_every_frame(&written(work, &format!("{stem}.mp4"), &video), film.frames);
+    let first = |frame: u64| (seconds(film, frame) * 48_000.0 / 1024.0 - 1e-6).ceil() as u64;
+    let part = |segment: usize| {
+        let (start, count) = part(segment);
+        (first(start), first(start + count) - first(start))
+    };
+    let audio = (1..9).map(|stream| format!("audio-{stream}")).chain(["audio-0".to_owned()]);
+    let track = audio.into_iter().find(|name| edge.get(&format!("{title}/{name}/index.m3u8")).status == 200);
+    let track = track.expect("a track");
+    let sound = joined(edge, &title, &track, part, 1024);
+    let sound = samples(&written(work, &format!("{stem}-sound.mp4"), &sound), 2).swap_remove(0);
+    expect_sound_in_place(stem, &sound);
+}
+
+/// How late the sound is, in milliseconds, at every twentieth of a second: always the same, and little.
+#[track_caller]
+fn expect_sound_in_place(name: &str, samples: &[f64]) {
+    const WINDOW: usize = 2400;
+    let places: Vec<usize> = (24_000..samples.len() - 3 * WINDOW).step_by(WINDOW).collect();
+    // The last half second is the film's own end.
+    let places = &places[..places.len() - 10];
+    let level = |late: f64| {
+        let parts = places.iter().map(|at| rising(&samples[*at..at + 300], *at, late));
+        let (level, quarter) = parts.fold((0.0, 0.0), |sum, part| (sum.0 + part.0, sum.1 + part.1));
+        f64::hypot(level, quarter)
+    };
+    // Samples: up to 50 ms.
+    let late = (-400..400).map(|late| f64::from(late) * 6.0).max_by(|a, b| level(*a).total_cmp(&level(*b)));
+    let late = late.expect("there are some");
+    let mut strays = (f64::MAX, f64::MIN);
+    for at in places {
+        let (level, quarter) = rising(&samples[*at..at + WINDOW], *at, late);
+        assert!(level.hypot(quarter) > 0.2, "{name}: at {at} there is another tone: {}", level.hypot(quarter));
+        let hertz = 300.0 + 80.0 * (at + WINDOW / 2) as f64 / 48_000.0;
+        let stray = -quarter.atan2(level) / (2.0 * std::f64::consts::PI) * 48_000.0 / hertz;
+        strays = (strays.0.min(stray), strays.1.max(stray));
+    }
+    println!("{name}: {:.1} ms late, strays {:.2} samples", late / 48.0, strays.1 - strays.0);
+    assert!(strays.1 - strays.0 < 4.0, "{name}: {strays:?} samples apart");
+    assert!(late.abs() / 48.0 < 45.0, "{name}: {} ms late", late / 48.0);
+}
+
+#[test]
+fn recordings_in_transport_streams_are_cut_exactly() {
+    let (films, work) = (tempfile::tempdir().expect("a folder"), tempfile::tempdir().expect("a folder"));
+    let long = Film {
+        name: "Long groups.ts",
+        rate: "25",
+        seconds: "21.2",
+        frames: 530,
+        encoding: &["-g", "250", "-c:a", "aac"],
+    };
+    make(films.path(), &long, "48000", &X264);
+    // Its clock wraps after eight seconds.
+    let open = Film {
+        name: "Open groups.m2ts",
+        rate: "30000/1001",
+        seconds: "18.2",
+        frames: 545,
+        encoding: &[
+            "-bf",
+            "3",
+            "-x264-params",
+            "open-gop=1:keyint=75:bframes=3:b-adapt=0",
+            "-c:a",
+            "ac3",
+            "-mpegts_m2ts_mode",
+            "1",
+            "-output_ts_offset",
+            "95434",
+        ],
+    };
+    make(films.path(), &open, "48000", &X264);
+    let fields = Film {
+        name: "Fields.ts",
+        rate: "30000/1001",
+        seconds: "13.1",
+        frames: 393,
+        encoding: &["-bf", "2", "-flags", "+ildct+ilme", "-top", "1", "-c:a", "mp2", "-output_ts_offset", "12345.6"],
+    };
+    make(films.path(), &fields, "48000", &MPEG2);
+    let edge = library(films.path()).run();
+    wait_until_ready(&edge);
+    for (film, ticks) in [(&long, 400), (&open, 1001), (&fields, 1001)] {
+        expect_exact(&edge, work.path(), film, ticks);
+    }
+}
+
+#[test]
+fn old_containers_are_cut_exactly() {
+    let (films, work) = (tempfile::tempdir().expect("a folder"), tempfile::tempdir().expect("a folder"));
+    let edge = {
+        let film = |name, encoding| Film { name, rate: "25", seconds: "13.2", frames: 330, encoding };
+        let all: [(Film, &str, &[&str]); 9] = [
+            (
+                film("Simple.avi", &["-vtag", "XVID", "-g", "60", "-bf", "2", "-c:a", "libmp3lame", "-q:a", "4"]),
+                "44100",
+                &["-c:v", "mpeg4", "-q:v", "2"],
+            ),
+            (
+                film("Packed.avi", &["-g", "60", "-bf", "2", "-c:a", "libmp3lame", "-b:a", "128k"]),
+                "44100",
+                &["-c:v", "libxvid", "-q:v", "2"],
+            ),
+            (film("Wave.avi", &["-c:a", "pcm_s16le"]), "44100", &["-c:v", "mjpeg", "-q:v", "2"]),
+            (film("Disc.vob", &["-bf", "2", "-c:a", "ac3"]), "48000", &MPEG2),
+            (film("Old.mpg", &["-bf", "2", "-c:a", "mp2"]), "48000", &["-c:v", "mpeg1video", "-q:v", "2", "-g", "15"]),
+            (film("Flash.flv", &["-g", "100", "-bf", "2", "-c:a", "aac"]), "44100", &X264),
+            (film("Sorenson.flv", &["-g", "50", "-c:a", "libmp3lame"]), "44100", &["-c:v", "flv1", "-q:v", "2"]),
+            (film("Windows.wmv", &["-g", "60", "-c:a", "wmav2"]), "44100", &["-c:v", "wmv2", "-q:v", "2"]),
+            (film("Theora.ogv", &["-g", "64", "-c:a", "libvorbis"]), "44100", &["-c:v", "libtheora", "-q:v", "10"]),
+        ];
+        for (film, sound_rate, more) in &all {
+            make(films.path(), film, sound_rate, more);
+        }
+        let edge = library(films.path()).run();
+        wait_until_ready(&edge);
+        for (film, ..) in &all {
+            expect_exact(&edge, work.path(), film, 400);
+        }
+        edge
+    };
+    // Who is not in place is not offered as it is either.
+    let title = title(&edge, "Disc");
+    edge.get(&format!("{title}/file")).expect_status(200);
+}
