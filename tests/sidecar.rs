@@ -72,6 +72,7 @@ impl Sidecar {
             width: 320,
             height: 180,
             start: second,
+            sound_start: second,
             file_start: second,
             grid: Grid { frame_rate: Fraction::parse("25").expect("a number"), frames: 1000 },
             picture: Picture {

@@ -112,6 +112,8 @@ pub struct Film {
     pub height: u32,
     /// Seconds: the time stamp of the first frame.
     pub start: Fraction,
+    /// Seconds: the time stamp of the sound that belongs to it.
+    pub sound_start: Fraction,
     /// Seconds: where the file says that it starts; ffmpeg seeks from there.
     pub file_start: Fraction,
     pub grid: Grid,

@@ -29,6 +29,7 @@ fn make(folder: &Path, film: &Film, sound_rate: &str, more: &[&str]) {
     let sound = format!("aevalsrc=exprs=0.4*sin(2*PI*(300*t+40*t*t)):c=mono:s={sound_rate}:d={seconds}");
     let file = folder.join(name).display().to_string();
     let mut arguments = vec!["-nostdin", "-y", "-f", "lavfi", "-i", &picture, "-f", "lavfi", "-i", &sound];
+    arguments.extend(["-ac", "2"]);
     arguments.extend(more);
     arguments.extend(film.encoding);
     arguments.push(&file);
@@ -113,7 +114,7 @@ fn recordings_in_transport_streams_are_cut_exactly() {
         name: "Open groups.m2ts",
         rate: "30000/1001",
         seconds: "18.2",
-        frames: 545,
+        frames: 546,
         encoding: &[
             "-bf",
             "3",
@@ -180,4 +181,88 @@ fn old_containers_are_cut_exactly() {
     // Who is not in place is not offered as it is either.
     let title = title(&edge, "Disc");
     edge.get(&format!("{title}/file")).expect_status(200);
+}
+
+/// Cuts a file out of a film.
+#[track_caller]
+fn cut(folder: &Path, from: &str, to: &str, range: std::ops::Range<usize>) {
+    let bytes = std::fs::read(folder.join(from)).expect("a film");
+    std::fs::write(folder.join(to), &bytes[range.start..range.end.min(bytes.len())]).expect("a file");
+}
+
+/// Every segment, in any order, is there, on the grid; how many frames there are.
+#[track_caller]
+fn expect_whole(edge: &Edge, name: &str, ticks: u32) -> u64 {
+    let title = title(edge, name);
+    let (_, segments, playlist) = rendition(edge, &title, "240p");
+    let streams = edge.get(&format!("{title}/streams.json")).expect_status(200).json();
+    let seconds = streams["duration_s"].as_f64().expect("a length");
+    let frames = (seconds * streams["frame_rate"].as_f64().expect("a rate")).round() as u64;
+    assert_eq!(segments as u64, frames.div_ceil(100), "{name}: {playlist}");
+    let part = |segment: usize| (segment as u64 * 100, (frames - segment as u64 * 100).min(100));
+    joined(edge, &title, "240p", part, ticks);
+    frames
+}
+
+#[test]
+fn broken_recordings_play_as_far_as_they_go_or_say_why_not() {
+    let films = tempfile::tempdir().expect("a folder");
+    let film = |name, seconds, encoding| Film { name, rate: "25", seconds, frames: 0, encoding };
+    let plain: &[&str] = &["-g", "50", "-bf", "2", "-c:a", "aac"];
+    make(films.path(), &film("First.ts", "10", plain), "48000", &X264);
+    let later = film("Second.ts", "10", &["-g", "50", "-bf", "2", "-c:a", "aac", "-output_ts_offset", "5000"]);
+    make(films.path(), &later, "48000", &X264);
+    // The same clock goes on, in streams of other numbers and another size.
+    let renumbered = film(
+        "Renumbered.ts",
+        "6",
+        &[
+            "-g",
+            "50",
+            "-bf",
+            "2",
+            "-c:a",
+            "aac",
+            "-output_ts_offset",
+            "10",
+            "-streamid",
+            "0:600",
+            "-streamid",
+            "1:601",
+            "-s",
+            "160x90",
+        ],
+    );
+    make(films.path(), &renumbered, "48000", &X264);
+    let read = |name: &str| std::fs::read(films.path().join(name)).expect("a film");
+    let (first, second) = (read("First.ts"), read("Second.ts"));
+    let put = |name: &str, parts: &[&[u8]]| std::fs::write(films.path().join(name), parts.concat()).expect("a file");
+    let cut_at = first.len() / 3 + 77;
+    put("Cut.ts", &[&first[cut_at..first.len() - 5000 - 33]]);
+    // Some seconds were not received, and bytes in a packet are lost.
+    let aligned = |at: usize| at / 188 * 188;
+    put("Lost.ts", &[&first[..aligned(first.len() / 3)], &first[aligned(first.len() / 2) + 50..]]);
+    put("Joined.ts", &[&second, &first]);
+    put("Set.ts", &[&first, &second]);
+    put("Renumbered on the way.ts", &[&first, &read("Renumbered.ts")]);
+    put("Noise.ts", &[&[0x47; 40_000]]);
+    let half = film("Whole.avi", "10", &["-vtag", "XVID", "-g", "50", "-c:a", "libmp3lame"]);
+    make(films.path(), &half, "44100", &["-c:v", "mpeg4", "-q:v", "2"]);
+    // Its index, which is at its end, is missing.
+    cut(films.path(), "Whole.avi", "Cut.avi", 0..read("Whole.avi").len() * 2 / 3);
+    let edge = library(films.path()).run();
+    wait_until_ready(&edge);
+    let titles = edge.get("/titles.json").expect_status(200).json()["titles"].as_array().expect("titles").len();
+    assert_eq!(titles, 11);
+    let at = |name: &str| edge.get(&format!("{}/master.m3u8", title(&edge, name)));
+    for name in ["Joined", "Set"] {
+        let answer = at(name);
+        assert!(answer.status == 404 && answer.text().contains("clock jumps"), "{name}: {}", answer.text());
+    }
+    assert_eq!(at("Noise").status, 404);
+    // From the first frame that can be decoded.
+    let frames = expect_whole(&edge, "Lost", 400);
+    assert_eq!(frames, 250, "what is lost is still there in time");
+    let frames = expect_whole(&edge, "Renumbered on the way", 400);
+    assert!(frames.abs_diff(400) <= 3, "all of it: {frames}");
 }

@@ -57,7 +57,7 @@ const FIRST_PACKETS_UNINDEXED: &str = "%+#64";
 /// Streams of a film, and its first frames.
 pub fn streams(demuxer: Demuxer) -> Vec<String> {
     let entries = "format=duration,start_time:stream=index,id,codec_type,codec_name,width,height,sample_aspect_ratio,\
-                   r_frame_rate,avg_frame_rate,pix_fmt,field_order,color_space,color_transfer,time_base,start_pts,duration_ts:stream_disposition=attached_pic,default:\
+                   r_frame_rate,avg_frame_rate,pix_fmt,field_order,color_space,color_transfer,time_base,start_pts,duration_ts,has_b_frames:stream_disposition=attached_pic,default:\
                    stream_tags=language:stream_side_data=rotation,dv_profile:frame=stream_index,interlaced_frame,best_effort_timestamp";
     let packets = if demuxer.finds_keyframes() { FIRST_PACKETS } else { FIRST_PACKETS_UNINDEXED };
     let mut arguments = words(&["-hide_banner", "-v", "error"]);
@@ -265,6 +265,7 @@ pub mod tests {
             width: 640,
             height: 360,
             start: Fraction::parse("23/1000").unwrap(),
+            sound_start: Fraction::parse("23/1000").unwrap(),
             file_start: Fraction::parse("3/1000").unwrap(),
             grid: Grid { frame_rate: Fraction::parse("30000/1001").unwrap(), frames: 1000 },
             picture: picture::tests::PLAIN,

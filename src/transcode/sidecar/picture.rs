@@ -211,6 +211,7 @@ pub mod tests {
             width: 640,
             height: 360,
             start: zero,
+            sound_start: zero,
             file_start: zero,
             grid,
             picture,

@@ -29,6 +29,8 @@ const LINE_BYTES_MAX: usize = 4096;
 /// Packets are first read from this long before the end.
 const TAIL_S: f64 = 15.0;
 const HOURS_MAX: u64 = 24;
+/// ITU-T H.264 §A.3: no decoder holds more.
+const HELD_FRAMES_MAX: i64 = 16;
 /// Of a film that is sought without an index.
 const LEAD_MS_MIN: f64 = 1000.0;
 const LEAD_MS_MAX: f64 = 12_000.0;
@@ -76,6 +78,9 @@ struct Stream {
     color_transfer: Option<String>,
     time_base: Option<String>,
     start_pts: Option<i64>,
+    /// Frames the decoder holds back, to put them into order.
+    #[serde(default)]
+    has_b_frames: i64,
     #[serde(default)]
     disposition: Disposition,
     #[serde(default)]
@@ -145,11 +150,16 @@ pub fn probe(tools: &Tools, open: impl Fn() -> std::io::Result<File>, kill: &Kil
     let shown = shown.find_map(|frame| frame.best_effort_timestamp).filter(|_| !demuxer.finds_keyframes());
     let start = shown.unwrap_or(first);
     let end = packets.end.ok_or_else(|| refused("its video has no frames"))?;
-    // Of packets that only say when they are decoded, frames come out later: all by as much.
-    let end = if packets.undated { end.saturating_add(start.saturating_sub(first)) } else { end };
+    // Packets of AVI do not say when they are shown: to ffmpeg, when the decoder lets go of them, as many frames later as it holds. Sound
+    // belongs to the frames as they are counted in the file.
+    let avi = demuxer == Demuxer::Avi;
+    let held = if avi { video.has_b_frames.clamp(0, HELD_FRAMES_MAX) } else { 0 };
+    let end = end.saturating_add(held * frame);
+    let seconds_of = |ticks: i64| Fraction::new(ticks, 1).and_then(|ticks| ticks.times(time_base));
+    let sound_start = seconds_of(if avi { first } else { start });
     let lead_ms = if demuxer.finds_keyframes() { 0 } else { packets.lead_ms(time_base) };
     let frames = frames_between(start, end, time_base, frame_rate);
-    let start = Fraction::new(start, 1).and_then(|start| start.times(time_base));
+    let start = seconds_of(start);
     let file_start = Fraction::new((starts_s * 1e6).round() as i64, 1_000_000);
     let grid = Grid { frame_rate, frames: frames.ok_or_else(|| refused("its video has no frames, or too many"))? };
     let tracks = tracks::read(&text, tools.decodable.as_ref());
@@ -161,6 +171,7 @@ pub fn probe(tools: &Tools, open: impl Fn() -> std::io::Result<File>, kill: &Kil
         width,
         height,
         start: start.ok_or_else(|| refused("its video starts at no time"))?,
+        sound_start: sound_start.ok_or_else(|| refused("its video starts at no time"))?,
         file_start: file_start.ok_or_else(|| refused("it starts at no time"))?,
         grid,
         picture,
@@ -258,8 +269,6 @@ struct Packets {
     /// The last keyframe, and the longest time between two, or from the last one to the end.
     keyframe: Option<i64>,
     apart: i64,
-    /// Some do not say when they are shown.
-    undated: bool,
     /// What a packet lasts that does not say so.
     frame: i64,
 }
@@ -271,9 +280,7 @@ impl Packets {
             let value = line.split('|').find_map(|field| field.strip_prefix(name))?;
             value.trim().parse::<i64>().ok()
         };
-        let shown = field("pts=");
-        self.undated |= shown.is_none();
-        let Some(begins) = shown.or_else(|| field("dts=")) else { return };
+        let Some(begins) = field("pts=").or_else(|| field("dts=")) else { return };
         let ends = begins.saturating_add(field("duration=").filter(|ticks| *ticks > 0).unwrap_or(self.frame).max(1));
         self.start = Some(self.start.map_or(begins, |start| start.min(begins)));
         self.end = Some(self.end.map_or(ends, |end| end.max(ends)));
@@ -362,7 +369,6 @@ mod tests {
         assert_eq!(frames_between(1000, 1120, second, rate), Some(3));
         assert_eq!(frames_between(1000, 1000, second, rate), None);
         assert_eq!(frames_between(0, i64::MAX, second, rate), None);
-        assert!(packets.undated, "one did not say when");
     }
 
     #[test]

@@ -306,6 +306,7 @@ fn film(tools: &Tools) -> Film {
         width: 640,
         height: 360,
         start: number("0"),
+        sound_start: number("0"),
         file_start: number("0"),
         grid: Grid { frame_rate: number(RATE), frames: FRAMES },
         picture,

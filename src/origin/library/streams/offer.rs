@@ -274,6 +274,7 @@ mod tests {
             width: 640,
             height: 360,
             start: Fraction::parse("0").unwrap(),
+            sound_start: Fraction::parse("0").unwrap(),
             file_start: Fraction::parse("0").unwrap(),
             grid: Grid { frame_rate: Fraction::parse("25").unwrap(), frames: 250 },
             picture: protocol::Picture {

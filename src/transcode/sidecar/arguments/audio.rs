@@ -90,7 +90,7 @@ pub fn span(frames: &Range<u64>) -> (i128, i128) {
 /// Times from the title's start. Where packets are counted, each is put where a whole number of them ends, if it is nearly there: Matroska
 /// says times in milliseconds, so that segments made apart would begin up to 48 samples off, and their boundaries would click.
 fn times(film: &Film, audio: &Audio) -> String {
-    let start = film.start;
+    let start = film.sound_start;
     match audio.counted_from {
         None => format!("PTS-({start})/TB"),
         Some(first) => format!(
