@@ -245,6 +245,7 @@ pub struct LeftOut {
     pub stream: u32,
     /// `audio` or `text`.
     pub kind: String,
+    pub language: String,
     pub reason: String,
 }
 

@@ -238,7 +238,7 @@ fn broken_recordings_play_as_far_as_they_go_or_say_why_not() {
     let (first, second) = (read("First.ts"), read("Second.ts"));
     let put = |name: &str, parts: &[&[u8]]| std::fs::write(films.path().join(name), parts.concat()).expect("a file");
     let cut_at = first.len() / 3 + 77;
-    put("Cut.ts", &[&first[cut_at..first.len() - 5000 - 33]]);
+    put("Cut short.ts", &[&first[cut_at..first.len() - 5000 - 33]]);
     // Some seconds were not received, and bytes in a packet are lost.
     let aligned = |at: usize| at / 188 * 188;
     put("Lost.ts", &[&first[..aligned(first.len() / 3)], &first[aligned(first.len() / 2) + 50..]]);
@@ -246,23 +246,57 @@ fn broken_recordings_play_as_far_as_they_go_or_say_why_not() {
     put("Set.ts", &[&first, &second]);
     put("Renumbered on the way.ts", &[&first, &read("Renumbered.ts")]);
     put("Noise.ts", &[&[0x47; 40_000]]);
+    // From two channels to six, as in advertisements, in the middle of a segment.
+    let loud = |name, offset: &'static [&'static str]| film(name, "6", offset);
+    make(films.path(), &loud("Two.ts", &["-g", "50", "-c:a", "ac3"]), "48000", &X264);
+    make(
+        films.path(),
+        &loud("Six.ts", &["-g", "50", "-c:a", "ac3", "-ac", "6", "-output_ts_offset", "6"]),
+        "48000",
+        &X264,
+    );
+    put("Channels.ts", &[&read("Two.ts"), &read("Six.ts")]);
     let half = film("Whole.avi", "10", &["-vtag", "XVID", "-g", "50", "-c:a", "libmp3lame"]);
     make(films.path(), &half, "44100", &["-c:v", "mpeg4", "-q:v", "2"]);
     // Its index, which is at its end, is missing.
-    cut(films.path(), "Whole.avi", "Cut.avi", 0..read("Whole.avi").len() * 2 / 3);
+    cut(films.path(), "Whole.avi", "Without an index.avi", 0..read("Whole.avi").len() * 2 / 3);
     let edge = library(films.path()).run();
     wait_until_ready(&edge);
     let titles = edge.get("/titles.json").expect_status(200).json()["titles"].as_array().expect("titles").len();
-    assert_eq!(titles, 11);
+    assert_eq!(titles, 14);
     let at = |name: &str| edge.get(&format!("{}/master.m3u8", title(&edge, name)));
     for name in ["Joined", "Set"] {
         let answer = at(name);
         assert!(answer.status == 404 && answer.text().contains("clock jumps"), "{name}: {}", answer.text());
     }
     assert_eq!(at("Noise").status, 404);
-    // From the first frame that can be decoded.
     let frames = expect_whole(&edge, "Lost", 400);
     assert_eq!(frames, 250, "what is lost is still there in time");
     let frames = expect_whole(&edge, "Renumbered on the way", 400);
     assert!(frames.abs_diff(400) <= 3, "all of it: {frames}");
+    for name in ["Cut short", "Without an index"] {
+        expect_whole(&edge, name, 400);
+    }
+    expect_sound_goes_on(&edge, &title(&edge, "Channels"));
+}
+
+/// The tone begins anew after six seconds, where the number of channels changes: there and before it is a tone all the time.
+#[track_caller]
+fn expect_sound_goes_on(edge: &Edge, title: &str) {
+    let work = tempfile::tempdir().expect("a folder");
+    let first = |frame: u64| (frame * 1920).div_ceil(1024);
+    let part = |segment: usize| {
+        let start = segment as u64 * 100;
+        (first(start), first((start + 100).min(300)) - first(start))
+    };
+    let sound = joined(edge, title, "audio-1", part, 1024);
+    let sound = samples(&written(work.path(), "sound.mp4", &sound), 2).swap_remove(0);
+    for at in (24_000..270_000).step_by(2400) {
+        let (level, quarter) = rising(&sound[at..at + 2400], at, 0.0);
+        assert!(level.hypot(quarter) > 0.15, "at {at}: {level} {quarter}");
+    }
+    for at in (300_000..540_000).step_by(2400) {
+        let loudest = sound[at..at + 2400].iter().fold(0.0_f64, |loudest, sample| loudest.max(sample.abs()));
+        assert!(loudest > 0.05, "silence at {at}");
+    }
 }

@@ -150,7 +150,8 @@ fn every_track_is_a_rendition_without_a_gap() {
     assert!(media[7].contains("FORCED=YES,URI=\"text-6/") && media[8].contains("LANGUAGE=\"de\""), "{master}");
     assert!(media[9].contains("CHARACTERISTICS=\"public.accessibility.transcribes") && media.len() == 10, "{master}");
     let described = edge.get(&format!("{title}/streams.json")).expect_status(200).json();
-    let left_out = serde_json::json!([{"stream": 4, "kind": "audio", "reason": "its codec is unknown"}]);
+    let left_out =
+        serde_json::json!([{"stream": 4, "kind": "audio", "language": "und", "reason": "its codec is unknown"}]);
     assert_eq!(described["left_out"], left_out);
 
     // Each channel of surround is where it was; the loudness of others is not in it.
