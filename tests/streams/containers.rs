@@ -148,7 +148,7 @@ fn recordings_in_transport_streams_are_cut_exactly() {
 fn old_containers_are_cut_exactly() {
     let (films, work) = (tempfile::tempdir().expect("a folder"), tempfile::tempdir().expect("a folder"));
     let edge = {
-        let film = |name, encoding| Film { name, rate: "25", seconds: "13.2", frames: 330, encoding };
+        let film = |name, encoding| Film { name, rate: "25", seconds: "9.2", frames: 230, encoding };
         let all: [(Film, &str, &[&str]); 9] = [
             (
                 film("Simple.avi", &["-vtag", "XVID", "-g", "60", "-bf", "2", "-c:a", "libmp3lame", "-q:a", "4"]),
@@ -178,7 +178,7 @@ fn old_containers_are_cut_exactly() {
         }
         edge
     };
-    // Who is not in place is not offered as it is either.
+    // The files themselves are there, too.
     let title = title(&edge, "Disc");
     edge.get(&format!("{title}/file")).expect_status(200);
 }
@@ -293,7 +293,7 @@ fn expect_sound_goes_on(edge: &Edge, title: &str) {
     let sound = samples(&written(work.path(), "sound.mp4", &sound), 2).swap_remove(0);
     for at in (24_000..270_000).step_by(2400) {
         let (level, quarter) = rising(&sound[at..at + 2400], at, 0.0);
-        assert!(level.hypot(quarter) > 0.15, "at {at}: {level} {quarter}");
+        assert!(level.hypot(quarter) > 0.2, "at {at}: {level} {quarter}");
     }
     for at in (300_000..540_000).step_by(2400) {
         let loudest = sound[at..at + 2400].iter().fold(0.0_f64, |loudest, sample| loudest.max(sample.abs()));

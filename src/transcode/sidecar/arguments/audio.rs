@@ -163,6 +163,22 @@ mod tests {
     }
 
     #[test]
+    fn samples_and_their_encoding_golden() {
+        let film = Film { demuxer: crate::media::demuxer::Demuxer::Avi, ..film() };
+        let frames = film.grid.audio_frames_of(1).unwrap();
+        let line = samples(&film, &track(None), Layout::Stereo, &frames).join(" ");
+        // Further back where nobody knows exactly where a seek ends.
+        assert!(line.contains("-format_whitelist avi ") && line.contains("-noaccurate_seek -ss 2.445333 "), "{line}");
+        assert!(line.ends_with("channel_layouts=stereo -c:a pcm_f32le -f f32le -flush_packets 1 pipe:1"), "{line}");
+        assert_eq!(
+            encoded(Layout::Surround).join(" "),
+            "-nostdin -hide_banner -v error -protocol_whitelist file -format_whitelist f32le -max_pixels 67108864 -threads 1 \
+             -f f32le -ar 48000 -ac 6 -i file:/proc/self/fd/0 -af aformat=sample_fmts=fltp:channel_layouts=5.1 \
+             -c:a aac -b:a 384000 -f adts pipe:1"
+        );
+    }
+
+    #[test]
     fn an_uncertain_minute_is_read_from_one_place() {
         let film = Film { grid: crate::media::grid::Grid { frames: 10_000, ..film().grid }, ..film() };
         let uncertain = Audio { uncertain: true, ..track(None) };

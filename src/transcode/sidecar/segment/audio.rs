@@ -14,6 +14,8 @@ use std::ops::Range;
 
 /// Of a sample of one channel.
 const SAMPLE_BYTES: usize = 4;
+/// Where a track changes, packets before and after it may overlap, or leave a gap.
+const OVERLAP_SAMPLES_MAX: usize = 4096;
 /// As many changes in one segment are read.
 const CHANGES_MAX: usize = 6;
 
@@ -81,9 +83,12 @@ fn joined(
     })?;
     let more = samples.len().checked_sub(wanted).ok_or_else(|| Failure::Failed(Wrong::FrameCount.to_string()))?;
     let mut last = samples.split_off(more);
-    let is_silent = |bytes: Option<&[u8]>| bytes.is_some_and(|bytes| bytes.iter().all(|byte| *byte == 0));
-    if is_silent(last.get(..more)) {
-        last[..more].copy_from_slice(&samples);
+    let sample = layout.channels() as usize * SAMPLE_BYTES;
+    let padded = last.chunks_exact(sample).take_while(|sample| sample.iter().all(|byte| *byte == 0)).count() * sample;
+    // As much came before the change as was padded after it, about: there was one, and the rest is known not to be moved.
+    if padded.abs_diff(more) <= OVERLAP_SAMPLES_MAX * sample {
+        let kept = padded.min(more);
+        last[..kept].copy_from_slice(&samples[..kept]);
     }
     let machine = |error: std::io::Error| Failure::Machine(format!("there is no memory: {error}"));
     let mut held = File::from(memfd_create("samples", MemfdFlags::CLOEXEC).map_err(|error| machine(error.into()))?);
