@@ -300,3 +300,28 @@ fn expect_sound_goes_on(edge: &Edge, title: &str) {
         assert!(loudest > 0.05, "silence at {at}");
     }
 }
+
+#[test]
+fn subtitles_that_are_pictures_are_listed_with_the_reason() {
+    let (films, work) = (tempfile::tempdir().expect("a folder"), tempfile::tempdir().expect("a folder"));
+    let text = written(work.path(), "text.srt", b"1\n00:00:01,000 --> 00:00:03,500\nHello\n");
+    let file = films.path().join("Film.mkv").display().to_string();
+    let mut arguments = vec!["-nostdin", "-y", "-f", "lavfi", "-i", "testsrc=s=320x180:r=25:d=4", "-i", &text];
+    arguments.extend(X264);
+    arguments.extend(["-c:s", "srt", "-metadata:s:s:0", "language=fre", &file]);
+    tool("ffmpeg", &arguments);
+    // Nothing here makes such pictures: the track is said to be one.
+    let mut bytes = std::fs::read(&file).expect("the film");
+    let at = bytes.windows(11).position(|found| found == b"S_TEXT/UTF8").expect("a track of SubRip");
+    bytes[at..at + 11].copy_from_slice(b"S_HDMV/PGS\0");
+    std::fs::write(&file, bytes).expect("the film");
+    let edge = library(films.path()).run();
+    wait_until_ready(&edge);
+    let title = title(&edge, "Film");
+    let reason = "it cannot be shown as text: hdmv_pgs_subtitle are pictures";
+    let streams = edge.get(&format!("{title}/streams.json")).expect_status(200).json();
+    let left_out = serde_json::json!([{"stream": 1, "kind": "text", "language": "fre", "reason": reason}]);
+    assert_eq!((&streams["left_out"], &streams["text"]), (&left_out, &serde_json::json!([])));
+    let details = edge.get(&format!("{title}/title.json?fresh")).expect_status(200).json();
+    assert_eq!(details["left_out"][0]["reason"], reason, "{details}");
+}
