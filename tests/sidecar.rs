@@ -12,6 +12,7 @@ use crate::streams::{children, kill, script};
 use crate::support::{eventually, patience, runtime, wait_for};
 use futures_util::StreamExt;
 use futures_util::stream::FuturesUnordered;
+use reelgate::media::demuxer::Demuxer;
 use reelgate::media::fraction::Fraction;
 use reelgate::media::grid::Grid;
 use reelgate::source::Stamp;
@@ -67,9 +68,12 @@ impl Sidecar {
         let film = Film {
             video_stream: 0,
             codec: "h264".into(),
+            demuxer: Demuxer::Indexed,
+            lead_ms: 0,
             width: 320,
             height: 180,
             start: second,
+            sound_start: second,
             file_start: second,
             grid: Grid { frame_rate: Fraction::parse("25").expect("a number"), frames: 1000 },
             picture: Picture {

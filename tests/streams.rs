@@ -10,6 +10,7 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 
 pub mod codecs;
+mod containers;
 mod tracks;
 
 pub fn library(folder: &Path) -> EdgeBuilder {
@@ -242,13 +243,24 @@ fn hostile_files_are_listed_and_harmless() {
     let secret = written(films.path(), "secret.txt", b"a secret");
     put("Playlist.mp4", format!("#EXTM3U\n#EXT-X-TARGETDURATION:9\n#EXTINF:9,\n{secret}\n#EXT-X-ENDLIST\n").as_bytes());
     put("Concat.mkv", format!("ffconcat version 1.0\nfile {secret}\n").as_bytes());
-    film(&films.path().join("Stream.ts"), "25", "1", &[]);
+    // What looks like another container, or says so in its name, is read as that or not at all.
+    put("List.ts", format!("#EXTM3U\n#EXT-X-TARGETDURATION:9\n#EXTINF:9,\n{secret}\n#EXT-X-ENDLIST\n").as_bytes());
+    for (name, begins) in [
+        ("Riff.avi", &b"RIFF\x10\0\0\0AVI LIST"[..]),
+        ("Pack.mpg", b"\0\0\x01\xba\x44"),
+        ("Page.ogv", b"OggS\0\x02"),
+        ("Tag.flv", b"FLV\x01\x05\0\0\0\x09"),
+        ("Header.wmv", b"\x30\x26\xb2\x75\x8e\x66\xcf\x11\xa6\xd9\0\xaa\0\x62\xce\x6c"),
+    ] {
+        let list = format!("#EXTM3U\n#EXTINF:9,\n{secret}\n").repeat(2000);
+        put(name, &[begins, list.as_bytes()].concat());
+    }
     put("Text.mp4", b"only text");
     put("Empty.mp4", b"");
     put("Head.mp4", &whole[..200]);
     let edge = library(films.path()).run();
     wait_until_ready(&edge);
-    for name in ["Playlist", "Concat", "Stream", "Text", "Empty", "Head"] {
+    for name in ["Playlist", "Concat", "List", "Riff", "Pack", "Page", "Tag", "Header", "Text", "Empty", "Head"] {
         let title = title(&edge, name);
         expect_reason(&edge.get(&format!("{title}/master.m3u8")), 404, films.path());
         edge.get(&format!("{title}/file")).expect_status(200);

@@ -82,7 +82,8 @@ fn of_extension(parent: &str, stem: &str, extension: &str) -> Option<Class> {
         "mp4" if is_hls_folder(parent) && stem.bytes().all(|b| b.is_ascii_digit()) => Class::Segment,
         "ts" | "m4s" | "cmfv" | "cmfa" | "cmft" | "aac" => Class::Segment,
         "mp4" | "m4v" | "mkv" | "webm" | "mov" | "avi" | "mpg" | "mpeg" | "m2ts" | "mts" | "wmv" | "flv" | "ogv"
-        | "m4a" | "mp3" | "flac" | "ogg" | "oga" | "opus" | "wav" => Class::Film,
+        | "divx" | "m2t" | "m2p" | "vob" | "asf" | "ogm" | "3gp" | "m4a" | "mp3" | "flac" | "ogg" | "oga" | "opus"
+        | "wav" => Class::Film,
         "vtt" | "webvtt" | "srt" | "ass" | "ssa" | "ttml" | "dfxp" => Class::Subtitle,
         "jpg" | "jpeg" | "png" | "webp" | "avif" | "gif" | "svg" | "ico" | "bmp" | "bif" => Class::Image,
         "html" | "htm" | "js" | "mjs" | "css" | "wasm" | "map" | "woff" | "woff2" | "ttf" | "otf" | "eot"

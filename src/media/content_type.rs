@@ -22,15 +22,16 @@ pub fn of_name(name: &str) -> &'static str {
         "m4a" | "cmfa" => "audio/mp4",
         "cmft" => "application/mp4",
         // RFC 3555. `mime_guess` knows `ts` as a programming language.
-        "ts" | "m2ts" | "mts" => "video/mp2t",
+        "ts" | "m2t" | "m2ts" | "mts" => "video/mp2t",
         "aac" => "audio/aac",
         // RFC 9559 §27.3; `video/x-matroska` is the older name.
         "mkv" => "video/matroska",
         "mka" => "audio/matroska",
         "webm" => "video/webm",
         "mov" => "video/quicktime",
-        "avi" => "video/x-msvideo",
-        "mpg" | "mpeg" => "video/mpeg",
+        "ogv" | "ogm" => "video/ogg",
+        "avi" | "divx" => "video/x-msvideo",
+        "mpg" | "mpeg" | "m2p" | "vob" => "video/mpeg",
         // W3C WebVTT: always UTF-8.
         "vtt" | "webvtt" => "text/vtt",
         "srt" => "application/x-subrip",

@@ -13,6 +13,7 @@
 //! - [`content_type`]: the media type of a file, by its name.
 //! - [`pictures`], [`trickplay`]: sizes and formats of pictures; lists of small ones; [`avif`]: a picture put into its container.
 //! - [`hls`]: what is read of an HLS playlist.
+//! - [`demuxer`], [`clock`]: what reads a film; whether the times in a stream go on.
 //! - [`mp4`]: what is read of an MP4 file.
 //!
 //! Invariant: pure. Nothing here opens a file or a socket or asks the time; bytes come in, answers go out.
@@ -20,9 +21,11 @@
 pub mod aac;
 pub mod avif;
 pub mod class;
+pub mod clock;
 pub mod codec;
 pub mod content_type;
 pub mod dash;
+pub mod demuxer;
 pub mod fraction;
 pub mod fragment;
 pub mod grid;

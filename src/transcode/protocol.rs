@@ -26,6 +26,7 @@
 
 use crate::media::aac::Layout;
 use crate::media::codec::Codec;
+use crate::media::demuxer::Demuxer;
 use crate::media::fraction::Fraction;
 use crate::media::grid::Grid;
 pub use crate::media::ladder::Copied;
@@ -73,7 +74,7 @@ pub const MADE_BY: &str = "reelgate-encoder";
 pub const PROCESSOR: &str = "reelgate-processor";
 
 /// Changes with everything that changes the bytes of segments: part of their version.
-pub const RECIPE: u32 = 4;
+pub const RECIPE: u32 = 5;
 
 /// Tracks of a film, at most; what is beyond is left out.
 pub const AUDIO_MAX: usize = 16;
@@ -98,11 +99,17 @@ pub struct Film {
     pub video_stream: u32,
     /// Of that, as ffmpeg names it: `hevc`.
     pub codec: String,
+    /// What reads it.
+    pub demuxer: Demuxer,
+    /// How far before a frame there should be a keyframe; 0: a seek finds it.
+    pub lead_ms: u32,
     /// As shown: turned, and with square pixels.
     pub width: u32,
     pub height: u32,
     /// Seconds: the time stamp of the first frame.
     pub start: Fraction,
+    /// Seconds: the time stamp of the sound that belongs to it.
+    pub sound_start: Fraction,
     /// Seconds: where the file says that it starts; ffmpeg seeks from there.
     pub file_start: Fraction,
     pub grid: Grid,
@@ -236,6 +243,7 @@ pub struct LeftOut {
     pub stream: u32,
     /// `audio` or `text`.
     pub kind: String,
+    pub language: String,
     pub reason: String,
 }
 

@@ -72,7 +72,7 @@ fn audio_frames_of(segment: usize) -> (u64, u64) {
 
 /// Samples of each channel, decoded without a word of complaint.
 #[track_caller]
-fn samples(file: &str, channels: usize) -> Vec<Vec<f64>> {
+pub fn samples(file: &str, channels: usize) -> Vec<Vec<f64>> {
     let said = tool("ffprobe", &["-show_entries", "stream=channels", "-of", "csv=p=0", file]);
     assert_eq!(String::from_utf8_lossy(&said).trim(), channels.to_string(), "channels of {file}");
     let decoded = std::process::Command::new("ffmpeg")
@@ -150,7 +150,8 @@ fn every_track_is_a_rendition_without_a_gap() {
     assert!(media[7].contains("FORCED=YES,URI=\"text-6/") && media[8].contains("LANGUAGE=\"de\""), "{master}");
     assert!(media[9].contains("CHARACTERISTICS=\"public.accessibility.transcribes") && media.len() == 10, "{master}");
     let described = edge.get(&format!("{title}/streams.json")).expect_status(200).json();
-    let left_out = serde_json::json!([{"stream": 4, "kind": "audio", "reason": "its codec is unknown"}]);
+    let left_out =
+        serde_json::json!([{"stream": 4, "kind": "audio", "language": "und", "reason": "its codec is unknown"}]);
     assert_eq!(described["left_out"], left_out);
 
     // Each channel of surround is where it was; the loudness of others is not in it.
@@ -283,7 +284,7 @@ fn risen(seconds: f64) -> f64 {
 }
 
 /// The rising tone in samples from `at` on, as if it began `late` samples late: in phase, and a quarter of a period off.
-fn rising(samples: &[f64], at: usize, late: f64) -> (f64, f64) {
+pub fn rising(samples: &[f64], at: usize, late: f64) -> (f64, f64) {
     let scale = 2.0 / samples.len() as f64;
     let parts = samples.iter().enumerate().map(|(index, sample)| {
         let angle = 2.0 * std::f64::consts::PI * risen(((at + index) as f64 - late) / 48_000.0);

@@ -48,6 +48,17 @@ pub struct Facts {
     pub audio: Vec<String>,
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub subtitles: Vec<String>,
+    /// Tracks of the file that are not offered.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub left_out: Vec<LeftOut>,
+}
+
+#[derive(Debug, Clone, PartialEq, Serialize)]
+pub struct LeftOut {
+    /// `audio` or `text`.
+    pub kind: String,
+    pub language: String,
+    pub reason: String,
 }
 
 impl Facts {
@@ -68,8 +79,18 @@ impl Facts {
             hdr: matches!(film["picture"]["colours"].as_str(), Some("pq" | "hlg")),
             audio: each_once(&film["audio"], "language", Some("und")),
             subtitles: each_once(&film["text"], "language", Some("und")),
+            left_out: film["left_out"].as_array().into_iter().flatten().filter_map(left_out).collect(),
         })
     }
+}
+
+fn left_out(track: &Value) -> Option<LeftOut> {
+    let word = |name: &str| track[name].as_str().map(str::to_owned);
+    Some(LeftOut {
+        kind: word("kind")?,
+        language: word("language").unwrap_or_else(|| "und".into()),
+        reason: word("reason")?,
+    })
 }
 
 /// What one track says under a name, or each of a list of tracks, and `other` where it says nothing.
@@ -133,8 +154,11 @@ mod tests {
         );
         assert_eq!((facts.audio, facts.subtitles), (vec!["eng".to_owned()], vec![]));
         assert_eq!((facts.codec.as_deref(), facts.audio_codecs, facts.hdr), (Some("hevc"), vec![], true));
-        let film = json!({"width": 1, "height": 2, "audio": [{"language": "fra", "codec": "ac3"}, {}, {"language": "fra"}], "text": [{"language": "deu"}]});
+        let film = json!({"width": 1, "height": 2, "audio": [{"language": "fra", "codec": "ac3"}, {}, {"language": "fra"}], "text": [{"language": "deu"}],
+            "left_out": [{"stream": 4, "kind": "text", "reason": "why"}, {"stream": 5}]});
         let facts = Facts::read(&film).unwrap();
+        let left_out = LeftOut { kind: "text".into(), language: "und".into(), reason: "why".into() };
+        assert_eq!(facts.left_out, [left_out]);
         assert_eq!((facts.audio, facts.subtitles), (vec!["fra".into(), "und".into()], vec!["deu".to_owned()]));
         assert_eq!((facts.codec, facts.audio_codecs, facts.hdr), (None, vec!["ac3".to_owned()], false));
         assert_eq!((facts.frame_rate, facts.duration_s), (None, None));

@@ -236,8 +236,10 @@ fn class_of(name: &OsStr) -> Class {
 
 /// Video in one file. Beside a playlist, what looks like its segments is not a film.
 fn is_film(name: &OsStr, segmented: bool) -> bool {
-    const EXTENSIONS: [&str; 14] =
-        ["mp4", "m4v", "mkv", "webm", "mov", "avi", "ts", "m2ts", "mts", "mpg", "mpeg", "wmv", "flv", "ogv"];
+    const EXTENSIONS: [&str; 21] = [
+        "mp4", "m4v", "mkv", "webm", "mov", "avi", "divx", "ts", "m2t", "m2ts", "mts", "mpg", "mpeg", "m2p", "vob",
+        "wmv", "asf", "flv", "ogv", "ogm", "3gp",
+    ];
     let extension = Path::new(name).extension().unwrap_or_default().to_string_lossy().to_ascii_lowercase();
     EXTENSIONS.contains(&extension.as_str()) && !(segmented && matches!(class_of(name), Class::Segment | Class::Init))
 }

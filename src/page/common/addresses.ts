@@ -13,6 +13,7 @@ export const posterAddress = (id: string, width?: number): string =>
   title(id, width === undefined ? 'poster.jpg' : `poster.jpg?width=${width}`);
 export const trickplayAddress = (id: string): string => title(id, 'trickplay.vtt');
 export const masterAddress = (id: string): string => title(id, 'master.m3u8');
+export const detailsAddress = (id: string): string => title(id, 'title.json');
 export const fileAddress = (id: string): string => title(id, 'file');
 export const workerAddress = (): string => below('sw.js');
 

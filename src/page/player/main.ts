@@ -3,12 +3,13 @@
 import '../styles/base.css';
 import '../styles/player.css';
 import Hls from 'hls.js';
-import { fileAddress, masterAddress, posterAddress, root, trickplayAddress, watchAddress, watchedTitle } from '../common/addresses';
+import { detailsAddress, fileAddress, masterAddress, posterAddress, root, trickplayAddress, watchAddress, watchedTitle } from '../common/addresses';
 import { the } from '../common/dom';
 import { registerWorker, tell } from '../common/register';
 import { Controls } from './controls';
 import { HlsStream } from './hls_stream';
 import { onCommand, type Command } from './keyboard';
+import { readLeftOut, withoutSubtitles, type LeftOut } from './left_out';
 import { mediaSession } from './media_session';
 import { Menus } from './menus';
 import { NativeStream } from './native_stream';
@@ -29,6 +30,7 @@ const help = the('help', HTMLDialogElement);
 
 let stream: Stream | undefined;
 let lastSubtitle = 0;
+let unshown: LeftOut[] = [];
 
 function say(words: string | null): void {
   message.hidden = words === null;
@@ -102,7 +104,7 @@ function chooseSubtitle(chosen: number): void {
 
 function toggleSubtitles(): void {
   const there = stream?.subtitles() ?? [];
-  if (there.length === 0) return controls.note('No subtitles');
+  if (there.length === 0) return controls.note(withoutSubtitles(unshown));
   const on = stream?.subtitle() === OFF;
   chooseSubtitle(on ? (there[lastSubtitle]?.id ?? 0) : OFF);
   controls.note(on ? 'Subtitles on' : 'Subtitles off');
@@ -168,6 +170,10 @@ mediaSession(video, id, name, (seconds) => controls.skip(seconds));
 void controls.play();
 // Once it plays: nothing of this may hold up the first picture.
 const begun = (): void => {
+  void readLeftOut(detailsAddress(id)).then((tracks) => {
+    unshown = tracks;
+    statistics.unshown = tracks;
+  });
   registerWorker();
   void tell({ type: 'started', title: id, urls: [watchAddress(id), masterAddress(id), posterAddress(id)] });
 };

@@ -2,6 +2,7 @@
 
 import { make, the } from '../common/dom';
 import { rate } from '../common/text';
+import { described, type LeftOut } from './left_out';
 import type { Stream } from './stream';
 
 const EVERY_MS = 500;
@@ -11,6 +12,7 @@ export class Statistics {
   readonly #list = the('facts', HTMLElement);
   readonly #video: HTMLVideoElement;
   #timer = 0;
+  unshown: LeftOut[] = [];
 
   constructor(video: HTMLVideoElement) {
     this.#video = video;
@@ -36,6 +38,7 @@ export class Statistics {
       ['cache', 'Last segment', facts.cacheStatus || undefined],
       ['protocol', 'Protocol', facts.protocol || undefined],
       ['player', 'Player', facts.player],
+      ['unshown', 'Not shown', described(this.unshown)],
     ];
     const shown = rows.flatMap(([name, label, value]) => {
       if (value === undefined) return [];

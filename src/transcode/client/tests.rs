@@ -3,6 +3,7 @@
 use super::super::protocol::{Colours, Picture, Wanted};
 use super::*;
 use crate::media::codec::Codec;
+use crate::media::demuxer::Demuxer;
 use crate::media::fraction::Fraction;
 use crate::media::grid::Grid;
 use crate::source::Stamp;
@@ -43,6 +44,9 @@ fn job() -> Job {
     let picture =
         Picture { colours, interlaced: false, turned: false, quarter_turns: 0, transparent: false, plain: false };
     let film = Film {
+        demuxer: Demuxer::Indexed,
+        lead_ms: 0,
+        sound_start: number("0"),
         video_stream: 0,
         codec: "h264".into(),
         width: 320,

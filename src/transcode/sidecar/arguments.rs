@@ -9,6 +9,7 @@ use super::encoders::{Encoder, Family, software};
 use super::nodes::Node;
 use super::picture;
 use crate::media::codec::Codec;
+use crate::media::demuxer::Demuxer;
 use crate::media::ladder::{Rung, SIDE_MAX};
 use std::ops::Range;
 
@@ -16,24 +17,32 @@ mod audio;
 mod text;
 pub mod upstream;
 
-pub use audio::{WARM_UP_FRAMES, audio, silence};
+pub use audio::{WARM_UP_FRAMES, audio, encoded, samples, silence, span};
 pub use text::{look_back_s, text, text_file};
 
-/// Demuxers that may read a film, by ffmpeg's names: those that seek to keyframes. (MPEG-TS does not: what comes before the next
-/// keyframe would be missing from a segment.)
-const DEMUXERS: &str = "mov,mp4,m4a,3gp,3g2,mj2,matroska,webm";
 /// Standard input as a file one can seek in; `pipe:` could not.
 pub const INPUT: &str = "file:/proc/self/fd/0";
 /// How far into its first frame a segment is sought, in frames. A keyframe there is the one to begin with; a moment earlier, and all
 /// since the one before would be decoded for nothing. What a keyframe so near means is the same frame of the grid.
 const INTO_FRAME: f64 = 0.4;
 const INTERLACED_LEAD_S: f64 = 1.0;
+/// Where a seek finds no keyframe: how much longer before its first frame one has to be. What is decoded right after one that is no new
+/// beginning (H.264's recovery points) may be kept back by the decoder.
+const KEYFRAME_EARLY_S: f64 = 0.5;
+/// How far back it is looked for the second time, at least, and the last time.
+const SECOND_LEAD_S: f64 = 15.0;
+const LAST_LEAD_S: f64 = 60.0;
 /// Fragments of half a second: the first leaves while the rest is made.
 const FRAGMENT_US: &str = "500000";
 
 /// What may be read of a film, and how large its pictures may be: before each `-i`.
-pub fn input() -> Vec<String> {
-    input_as(DEMUXERS)
+pub fn input(demuxer: Demuxer) -> Vec<String> {
+    let mut arguments = input_as(demuxer.names());
+    if demuxer == Demuxer::MpegTs {
+        // Where a broadcaster renumbers its streams, they are the same ones to us.
+        arguments.extend(words(&["-merge_pmt_versions", "1"]));
+    }
+    arguments
 }
 
 fn input_as(demuxers: &str) -> Vec<String> {
@@ -41,17 +50,20 @@ fn input_as(demuxers: &str) -> Vec<String> {
     words(&["-protocol_whitelist", "file", "-format_whitelist", demuxers, "-max_pixels", &pixels])
 }
 
-/// Packets of all streams whose frames are looked at.
+/// Packets of all streams whose frames are looked at; of what may begin between keyframes, and says when frames are shown only by decoding
+/// them.
 const FIRST_PACKETS: &str = "%+#8";
+const FIRST_PACKETS_UNINDEXED: &str = "%+#64";
 
 /// Streams of a film, and its first frames.
-pub fn streams() -> Vec<String> {
-    let entries = "format=duration,start_time:stream=index,codec_type,codec_name,width,height,sample_aspect_ratio,\
-                   r_frame_rate,avg_frame_rate,pix_fmt,field_order,color_space,color_transfer,time_base,start_pts,duration_ts:stream_disposition=attached_pic,default:\
-                   stream_tags=language:stream_side_data=rotation,dv_profile:frame=stream_index,interlaced_frame";
+pub fn streams(demuxer: Demuxer) -> Vec<String> {
+    let entries = "format=duration,start_time:stream=index,id,codec_type,codec_name,width,height,sample_aspect_ratio,\
+                   r_frame_rate,avg_frame_rate,pix_fmt,field_order,color_space,color_transfer,time_base,start_pts,duration_ts,has_b_frames:stream_disposition=attached_pic,default:\
+                   stream_tags=language:stream_side_data=rotation,dv_profile:frame=stream_index,interlaced_frame,best_effort_timestamp";
+    let packets = if demuxer.finds_keyframes() { FIRST_PACKETS } else { FIRST_PACKETS_UNINDEXED };
     let mut arguments = words(&["-hide_banner", "-v", "error"]);
-    arguments.extend(input());
-    arguments.extend(words(&["-read_intervals", FIRST_PACKETS, "-show_entries", entries]));
+    arguments.extend(input(demuxer));
+    arguments.extend(words(&["-read_intervals", packets, "-show_entries", entries]));
     arguments.extend(words(&["-show_entries", TRACKS, "-of", "json", INPUT]));
     arguments
 }
@@ -61,11 +73,11 @@ const TRACKS: &str = "stream=channels,sample_rate:stream_disposition=default,for
                       descriptions:stream_tags=language,title";
 
 /// Time stamps of a stream's packets, from a time (seconds, in the file's own time) to the end.
-pub fn packets(stream: u32, from_s: f64) -> Vec<String> {
+pub fn packets(demuxer: Demuxer, stream: u32, from_s: f64) -> Vec<String> {
     let mut arguments = words(&["-hide_banner", "-v", "error"]);
-    arguments.extend(input());
+    arguments.extend(input(demuxer));
     arguments.extend(words(&["-select_streams", &stream.to_string(), "-read_intervals", &format!("{from_s:.3}%")]));
-    arguments.extend(words(&["-show_entries", "packet=pts,duration", "-of", "compact=p=0", INPUT]));
+    arguments.extend(words(&["-show_entries", "packet=pts,dts,duration,flags", "-of", "compact=p=0", INPUT]));
     arguments
 }
 
@@ -123,19 +135,60 @@ fn device(means: &Means, on_device: bool) -> Vec<String> {
     }
 }
 
+/// Where decoding begins for some frames.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct Approach {
+    /// How far before the first one.
+    lead_s: f64,
+    /// Whether nothing comes out where no keyframe was met by then.
+    pub sure: bool,
+}
+
+/// How some frames are come at: the first that gives anything is right. Where a seek finds no keyframe, it is tried from further back
+/// each time; at last without being sure of one, for films that have none and damaged places.
+pub fn approaches(film: &Film, frames: &Range<u64>) -> Vec<Approach> {
+    // Frames are made of fields with the help of those before.
+    let least_s = if film.picture.interlaced { INTERLACED_LEAD_S } else { -INTO_FRAME / film.grid.frame_rate.as_f64() };
+    if film.demuxer.finds_keyframes() || frames.start == 0 {
+        return vec![Approach { lead_s: least_s, sure: false }];
+    }
+    let first_s = KEYFRAME_EARLY_S + least_s.max(f64::from(film.lead_ms) / 1000.0);
+    let start_s = film.grid.time_of(frames.start).as_f64();
+    let leads = [(first_s, true), ((first_s * 4.0).max(SECOND_LEAD_S), true), (first_s.max(LAST_LEAD_S), false)];
+    let mut found = Vec::new();
+    for (lead_s, sure) in leads {
+        // From the film's start there is no other way.
+        let whole = lead_s >= start_s;
+        found.push(Approach { lead_s, sure: sure && !whole });
+        if whole {
+            break;
+        }
+    }
+    found
+}
+
+/// Lets frames through from the first keyframe on, and none at all where that is too late; and ends the run after the last frame wanted
+/// in either case.
+fn guard(film: &Film, frames: &Range<u64>) -> String {
+    let seconds = |frame: u64| film.start.as_f64() + film.grid.time_of(frame).as_f64();
+    let (latest, end) = (seconds(frames.start) - KEYFRAME_EARLY_S, seconds(frames.end) + KEYFRAME_EARLY_S);
+    format!("trim=end={end:.6},select='st(0,if(ld(0),ld(0),if(key,if(lte(t,{latest:.6}),1,-1),0)));gt(ld(0),0)',")
+}
+
 /// One segment of video: fragmented MP4 on standard output.
-pub fn video(film: &Film, rung: &Rung, frames: &Range<u64>, means: &Means) -> Vec<String> {
+pub fn video(film: &Film, rung: &Rung, frames: &Range<u64>, means: &Means, approach: Approach) -> Vec<String> {
     let count = (frames.end - frames.start).to_string();
     let on_device = means.node.is_some() && picture::stays_on_device(film, frames, means.encoder.family);
     let filter = match on_device {
         true => picture::filter_on_device(film, rung, frames, means.encoder.family),
         false => picture::filter(film, rung, frames) + picture::upload(means.encoder.family),
     };
+    let filter = if approach.sure { guard(film, frames) + &filter } else { filter };
     let mut arguments = words(&["-nostdin", "-hide_banner", "-v", "error"]);
-    arguments.extend(input());
+    arguments.extend(input(film.demuxer));
     arguments.extend(words(&["-threads", "2"]));
     arguments.extend(device(means, on_device));
-    arguments.extend(from_frame(film, frames));
+    arguments.extend(from_frame(film, frames, approach));
     let stream = format!("0:{}", film.video_stream);
     arguments.extend(words(picture::input_options(&film.picture)));
     arguments.extend(words(&["-copyts", "-i", INPUT, "-map", &stream, "-an", "-sn", "-dn"]));
@@ -156,13 +209,11 @@ pub fn video(film: &Film, rung: &Rung, frames: &Range<u64>, means: &Means) -> Ve
 }
 
 /// Decodes from the first of some frames on.
-pub fn from_frame(film: &Film, frames: &Range<u64>) -> Vec<String> {
+pub fn from_frame(film: &Film, frames: &Range<u64>, approach: Approach) -> Vec<String> {
     let start = film.grid.time_of(frames.start);
     // What lies before is for the filter to drop: the seek itself would also drop the first frame.
     let mut arguments = words(&["-noaccurate_seek"]);
-    // Frames are made of fields with the help of those before.
-    let lead = if film.picture.interlaced { -INTERLACED_LEAD_S } else { INTO_FRAME / film.grid.frame_rate.as_f64() };
-    arguments.extend(seek(film, frames.start > 0, start.as_f64() + lead));
+    arguments.extend(seek(film, frames.start > 0, start.as_f64() - approach.lead_s));
     arguments
 }
 
@@ -173,7 +224,7 @@ pub const COPY_ORIGIN_S: u32 = 10;
 /// on standard output, frame 0 at [`COPY_ORIGIN_S`].
 pub fn copy(film: &Film, from: Option<f64>) -> Vec<String> {
     let mut arguments = words(&["-nostdin", "-hide_banner", "-v", "error"]);
-    arguments.extend(input());
+    arguments.extend(input(film.demuxer));
     arguments.extend(seek(film, from.is_some(), from.unwrap_or(0.0)));
     let stream = format!("0:{}", film.video_stream);
     arguments.extend(words(&["-copyts", "-i", INPUT, "-map", &stream, "-an", "-sn", "-dn"]));
@@ -210,9 +261,12 @@ pub mod tests {
         Film {
             video_stream: 1,
             codec: "h264".into(),
+            demuxer: Demuxer::Indexed,
+            lead_ms: 0,
             width: 640,
             height: 360,
             start: Fraction::parse("23/1000").unwrap(),
+            sound_start: Fraction::parse("23/1000").unwrap(),
             file_start: Fraction::parse("3/1000").unwrap(),
             grid: Grid { frame_rate: Fraction::parse("30000/1001").unwrap(), frames: 1000 },
             picture: picture::tests::PLAIN,
@@ -233,7 +287,8 @@ pub mod tests {
         let film = film();
         let rung = ladder(640, 360, &film.grid).pop().unwrap();
         let line = |segment| {
-            video(&film, &rung, &film.grid.frames_of(segment).unwrap(), &Means::software(Codec::H264)).join(" ")
+            let frames = film.grid.frames_of(segment).unwrap();
+            video(&film, &rung, &frames, &Means::software(Codec::H264), approaches(&film, &frames)[0]).join(" ")
         };
         let expected = |seek: &str, start: &str, count: u32| {
             format!(
@@ -262,7 +317,8 @@ pub mod tests {
             let node = Some(if nvidia.runs(encoder) { nvidia.clone() } else { render.clone() });
             let rung = ladder(640, 360, &film.grid).pop().unwrap();
             let frames = film.grid.frames_of(segment).unwrap();
-            let line = video(film, &rung, &frames, &Means { encoder, node, few_surfaces });
+            let line =
+                video(film, &rung, &frames, &Means { encoder, node, few_surfaces }, approaches(film, &frames)[0]);
             let at = |word: &str| line.iter().position(|there| there == word).unwrap();
             let device = line[at("-threads") + 2..at("-noaccurate_seek")].join(" ");
             let end = line[at("-bsf:v") + 2..at("-avoid_negative_ts")].join(" ");
@@ -319,13 +375,35 @@ pub mod tests {
 
     #[test]
     fn probing_golden() {
-        assert!(streams().join(" ").starts_with(&format!(
+        assert!(streams(Demuxer::Indexed).join(" ").starts_with(&format!(
             "-hide_banner -v error {FENCES} -read_intervals %+#8 -show_entries format=duration,"
         )));
         let line = format!(
-            "-hide_banner -v error {FENCES} -select_streams 1 -read_intervals 12.500% -show_entries packet=pts,duration \
+            "-hide_banner -v error {FENCES} -select_streams 1 -read_intervals 12.500% -show_entries packet=pts,dts,duration,flags \
              -of compact=p=0 file:/proc/self/fd/0"
         );
-        assert_eq!(packets(1, 12.5).join(" "), line);
+        assert_eq!(packets(Demuxer::Indexed, 1, 12.5).join(" "), line);
+    }
+    #[test]
+    fn what_has_no_index_is_come_at_from_further_back_each_time() {
+        let film = Film { demuxer: Demuxer::MpegTs, lead_ms: 2500, ..film() };
+        let frames = |segment| film.grid.frames_of(segment).unwrap();
+        let tried =
+            |segment| approaches(&film, &frames(segment)).iter().map(|way| (way.lead_s, way.sure)).collect::<Vec<_>>();
+        assert_eq!(tried(0), [(-INTO_FRAME / film.grid.frame_rate.as_f64(), false)]);
+        assert_eq!(tried(1), [(3.0, true), (15.0, false)]);
+        assert_eq!(tried(8), [(3.0, true), (15.0, true), (60.0, false)]);
+        let rung = ladder(640, 360, &film.grid).pop().unwrap();
+        let line = |way: usize| {
+            let (frames, means) = (frames(8), Means::software(Codec::H264));
+            video(&film, &rung, &frames, &means, approaches(&film, &frames)[way]).join(" ")
+        };
+        let fences = "-protocol_whitelist file -format_whitelist mpegts -max_pixels 67108864 -merge_pmt_versions 1";
+        assert!(line(0).contains(&format!("{fences} -threads 2 -noaccurate_seek -ss 29.052000 ")), "{}", line(0));
+        assert!(line(0).contains(
+            "-vf trim=end=33.889667,select='st(0,if(ld(0),ld(0),if(key,if(lte(t,31.555000),1,-1),0)));gt(ld(0),0)',setpts="
+        ), "{}", line(0));
+        assert!(line(1).contains("-ss 17.052000 ") && line(1).contains("select="));
+        assert!(!line(2).contains("-ss") && line(2).contains("-vf setpts="));
     }
 }

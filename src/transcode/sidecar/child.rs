@@ -317,7 +317,7 @@ fn without_paths(said: &str) -> String {
 /// The last line said, without the addresses ffmpeg puts into it.
 fn reason(said: &str) -> String {
     if said.contains("not on whitelist") {
-        return "its container is none of MP4, QuickTime, Matroska and WebM".to_owned();
+        return "it is none of MP4, QuickTime, Matroska, WebM, MPEG-TS, MPEG-PS, AVI, FLV, ASF and Ogg".to_owned();
     }
     let last = said.lines().rev().map(str::trim).find(|line| !line.is_empty());
     let Some(last) = last else { return "the program failed and said nothing".to_owned() };

@@ -184,9 +184,12 @@ pub mod tests {
         let film = Film {
             video_stream: 0,
             codec: "h264".into(),
+            demuxer: crate::media::demuxer::Demuxer::Indexed,
+            lead_ms: 0,
             width: 640,
             height: 360,
             start: zero,
+            sound_start: zero,
             file_start: zero,
             grid,
             picture,

@@ -10,13 +10,16 @@ use super::child::{Failure, Kill, LOOK_CPU_S_MAX, run_within};
 use super::encoders::{self, Family};
 use super::picture;
 use super::tools::Tools;
+use crate::media::demuxer::{BEGINS_BYTES, Demuxer};
 use crate::media::fraction::Fraction;
 use crate::media::grid::{Grid, frame_rate};
 use crate::media::ladder::SIDE_MAX;
 use serde::Deserialize;
 use std::fs::File;
+use std::io::Read;
 use std::path::Path;
 
+mod clock;
 mod tracks;
 
 /// What ffprobe says of the streams; a film has a few.
@@ -26,6 +29,11 @@ const LINE_BYTES_MAX: usize = 4096;
 /// Packets are first read from this long before the end.
 const TAIL_S: f64 = 15.0;
 const HOURS_MAX: u64 = 24;
+/// ITU-T H.264 §A.3: no decoder holds more.
+const HELD_FRAMES_MAX: i64 = 16;
+/// Of a film that is sought without an index.
+const LEAD_MS_MIN: f64 = 1000.0;
+const LEAD_MS_MAX: f64 = 12_000.0;
 
 #[derive(Deserialize)]
 struct Said {
@@ -43,6 +51,7 @@ struct Frame {
     stream_index: u32,
     #[serde(default)]
     interlaced_frame: u8,
+    best_effort_timestamp: Option<i64>,
 }
 
 #[derive(Default, Deserialize)]
@@ -54,6 +63,8 @@ struct Format {
 #[derive(Deserialize)]
 struct Stream {
     index: u32,
+    /// Of an MPEG stream: `0x100`.
+    id: Option<String>,
     codec_type: Option<String>,
     codec_name: Option<String>,
     width: Option<u32>,
@@ -67,6 +78,9 @@ struct Stream {
     color_transfer: Option<String>,
     time_base: Option<String>,
     start_pts: Option<i64>,
+    /// Frames the decoder holds back, to put them into order.
+    #[serde(default)]
+    has_b_frames: i64,
     #[serde(default)]
     disposition: Disposition,
     #[serde(default)]
@@ -87,9 +101,13 @@ struct SideData {
 
 /// Probes a film; `open` opens it anew for each run.
 pub fn probe(tools: &Tools, open: impl Fn() -> Result<File, Failure>, kill: &Kill) -> Result<Film, Failure> {
+    let unreadable = |error: std::io::Error| Failure::Mismatch(format!("the film cannot be read: {}", error.kind()));
+    let mut begins = Vec::with_capacity(BEGINS_BYTES);
+    open()?.take(BEGINS_BYTES as u64).read_to_end(&mut begins).map_err(unreadable)?;
+    let demuxer = Demuxer::of(&begins);
     let mut text = Vec::new();
     let program = tools.ffprobe.as_path();
-    run_within(LOOK_CPU_S_MAX, program, &arguments::streams(), open()?, kill, |bytes| {
+    run_within(LOOK_CPU_S_MAX, program, &arguments::streams(demuxer), open()?, kill, |bytes| {
         text.extend_from_slice(bytes);
         if text.len() > STREAMS_BYTES_MAX { Err("it has too many streams".into()) } else { Ok(()) }
     })?;
@@ -104,6 +122,13 @@ pub fn probe(tools: &Tools, open: impl Fn() -> Result<File, Failure>, kill: &Kil
             return Err(refused("its colours need ffmpeg's filters zscale and tonemap, which this ffmpeg has not"));
         }
     }
+    if demuxer.has_foreign_clock()
+        && !clock::goes_on(demuxer, video.id.as_deref(), &open()?, kill).map_err(unreadable)?
+    {
+        return Err(refused(
+            "its clock jumps on the way, as if several recordings were joined: it cannot be sought in",
+        ));
+    }
     let rate = |text: &Option<String>| text.as_deref().and_then(Fraction::parse);
     let frame_rate = frame_rate(rate(&video.r_frame_rate), rate(&video.avg_frame_rate));
     let time_base = rate(&video.time_base).filter(|base| base.numerator() > 0);
@@ -114,24 +139,41 @@ pub fn probe(tools: &Tools, open: impl Fn() -> Result<File, Failure>, kill: &Kil
     let ends_s = seconds(&said.format.duration).unwrap_or(0.0) + starts_s;
     let frame = frame_rate.as_f64() * time_base.as_f64();
     let frame = if frame > 0.0 { (1.0 / frame).round() as i64 } else { 1 };
-    let mut packets = read_packets(program, video.index, ends_s - TAIL_S, frame, open()?, kill)?;
+    let first_s = starts_s.min(0.0);
+    let mut packets =
+        read_packets(program, (demuxer, video.index), (ends_s - TAIL_S).max(first_s), frame, open()?, kill)?;
     if packets.end.is_none() {
         // Shorter than it says, or it cannot be searched: from the start.
-        packets = read_packets(program, video.index, -1.0, frame, open()?, kill)?;
+        packets = read_packets(program, (demuxer, video.index), first_s, frame, open()?, kill)?;
     }
-    let start = video.start_pts.or(packets.start).unwrap_or(0);
+    let first = video.start_pts.or(packets.start).unwrap_or(0);
+    // What may begin between keyframes begins with the first frame that can be decoded.
+    let mut shown = said.frames.iter().filter(|frame| frame.stream_index == video.index);
+    let shown = shown.find_map(|frame| frame.best_effort_timestamp).filter(|_| !demuxer.finds_keyframes());
+    let start = shown.unwrap_or(first);
     let end = packets.end.ok_or_else(|| refused("its video has no frames"))?;
+    // Packets of AVI do not say when they are shown: to ffmpeg, when the decoder lets go of them, as many frames later as it holds. Sound
+    // belongs to the frames as they are counted in the file.
+    let avi = demuxer == Demuxer::Avi;
+    let held = if avi { video.has_b_frames.clamp(0, HELD_FRAMES_MAX) } else { 0 };
+    let end = end.saturating_add(held * frame);
+    let seconds_of = |ticks: i64| Fraction::new(ticks, 1).and_then(|ticks| ticks.times(time_base));
+    let sound_start = seconds_of(if avi { first } else { start });
+    let lead_ms = if demuxer.finds_keyframes() { 0 } else { packets.lead_ms(time_base) };
     let frames = frames_between(start, end, time_base, frame_rate);
-    let start = Fraction::new(start, 1).and_then(|start| start.times(time_base));
+    let start = seconds_of(start);
     let file_start = Fraction::new((starts_s * 1e6).round() as i64, 1_000_000);
     let grid = Grid { frame_rate, frames: frames.ok_or_else(|| refused("its video has no frames, or too many"))? };
     let tracks = tracks::read(&text, tools.decodable.as_ref());
     Ok(Film {
         video_stream: video.index,
         codec: video.codec_name.clone().unwrap_or_default().chars().filter(char::is_ascii_graphic).take(32).collect(),
+        demuxer,
+        lead_ms,
         width,
         height,
         start: start.ok_or_else(|| refused("its video starts at no time"))?,
+        sound_start: sound_start.ok_or_else(|| refused("its video starts at no time"))?,
         file_start: file_start.ok_or_else(|| refused("it starts at no time"))?,
         grid,
         picture,
@@ -226,27 +268,42 @@ fn frames_between(start: i64, end: i64, time_base: Fraction, frame_rate: Fractio
 struct Packets {
     start: Option<i64>,
     end: Option<i64>,
+    /// The last keyframe, and the longest time between two, or from the last one to the end.
+    keyframe: Option<i64>,
+    apart: i64,
     /// What a packet lasts that does not say so.
     frame: i64,
 }
 
 impl Packets {
-    /// `pts=7680|duration=512`
+    /// `pts=7680|dts=7168|duration=512|flags=K_`
     fn line(&mut self, line: &str) {
         let field = |name: &str| {
             let value = line.split('|').find_map(|field| field.strip_prefix(name))?;
             value.trim().parse::<i64>().ok()
         };
-        let Some(begins) = field("pts=") else { return };
+        let Some(begins) = field("pts=").or_else(|| field("dts=")) else { return };
         let ends = begins.saturating_add(field("duration=").filter(|ticks| *ticks > 0).unwrap_or(self.frame).max(1));
         self.start = Some(self.start.map_or(begins, |start| start.min(begins)));
         self.end = Some(self.end.map_or(ends, |end| end.max(ends)));
+        if let Some(keyframe) = self.keyframe {
+            self.apart = self.apart.max(begins.saturating_sub(keyframe));
+        }
+        if line.split('|').any(|field| field.starts_with("flags=K")) {
+            self.keyframe = Some(begins);
+        }
+    }
+
+    /// How far before a frame there should be a keyframe: further than any two of those seen are apart.
+    fn lead_ms(&self, time_base: Fraction) -> u32 {
+        let seen = self.keyframe.map(|_| self.apart as f64 * time_base.as_f64() * 1000.0);
+        seen.map_or(LEAD_MS_MAX, |apart| (apart * 1.25 + 250.0).clamp(LEAD_MS_MIN, LEAD_MS_MAX)) as u32
     }
 }
 
 fn read_packets(
     program: &Path,
-    stream: u32,
+    (demuxer, stream): (Demuxer, u32),
     from_s: f64,
     frame: i64,
     film: File,
@@ -254,7 +311,7 @@ fn read_packets(
 ) -> Result<Packets, Failure> {
     let mut packets = Packets { frame, ..Packets::default() };
     let mut held = Vec::new();
-    run_within(LOOK_CPU_S_MAX, program, &arguments::packets(stream, from_s.max(0.0)), film, kill, |bytes| {
+    run_within(LOOK_CPU_S_MAX, program, &arguments::packets(demuxer, stream, from_s), film, kill, |bytes| {
         held.extend_from_slice(bytes);
         while let Some(end) = held.iter().position(|byte| *byte == b'\n') {
             let line: Vec<u8> = held.drain(..=end).collect();
@@ -314,5 +371,20 @@ mod tests {
         assert_eq!(frames_between(1000, 1120, second, rate), Some(3));
         assert_eq!(frames_between(1000, 1000, second, rate), None);
         assert_eq!(frames_between(0, i64::MAX, second, rate), None);
+    }
+
+    #[test]
+    fn keyframes_say_how_far_back_one_is_looked_for() {
+        let lead = |times: &[(i64, bool)]| {
+            let mut packets = Packets { frame: 40, ..Packets::default() };
+            for (at, key) in times {
+                packets.line(&format!("pts=N/A|dts={at}|duration=40|flags={}", if *key { "K_" } else { "__" }));
+            }
+            packets.lead_ms(Fraction::parse("1/1000").unwrap())
+        };
+        assert_eq!(lead(&[(0, false), (40, true), (80, false), (2040, true), (2080, false)]), 2750);
+        assert_eq!(lead(&[(40, true), (80, true), (120, true)]), 1000);
+        assert_eq!(lead(&[(40, true), (8000, false)]), 10_200, "one until the end");
+        assert_eq!(lead(&[(40, false), (80, false)]), 12_000);
     }
 }

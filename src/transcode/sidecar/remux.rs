@@ -124,6 +124,9 @@ impl<'a> Reader<'a> {
         if !film.picture.plain {
             return Err(Failure::Failed("its pictures are not as browsers show them".to_owned()));
         }
+        if !film.demuxer.finds_keyframes() {
+            return Err(Failure::Failed("its container does not say where keyframes are".to_owned()));
+        }
         Ok(Self { film, segment, splitter: Splitter::new(SEGMENT_BYTES_MAX), walk: None })
     }
 

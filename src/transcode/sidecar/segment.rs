@@ -1,7 +1,7 @@
 //! One segment, made and checked: nothing leaves that is not exactly on the title's grid. Blocking.
 
 use super::super::protocol::{Film, Job, Source, Wanted};
-use super::arguments::{self, Means};
+use super::arguments::{self, Approach, Means};
 use super::batch;
 use super::child::{Failure, Kill, run_split};
 use super::encoders::{self, Encoder, Family};
@@ -99,12 +99,36 @@ pub fn encode(
 ) -> Result<(), Failure> {
     let missing = || Failure::Mismatch("the title has no such segment".to_owned());
     let again = || file.try_clone().map_err(|error| Failure::Machine(format!("the film: {error}")));
+    let first = film.grid.frames_of(segment).ok_or_else(missing)?;
+    let made_by = made_by(means.encoder);
+    sinks.iter().for_each(|sink| sink.begin(&made_by));
+    for approach in arguments::approaches(film, &first) {
+        match encode_from(tools, film, (rung, segment), (means, approach), again()?, kill, sinks) {
+            Err(Failure::Failed(reason)) if reason == NOTHING => {}
+            ended => return ended,
+        }
+    }
+    Err(Failure::Failed("no frame of it can be decoded".to_owned()))
+}
+
+/// No keyframe was met before the first frame.
+const NOTHING: &str = "nothing came out";
+
+fn encode_from(
+    tools: &Tools,
+    film: &Film,
+    (rung, segment): (&Rung, u64),
+    (means, approach): (&Means, Approach),
+    file: File,
+    kill: &Kill,
+    sinks: &[Sink],
+) -> Result<(), Failure> {
+    let missing = || Failure::Mismatch("the title has no such segment".to_owned());
+    let again = || file.try_clone().map_err(|error| Failure::Machine(format!("the film: {error}")));
     let each = (segment..).zip(sinks).map(|(segment, sink)| Shaping::new(film, rung, segment, sink));
     let mut each = each.collect::<Option<Vec<_>>>().ok_or_else(missing)?;
     let (Some(first), Some(last)) = (each.first(), each.last()) else { return Err(missing()) };
-    let line = arguments::video(film, rung, &(first.frames.start..last.frames.end), means);
-    let made_by = made_by(means.encoder);
-    sinks.iter().for_each(|sink| sink.begin(&made_by));
+    let line = arguments::video(film, rung, &(first.frames.start..last.frames.end), means, approach);
 
     let ranges: Vec<_> = each.iter().map(|shaping| shaping.frames.clone()).collect();
     let parts = |descriptors: &[i32]| ranges.iter().cloned().zip(descriptors.iter().copied()).collect::<Vec<_>>();
@@ -119,7 +143,15 @@ pub fn encode(
         _ => batch::split(&line, &parts(descriptors)).unwrap_or_default(),
     };
     let on_device = means.encoder.family != Family::Software;
-    run_split(&tools.ffmpeg, (ranges.len(), on_device), lines, file, kill, |which, bytes| each[which].push(bytes))?;
+    each.iter_mut().for_each(|shaping| shaping.holds_init = approach.sure);
+    let ran =
+        run_split(&tools.ffmpeg, (ranges.len(), on_device), lines, file, kill, |which, bytes| each[which].push(bytes));
+    let nothing = approach.sure && each.iter().all(|shaping| !shaping.began);
+    match ran {
+        // However it ended: an encoder that got no frame may call that an error.
+        Ok(()) | Err(Failure::Failed(_)) if nothing => return Err(Failure::Failed(NOTHING.to_owned())),
+        ran => ran?,
+    }
     each.into_iter().try_for_each(|shaping| shaping.finish().map_err(Failure::Failed))
 }
 
@@ -147,6 +179,11 @@ struct Shaping<'a> {
     splitter: Splitter,
     check: Check,
     sink: &'a Sink,
+    /// The head waits for a fragment: a run may come to nothing, and begin again.
+    holds_init: bool,
+    init: Option<Vec<u8>>,
+    /// A fragment came.
+    began: bool,
 }
 
 impl<'a> Shaping<'a> {
@@ -156,7 +193,8 @@ impl<'a> Shaping<'a> {
         let seconds = film.grid.time_of(frames.end - frames.start).as_f64();
         let bytes_max = (f64::from(rung.peak_bits_per_s()) / 8.0 * seconds * 2.0) as usize + SPARE_BYTES;
         let check = Check::new(&frames, film.grid.frame_ticks());
-        Some(Self { frames, promised: rung.promised(), splitter: Splitter::new(bytes_max), check, sink })
+        let (promised, splitter) = (rung.promised(), Splitter::new(bytes_max));
+        Some(Self { frames, promised, splitter, check, sink, holds_init: false, init: None, began: false })
     }
 
     fn push(&mut self, bytes: &[u8]) -> Result<(), String> {
@@ -167,9 +205,15 @@ impl<'a> Shaping<'a> {
                     if !coded(&init).is_some_and(|coded| coded.keeps(&self.promised)) {
                         return Err(Wrong::Profile.to_string());
                     }
-                    self.sink.init(init);
+                    if self.holds_init {
+                        self.init = Some(init);
+                    } else {
+                        self.sink.init(init);
+                    }
                 }
                 Piece::Fragment(fragment) => {
+                    self.began = true;
+                    self.init.take().into_iter().for_each(|init| self.sink.init(init));
                     self.check.fragment(&fragment).map_err(|wrong| wrong.to_string())?;
                     self.sink.fragment(fragment);
                     if self.check.finish().is_ok() {

@@ -301,9 +301,12 @@ fn film(tools: &Tools) -> Film {
     Film {
         video_stream: 0,
         codec: String::new(),
+        demuxer: crate::media::demuxer::Demuxer::Indexed,
+        lead_ms: 0,
         width: 640,
         height: 360,
         start: number("0"),
+        sound_start: number("0"),
         file_start: number("0"),
         grid: Grid { frame_rate: number(RATE), frames: FRAMES },
         picture,

@@ -15,6 +15,7 @@ use super::output::{Output, Sink};
 use super::picture;
 use super::segment::encode;
 use super::tools::Tools;
+use crate::media::demuxer::Demuxer;
 use crate::media::ladder::Rung;
 use crate::media::quality::{Aim, Measure};
 use std::fs::File;
@@ -89,12 +90,14 @@ fn comparison(film: &Film, rung: &Rung, frames: &Range<u64>, measure: Measure, m
         picture::filter(film, rung, frames),
     );
     let mut line = words(&["-nostdin", "-hide_banner", "-v", "error"]);
-    line.extend(arguments::input());
+    line.extend(arguments::input(film.demuxer));
     line.extend(words(&["-threads", "2"]));
-    line.extend(arguments::from_frame(film, frames));
+    // Where nobody knows of a keyframe, from as far as one may be: who encoded has met one.
+    let approach = arguments::approaches(film, frames).pop();
+    line.extend(approach.map_or_else(Vec::new, |approach| arguments::from_frame(film, frames, approach)));
     line.extend(words(picture::input_options(&film.picture)));
     line.extend(words(&["-copyts", "-i", INPUT]));
-    line.extend(arguments::input());
+    line.extend(arguments::input(Demuxer::Indexed));
     line.extend(words(&["-i", &format!("file:/proc/self/fd/{made}"), "-filter_complex", &graph]));
     line.extend(words(&["-map", "[out]", "-f", "null", "-"]));
     line

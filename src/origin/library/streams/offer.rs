@@ -271,9 +271,12 @@ mod tests {
         Film {
             video_stream: 0,
             codec: "hevc".into(),
+            demuxer: crate::media::demuxer::Demuxer::Indexed,
+            lead_ms: 0,
             width: 640,
             height: 360,
             start: Fraction::parse("0").unwrap(),
+            sound_start: Fraction::parse("0").unwrap(),
             file_start: Fraction::parse("0").unwrap(),
             grid: Grid { frame_rate: Fraction::parse("25").unwrap(), frames: 250 },
             picture: protocol::Picture {

@@ -1,7 +1,7 @@
 //! Audio: AAC of a few seconds of a title, exactly where its frames belong.
 
 use super::super::super::protocol::{Audio, Film};
-use super::{INPUT, input, seek, words};
+use super::{INPUT, input, input_as, seek, words};
 use crate::media::aac::Layout;
 use crate::media::fraction::Fraction;
 use crate::media::grid::{AUDIO_FRAME_SAMPLES, AUDIO_RATE};
@@ -12,9 +12,39 @@ pub const WARM_UP_FRAMES: u64 = 4;
 /// Seconds of a title that are read from the same place where times are uncertain.
 const TOGETHER_S: f64 = 60.0;
 
+/// Seconds read before the first sample; where a seek is not exact, sound may lie some way behind its pictures in the file.
+const LEAD_S: f64 = 0.5;
+const UNINDEXED_LEAD_S: f64 = 1.5;
+
 /// AAC frames of a title, with [`WARM_UP_FRAMES`] and the encoder's own priming frame before them: ADTS on standard output.
 pub fn audio(film: &Film, audio: &Audio, layout: Layout, frames: &Range<u64>) -> Vec<String> {
-    let (first, length) = samples(frames);
+    let mut arguments = decoded(film, audio, layout, frames);
+    arguments.extend(output(layout));
+    arguments
+}
+
+/// What would be encoded: samples of 32 bits on standard output, channel by channel.
+pub fn samples(film: &Film, audio: &Audio, layout: Layout, frames: &Range<u64>) -> Vec<String> {
+    let mut arguments = decoded(film, audio, layout, frames);
+    arguments.extend(words(&["-c:a", SAMPLES, "-f", "f32le", "-flush_packets", "1", "pipe:1"]));
+    arguments
+}
+
+const SAMPLES: &str = "pcm_f32le";
+
+/// AAC of such samples, which are the input.
+pub fn encoded(layout: Layout) -> Vec<String> {
+    let mut arguments = words(&["-nostdin", "-hide_banner", "-v", "error"]);
+    arguments.extend(input_as("f32le"));
+    arguments.extend(words(&["-threads", "1", "-f", "f32le", "-ar", &AUDIO_RATE.to_string()]));
+    arguments.extend(words(&["-ac", &layout.channels().to_string(), "-i", INPUT, "-af"]));
+    arguments.push(format!("aformat=sample_fmts=fltp:channel_layouts={}", channels(layout)));
+    arguments.extend(output(layout));
+    arguments
+}
+
+fn decoded(film: &Film, audio: &Audio, layout: Layout, frames: &Range<u64>) -> Vec<String> {
+    let (first, length) = span(frames);
     // Two resamplers: `first_pts` counts samples of what comes in, so the rate has to be ours by then.
     let filter = format!(
         "asetpts={},aresample={AUDIO_RATE},aresample={AUDIO_RATE}:async=1:first_pts={first},apad=whole_len={length},\
@@ -24,22 +54,22 @@ pub fn audio(film: &Film, audio: &Audio, layout: Layout, frames: &Range<u64>) ->
     );
     let first_s = Fraction::new(first, AUDIO_RATE).map_or(0.0, Fraction::as_f64);
     // Where nothing says exactly where packets begin, a minute is read from one place: all its segments are off by as much.
-    let from = if audio.uncertain { (first_s / TOGETHER_S).floor() * TOGETHER_S } else { first_s } - 0.5;
+    let from = if audio.uncertain { (first_s / TOGETHER_S).floor() * TOGETHER_S } else { first_s };
+    let from = from - if film.demuxer.finds_keyframes() { LEAD_S } else { UNINDEXED_LEAD_S };
     let mut arguments = words(&["-nostdin", "-hide_banner", "-v", "error"]);
-    arguments.extend(input());
+    arguments.extend(input(film.demuxer));
     // Without accurate seeking: it would cut the first packet, which then could not be counted. What comes too early is dropped
     // by the resampler.
     arguments.extend(words(&["-threads", "1", "-noaccurate_seek"]));
     arguments.extend(seek(film, from > 0.0, from));
     let stream = format!("0:{}", audio.stream);
     arguments.extend(words(&["-copyts", "-i", INPUT, "-map", &stream, "-vn", "-sn", "-dn", "-af", &filter]));
-    arguments.extend(output(layout));
     arguments
 }
 
 /// As many frames of silence: for what comes after the end of a track.
 pub fn silence(layout: Layout, frames: &Range<u64>) -> Vec<String> {
-    let (_, length) = samples(frames);
+    let (_, length) = span(frames);
     let source = format!("anullsrc=r={AUDIO_RATE}:cl={},atrim=end_sample={length}", channels(layout));
     let mut arguments = words(&["-nostdin", "-hide_banner", "-v", "error", "-threads", "1", "-f", "lavfi"]);
     arguments.extend(words(&["-i", &source]));
@@ -52,7 +82,7 @@ fn output(layout: Layout) -> Vec<String> {
 }
 
 /// The first sample encoded, and how many.
-fn samples(frames: &Range<u64>) -> (i128, i128) {
+pub fn span(frames: &Range<u64>) -> (i128, i128) {
     let samples = |frames: u64| i128::from(frames) * i128::from(AUDIO_FRAME_SAMPLES);
     (samples(frames.start) - samples(WARM_UP_FRAMES), samples(frames.end - frames.start + WARM_UP_FRAMES + 2))
 }
@@ -60,7 +90,7 @@ fn samples(frames: &Range<u64>) -> (i128, i128) {
 /// Times from the title's start. Where packets are counted, each is put where a whole number of them ends, if it is nearly there: Matroska
 /// says times in milliseconds, so that segments made apart would begin up to 48 samples off, and their boundaries would click.
 fn times(film: &Film, audio: &Audio) -> String {
-    let start = film.start;
+    let start = film.sound_start;
     match audio.counted_from {
         None => format!("PTS-({start})/TB"),
         Some(first) => format!(
@@ -129,6 +159,22 @@ mod tests {
             silence(Layout::LargeSurround, &frames).join(" "),
             "-nostdin -hide_banner -v error -threads 1 -f lavfi -i anullsrc=r=48000:cl=7.1,atrim=end_sample=198656 \
              -c:a aac -b:a 512000 -f adts pipe:1"
+        );
+    }
+
+    #[test]
+    fn samples_and_their_encoding_golden() {
+        let film = Film { demuxer: crate::media::demuxer::Demuxer::Avi, ..film() };
+        let frames = film.grid.audio_frames_of(1).unwrap();
+        let line = samples(&film, &track(None), Layout::Stereo, &frames).join(" ");
+        // Further back where nobody knows exactly where a seek ends.
+        assert!(line.contains("-format_whitelist avi ") && line.contains("-noaccurate_seek -ss 2.445333 "), "{line}");
+        assert!(line.ends_with("channel_layouts=stereo -c:a pcm_f32le -f f32le -flush_packets 1 pipe:1"), "{line}");
+        assert_eq!(
+            encoded(Layout::Surround).join(" "),
+            "-nostdin -hide_banner -v error -protocol_whitelist file -format_whitelist f32le -max_pixels 67108864 -threads 1 \
+             -f f32le -ar 48000 -ac 6 -i file:/proc/self/fd/0 -af aformat=sample_fmts=fltp:channel_layouts=5.1 \
+             -c:a aac -b:a 384000 -f adts pipe:1"
         );
     }
 

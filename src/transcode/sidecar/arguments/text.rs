@@ -20,7 +20,7 @@ pub fn look_back_s(film: &Film, bytes: u64) -> f64 {
 /// the whole film to find the next cue; who reads this ends the run when the clock has passed the last frame.
 pub fn text(film: &Film, stream: u32, frames: &Range<u64>, look_back_s: f64) -> Vec<String> {
     let mut arguments = words(&["-nostdin", "-hide_banner", "-v", "error"]);
-    arguments.extend(input());
+    arguments.extend(input(film.demuxer));
     arguments.extend(seek(film, frames.start > 0, film.grid.time_of(frames.start).as_f64() - look_back_s));
     let (cues, clock) = (format!("0:{stream}"), format!("0:{}", film.video_stream));
     arguments.extend(words(&["-copyts", "-i", INPUT, "-map", &cues, "-c:s", "webvtt", "-flush_packets", "1"]));

@@ -6,7 +6,8 @@
 //! says of them.
 
 use super::super::super::protocol::{AddedPart, Part};
-use super::{DEMUXERS, INPUT, input_as, words};
+use super::{INPUT, input_as, words};
+use crate::media::demuxer::Demuxer;
 use crate::media::upstream::Container;
 
 /// Where the segment before begins, and the segment. A segment is at most half a minute long.
@@ -23,7 +24,7 @@ pub fn rendition(wanted: &AddedPart, timescale: u32) -> Vec<String> {
     let mut arguments = words(&["-nostdin", "-hide_banner", "-v", "error"]);
     let (demuxers, options) = match wanted.container {
         Container::MpegTs => ("mpegts", ["-correct_ts_overflow", "0"]),
-        Container::Fmp4 => (DEMUXERS, ["-ignore_editlist", "1"]),
+        Container::Fmp4 => (Demuxer::Indexed.names(), ["-ignore_editlist", "1"]),
     };
     arguments.extend(input_as(demuxers));
     arguments.extend(words(&options));

@@ -42,7 +42,8 @@ pub fn sheet(film: &Film, sheet: u64, size: (u32, u32), encoder: &PictureEncoder
     let first_s = sheet * SHEET_S;
     let count = tiles(duration_s).saturating_sub(first_s / INTERVAL_S).min(u64::from(COLUMNS * ROWS)).max(1);
     let mut arguments = words(&["-nostdin", "-hide_banner", "-v", "error", "-discard:v", "nokey"]);
-    arguments.extend(opened(film, Some(first_s as f64)));
+    // From a keyframe before it, where a seek does not go to one by itself.
+    arguments.extend(opened(film, Some(first_s as f64 - f64::from(film.lead_ms) / 1000.0)));
     // Placed where frames begin, early by what a keyframe may be late; rounded up, each tile has the last frame by its time. Before
     // that the last keyframe has to last to the end, and beyond, or it would be left out.
     let filters = format!(
@@ -60,7 +61,7 @@ pub fn sheet(film: &Film, sheet: u64, size: (u32, u32), encoder: &PictureEncoder
 
 /// The film, from the last keyframe by a time of the title, keyframes only; or from its beginning.
 fn opened(film: &Film, at_s: Option<f64>) -> Vec<String> {
-    let mut arguments = input();
+    let mut arguments = input(film.demuxer);
     arguments.extend(words(&["-threads", "1"]));
     if let Some(at_s) = at_s {
         let file_s = at_s + EARLY_S + film.start.as_f64() - film.file_start.as_f64();

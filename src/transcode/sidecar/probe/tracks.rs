@@ -6,7 +6,7 @@ use serde::Deserialize;
 use std::collections::HashSet;
 
 /// Codecs whose packets all hold as many samples, so that counting them says where they begin.
-const EVEN_PACKETS: [&str; 8] = ["aac", "ac3", "alac", "dts", "eac3", "flac", "mp2", "mp3"];
+const EVEN_PACKETS: [&str; 10] = ["aac", "ac3", "alac", "dts", "eac3", "flac", "mp2", "mp3", "wmav1", "wmav2"];
 const TEXT_CODECS: [&str; 6] = ["ass", "mov_text", "ssa", "subrip", "text", "webvtt"];
 const PICTURE_CODECS: [&str; 4] = ["dvb_subtitle", "dvd_subtitle", "hdmv_pgs_subtitle", "xsub"];
 /// Bytes of a title or a language kept.
@@ -68,7 +68,7 @@ pub fn read(json: &[u8], decodable: Option<&HashSet<String>>) -> Tracks {
             Some("subtitle") => "text",
             _ => continue,
         };
-        let index = stream.index;
+        let (index, said) = (stream.index, language(stream.tags.language.clone()));
         let taken = if kind == "audio" {
             audio(stream, decodable, tracks.audio.len()).map(|audio| tracks.audio.push(audio))
         } else {
@@ -77,7 +77,7 @@ pub fn read(json: &[u8], decodable: Option<&HashSet<String>>) -> Tracks {
         if let Err(reason) = taken
             && tracks.left_out.len() < LEFT_OUT_MAX
         {
-            tracks.left_out.push(LeftOut { stream: index, kind: kind.into(), reason });
+            tracks.left_out.push(LeftOut { stream: index, kind: kind.into(), language: said, reason });
         }
     }
     tracks
@@ -123,7 +123,7 @@ fn audio(stream: Stream, decodable: Option<&HashSet<String>>, taken: usize) -> R
 fn text(stream: Stream, decodable: Option<&HashSet<String>>, taken: usize) -> Result<Text, String> {
     let codec = codec(&stream, decodable)?;
     if PICTURE_CODECS.contains(&codec.as_str()) {
-        return Err(format!("{codec} are pictures of subtitles, not text"));
+        return Err(format!("it cannot be shown as text: {codec} are pictures"));
     }
     if !TEXT_CODECS.contains(&codec.as_str()) {
         return Err(format!("{} cannot be made WebVTT", words(&codec)));
@@ -196,7 +196,7 @@ mod tests {
                 (4, "audio", "ffmpeg cannot decode ac4"),
                 (5, "audio", "its codec is unknown"),
                 (6, "audio", "it says of no channels"),
-                (8, "text", "hdmv_pgs_subtitle are pictures of subtitles, not text"),
+                (8, "text", "it cannot be shown as text: hdmv_pgs_subtitle are pictures"),
                 (9, "text", "eia_608 cannot be made WebVTT"),
             ]
         );
