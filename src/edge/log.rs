@@ -38,11 +38,10 @@ impl Edge {
         let sent = session.body_bytes_sent() as u64;
         let received = session.body_bytes_read() as u64;
 
-        let m = &self.metrics;
         let answer = Answer { sent_bytes: sent, received_bytes: received, duration, first_byte: ctx.first_byte };
         ctx.generation.answers(ctx.site_index).count(AnswerLabels { protocol, class, cache, status }, answer);
         if session.cache.lock_duration().is_some() || ctx.cache.collapsed {
-            m.cache_collapsed.with_label_values(&[site]).inc();
+            self.metrics.cache_collapsed.with_label_values(&[site]).inc();
         }
 
         self.count_what_is_asked_for(session, ctx, sent);
