@@ -66,7 +66,12 @@ pub(super) fn note_error(error: &Error, ctx: &mut Context) {
 }
 
 /// Counts a client's request and writes its line.
-pub(super) fn record(finished: &Finished<'_>, ctx: &mut Context, m: &Metrics, access_log: &ArcSwapOption<AccessLog>) {
+pub(super) fn record(
+    finished: &Finished<'_>,
+    ctx: &mut Context,
+    metrics: &Metrics,
+    access_log: &ArcSwapOption<AccessLog>,
+) {
     let Finished { request, status, sent, received, cache, .. } = *finished;
     let duration = ctx.started.elapsed();
     let site = ctx.site.as_ref().map_or("none", |site| site.name.as_str());
@@ -75,10 +80,10 @@ pub(super) fn record(finished: &Finished<'_>, ctx: &mut Context, m: &Metrics, ac
     let answer = Answer { sent_bytes: sent, received_bytes: received, duration, first_byte: ctx.first_byte };
     ctx.generation.answers(ctx.site_index).count(AnswerLabels { protocol, class, cache, status }, answer);
     if finished.collapsed {
-        m.cache_collapsed.with_label_values(&[site]).inc();
+        metrics.cache_collapsed.with_label_values(&[site]).inc();
     }
 
-    count_what_is_asked_for(finished, ctx, m);
+    count_what_is_asked_for(finished, ctx, metrics);
     note_watched(request, ctx, status);
 
     let access_log = access_log.load();
@@ -123,15 +128,15 @@ pub(super) fn record(finished: &Finished<'_>, ctx: &mut Context, m: &Metrics, ac
 }
 
 /// For those who ask what is asked for most: what was found or stored, and its tags.
-fn count_what_is_asked_for(finished: &Finished<'_>, ctx: &Context, m: &Metrics) {
+fn count_what_is_asked_for(finished: &Finished<'_>, ctx: &Context, metrics: &Metrics) {
     let Some((meta, key)) = finished.found else { return };
     if ctx.refresh.is_some() {
         return;
     }
     let sent = finished.sent;
-    m.top.count_object(key, sent, || format!("{}{}", ctx.authority.as_deref().unwrap_or_default(), ctx.target));
+    metrics.top.count_object(key, sent, || format!("{}{}", ctx.authority.as_deref().unwrap_or_default(), ctx.target));
     let tags = tags::of(meta.headers());
-    tags.list.iter().take(TAGS_COUNTED_MAX).for_each(|tag| m.top.count_tag(tag, sent));
+    tags.list.iter().take(TAGS_COUNTED_MAX).for_each(|tag| metrics.top.count_tag(tag, sent));
 }
 
 /// A library is told what of its titles is watched, also where the store has it.

@@ -11,7 +11,7 @@ use super::index::{Index, PLAN};
 use super::{Library, State};
 use crate::media::codec::Codec;
 use crate::media::ladder::{Rung, ladder, rungs};
-use crate::media::quality::{Chosen, POLICY, Plan, Search, Trial, plan, samples, score_milli};
+use crate::media::quality::{Chosen, Measure, POLICY, Plan, Search, Trial, plan, samples, score_milli};
 use crate::observe::Metrics;
 use crate::transcode::protocol::{Film, Source, TrialJob, Tried};
 use crate::transcode::{Client, Error};
@@ -277,12 +277,7 @@ impl Optimiser {
         Ok(plan)
     }
 
-    async fn searched(
-        &self,
-        source: &Source,
-        film: &Film,
-        rung: &Rung,
-    ) -> Result<(crate::media::quality::Measure, Chosen), Error> {
+    async fn searched(&self, source: &Source, film: &Film, rung: &Rung) -> Result<(Measure, Chosen), Error> {
         let mut search: Option<Search> = None;
         let mut crf = Some(Search::first(rung.codec));
         let mut by = None;
