@@ -146,8 +146,9 @@ impl Lane {
         }
         ctx.cache.ttl_s = Some(seconds_until(meta.fresh_until(), now));
         // What is coded for this client has more to it.
-        (!matches!(compression::form(request, meta.response_header(), Some(meta), ctx), Form::Coded { .. }))
-            .then_some(())?;
+        if let Form::Coded { .. } = compression::form(request, meta.response_header(), Some(meta), ctx) {
+            return None;
+        }
         Some(hit)
     }
 }

@@ -2,7 +2,7 @@
 //!
 //! Whoever answers a request before the library has parsed it must not read it otherwise than the library would. So only one spelling
 //! is taken: GET or HEAD of a path, HTTP/1.1, one space where one is due, visible ASCII, and fields that are known to ask for nothing
-//! but what the usual rules decide ([`is_known`]). A body, a range, an upgrade or a field that nobody here has heard of is none of it.
+//! but what the usual rules decide (`is_known`). A body, a range, an upgrade or a field that nobody here has heard of is none of it.
 
 /// Of the longest name in [`is_known`], and more.
 const NAME_BYTES_MAX: usize = 32;
