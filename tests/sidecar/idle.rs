@@ -26,9 +26,9 @@ fn what_was_made_with_nothing_else_to_do_is_what_is_asked_for_then() {
             http_body_util::BodyExt::collect(body.0).await.expect("the whole segment");
         }
     });
-    assert_eq!(sidecar.made(&segment(&job, 5)), alone);
     // Nobody watched, so nothing more was made.
     sidecar.expect_counts(&[("run", 2), ("ahead_used", 3)]);
+    assert_eq!(sidecar.made(&segment(&job, 5)), alone);
 }
 
 #[test]

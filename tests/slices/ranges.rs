@@ -48,6 +48,7 @@ fn the_log_of_a_miss_names_the_origin_and_that_of_a_hit_does_not() {
     let origin = film.origin();
     let edge = Edge::of(&origin).run();
     get_range(&edge, "/film.mkv", 0..10).expect_status(206).expect_miss();
+    eventually("its line is written", || edge.stdout().lines().count() == 1);
     get_range(&edge, "/film.mkv", 0..10).expect_status(206).expect_hit();
     eventually("both lines are written", || edge.stdout().lines().count() >= 2);
     let said = edge.stdout();
