@@ -113,8 +113,10 @@ impl Index {
     pub(super) fn memory_bytes(&self) -> u64 {
         let of = |shard: &RwLock<Shard>| {
             let shard = shard.read();
-            shard.slots.capacity() * (size_of::<(u128, Slot)>() + 1)
-                + shard.floors.capacity() * (size_of::<(u128, Floor)>() + 1)
+            // An eighth of a table stays empty; a byte for each place says what is there.
+            let table = |capacity: usize, entry_bytes: usize| capacity * 8 / 7 * (entry_bytes + 1);
+            table(shard.slots.capacity(), size_of::<(u128, Slot)>())
+                + table(shard.floors.capacity(), size_of::<(u128, Floor)>())
         };
         self.shards.iter().map(|shard| of(shard) as u64).sum()
     }
