@@ -291,6 +291,21 @@ mod tests {
     }
 
     #[test]
+    fn the_tables_take_at_most_192_bytes_for_an_object() {
+        let index = Index::new();
+        for objects in 1..=60_000_u64 {
+            let key = u128::from(objects).wrapping_mul(0x9e37_79b9_7f4a_7c15_f39c_c060_5ced_c835);
+            assert!(index.publish(key, located(objects, 1)));
+            // With few, each shard has a table of its least size.
+            if objects > 10_000 && objects % 500 == 0 {
+                assert!(index.memory_bytes() <= 192 * objects, "{} for {objects}", index.memory_bytes());
+            }
+        }
+        let entry_bytes = size_of::<(u128, Slot)>() as u64;
+        assert!(index.memory_bytes() >= 60_000 * entry_bytes * 8 / 7, "a table is never full");
+    }
+
+    #[test]
     fn a_removal_reaches_what_is_still_in_the_queue() {
         let index = Index::new();
         assert_eq!(index.accept(1, 5), Accepted::New);
