@@ -17,7 +17,7 @@ const USE: u64 = 16;
 fn with_fields(request: &Received, reply: Reply) -> Reply {
     let reply = reply.header("Content-Type", "image/svg+xml").header("Server", "origin/1.0");
     let reply = reply.header("Last-Modified", "Tue, 03 Nov 2026 08:00:00 GMT").header("X-Request-Id", request.path());
-    if request.path().len() % 3 == 0 { reply.header("Vary", "Accept-Encoding") } else { reply }
+    if request.path().len().is_multiple_of(3) { reply.header("Vary", "Accept-Encoding") } else { reply }
 }
 
 #[track_caller]
