@@ -4,7 +4,8 @@
 //! Every body says its URL, its version and the place of each part ([`World`]), and every answer is compared with it byte for
 //! byte. `restart`: after a clean stop; `purged`: what must not come back; `larger`: more than RAM holds, several disks, other
 //! sizes; `burst`: many fills at once; `killed`: `kill -9` under load; `faults`: disks that fail, files that are damaged; `model`:
-//! random operations against a model; `memory`: the bound under load; `told`: what operators see.
+//! random operations against a model; `memory`: the bound under load; `tiny`: the bound
+//! where objects are tiny; `told`: what operators see.
 
 mod burst;
 mod faults;
@@ -14,6 +15,7 @@ mod memory;
 mod model;
 mod purged;
 mod restart;
+mod tiny;
 mod told;
 mod world;
 

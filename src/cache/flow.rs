@@ -287,7 +287,10 @@ impl Flow {
     /// The bytes are whole. `charge` is what is paid beyond the frozen chunks; what the last one does not need goes back.
     pub(super) fn complete(&self, charge: &mut Charge) -> Arc<Content> {
         let mut state = self.state.write();
-        state.tail.shrink_to_fit();
+        if state.tail.len() < state.tail.capacity() {
+            // A new piece: an allocator that shrinks one in place keeps up to half of it that nobody pays for.
+            state.tail = state.tail.as_slice().to_vec();
+        }
         if !state.tail.is_empty() {
             state.freeze_tail(charge);
         }

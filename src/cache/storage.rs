@@ -289,7 +289,7 @@ fn hash(key: &CacheKey) -> u128 {
 
 /// The head as it is kept: what the edge said of the fill is in its stamp.
 fn kept(meta: &CacheMeta) -> CacheMeta {
-    let mut kept = meta::copy(meta);
+    let mut kept = meta::compact(meta);
     kept.extensions_mut().remove::<AskedFor>();
     kept.extensions_mut().remove::<Restored>();
     kept.extensions_mut().remove::<OwnersRest>();

@@ -15,7 +15,7 @@ use std::process::ExitCode;
 /// The default sizes, in percent of the footprint.
 const LADDER_PERCENT: [f64; 7] = [1.0, 2.0, 5.0, 10.0, 20.0, 50.0, 100.0];
 /// What our RAM store counts for an object beside its body: bookkeeping and a head of a dozen fields.
-const HEAD_BYTES: u64 = 3 * 1024;
+const HEAD_BYTES: u64 = 4 * 1024;
 const THREADS_MAX: usize = 4;
 /// As much as a size on the command line may be.
 const SIZE_BYTES_MAX: u64 = i64::MAX as u64;

@@ -113,8 +113,10 @@ impl Index {
     pub(super) fn memory_bytes(&self) -> u64 {
         let of = |shard: &RwLock<Shard>| {
             let shard = shard.read();
-            shard.slots.capacity() * (size_of::<(u128, Slot)>() + 1)
-                + shard.floors.capacity() * (size_of::<(u128, Floor)>() + 1)
+            // An eighth of a table stays empty; a byte for each place says what is there.
+            let table = |capacity: usize, entry_bytes: usize| capacity * 8 / 7 * (entry_bytes + 1);
+            table(shard.slots.capacity(), size_of::<(u128, Slot)>())
+                + table(shard.floors.capacity(), size_of::<(u128, Floor)>())
         };
         self.shards.iter().map(|shard| of(shard) as u64).sum()
     }
@@ -286,6 +288,21 @@ mod tests {
     #[test]
     fn a_slot_with_its_key_takes_64_to_80_bytes() {
         assert!(size_of::<(u128, Slot)>() <= 80, "{}", size_of::<(u128, Slot)>());
+    }
+
+    #[test]
+    fn the_tables_take_at_most_192_bytes_for_an_object() {
+        let index = Index::new();
+        for objects in 1..=60_000_u64 {
+            let key = u128::from(objects).wrapping_mul(0x9e37_79b9_7f4a_7c15_f39c_c060_5ced_c835);
+            assert!(index.publish(key, located(objects, 1)));
+            // With few, each shard has a table of its least size.
+            if objects > 10_000 && objects % 500 == 0 {
+                assert!(index.memory_bytes() <= 192 * objects, "{} for {objects}", index.memory_bytes());
+            }
+        }
+        let entry_bytes = size_of::<(u128, Slot)>() as u64;
+        assert!(index.memory_bytes() >= 60_000 * entry_bytes * 8 / 7, "a table is never full");
     }
 
     #[test]

@@ -41,7 +41,7 @@ impl Title {
     fn new(key: &CacheKey, complete: u64, validator: Validator, headers: &HeaderMap) -> Self {
         let fields = TAG_FIELDS
             .iter()
-            .flat_map(|name| headers.get_all(*name).iter().map(|value| (HeaderName::from_static(name), value.clone())));
+            .flat_map(|name| headers.get_all(*name).iter().map(|value| (HeaderName::from_static(name), own(value))));
         Self {
             primary: key.primary_bin(),
             generation: hash_key(format!("slices {GRANULE_BYTES} {complete} {}", validator.version())),
@@ -109,6 +109,11 @@ impl Title {
         meta.extensions_mut().insert(asked_for);
         Ok(meta)
     }
+}
+
+/// Not a slice of what was read with it, which it would keep in memory.
+fn own(value: &HeaderValue) -> HeaderValue {
+    HeaderValue::from_bytes(value.as_bytes()).unwrap_or_else(|_| value.clone())
 }
 
 /// A variant of the object's key: purges of the object reach it.
