@@ -186,7 +186,7 @@ impl Order {
             return Ok(Made { body: whole(Bytes::new()), etag, content_type, of });
         }
         let job = RenditionJob {
-            title: format!("{} {}", self.origin, &hex::encode(&Sha256::digest(&self.asked.source))[..8]),
+            title: format!("{} {}", self.origin, &hex::encode(Sha256::digest(&self.asked.source))[..8]),
             rung: rung.name,
             segment: listed.sequence,
             wanted,
