@@ -279,7 +279,15 @@ impl Bans {
         if number >= self.latest.load(Ordering::Acquire) {
             return false;
         }
-        let of_key = Subject { key, url: &[], url_is_cut: false, tags: &[], more_tags: false, hard_from: number, soft_from: number };
+        let of_key = Subject {
+            key,
+            url: &[],
+            url_is_cut: false,
+            tags: &[],
+            more_tags: false,
+            hard_from: number,
+            soft_from: number,
+        };
         self.state.read().table.verdict(&of_key) == Verdict::Gone
     }
 

@@ -151,19 +151,17 @@ mod tests {
         let flags = (any::<bool>(), any::<bool>(), any::<bool>());
         // No URL that would be cut: see `no_secret_of_a_url_is_written`.
         let url = prop::option::of("[a-zA-Z0-9 /?&ä]{0,40}");
-        (any::<u128>(), url, tags, flags).prop_map(
-            |(key, url, tags, (more_tags, has_aliases, url_is_cut))| Stamp {
-                key,
-                url_is_cut: url_is_cut && url.is_some(),
-                url: url.map(Arc::from),
-                tags: tags.into(),
-                more_tags,
-                has_aliases,
-                hard_from: 0,
-                soft_from: 0,
-                cleared_through: AtomicU64::new(0),
-            },
-        )
+        (any::<u128>(), url, tags, flags).prop_map(|(key, url, tags, (more_tags, has_aliases, url_is_cut))| Stamp {
+            key,
+            url_is_cut: url_is_cut && url.is_some(),
+            url: url.map(Arc::from),
+            tags: tags.into(),
+            more_tags,
+            has_aliases,
+            hard_from: 0,
+            soft_from: 0,
+            cleared_through: AtomicU64::new(0),
+        })
     }
 
     proptest! {
