@@ -1,8 +1,9 @@
 //! A request over HTTP/2 that has a body, as Pingora sees it: once its answer has ended, its body has too.
 //!
-//! An origin may answer before it has read the body. Pingora would read on, and hold the stream until the client has sent all; some
-//! clients wait meanwhile to be told what to do. Here Pingora lets go of the stream with the answer's end, and `h2` then says
-//! `RST_STREAM` with `NO_ERROR` behind the answer's last frame (RFC 9113, section 8.1).
+//! An origin may answer before it has read the body. Pingora would go on with the body, and hold the stream and the origin's
+//! connection until the client has sent all or the origin's write times out. Here what the client still sends behind the answer's
+//! end is dropped, so much and so long: some (curl 7.88) lose the end of an answer that RST_STREAM follows at once. Then Pingora
+//! lets go of the stream, and `h2` says `RST_STREAM` with `NO_ERROR` (RFC 9113, section 8.1).
 //!
 //! Everything else is Pingora's own session. Absences: no read timeout (`uploads`), no messages beside the request.
 
@@ -19,12 +20,17 @@ use pingora_core::protocols::l4::socket::SocketAddr;
 use pingora_error::{Error, ErrorType, Result};
 use pingora_http::{RequestHeader, ResponseHeader};
 use std::time::Duration;
+use tokio::time::timeout;
+
+/// How long a body is dropped after the answer's end, and how much of it. Then the client is told to stop.
+const LINGER: Duration = Duration::from_millis(500);
+const LINGER_BYTES_MAX: usize = 4 << 20;
 
 /// See the module. Sessions of other kinds and those without a body stay as they are.
 pub(super) fn wrapped(session: ServerSession) -> ServerSession {
     match session {
         ServerSession::H2(inner) if !inner.is_body_done() => {
-            ServerSession::new_custom(Box::new(UploadSession { inner, is_answered: false }))
+            ServerSession::new_custom(Box::new(UploadSession { inner, is_answered: false, has_lingered: false }))
         }
         other => other,
     }
@@ -34,6 +40,28 @@ struct UploadSession {
     inner: HttpSession,
     /// The answer has ended.
     is_answered: bool,
+    has_lingered: bool,
+}
+
+impl UploadSession {
+    /// Ends with the body, with the stream or after [`LINGER`].
+    async fn linger(&mut self) {
+        if std::mem::replace(&mut self.has_lingered, true) || self.inner.is_body_done() {
+            return;
+        }
+        let most = self.inner.body_bytes_read().saturating_add(LINGER_BYTES_MAX);
+        let dropped = async {
+            while self.inner.body_bytes_read() < most {
+                if !matches!(self.inner.read_body_bytes().await, Ok(Some(_))) {
+                    return;
+                }
+            }
+            // Its window is closed now.
+            std::future::pending().await
+        };
+        // Either way it has its answer.
+        let _ = timeout(LINGER, dropped).await;
+    }
 }
 
 #[async_trait]
@@ -125,6 +153,7 @@ impl Session for UploadSession {
     async fn finish(&mut self) -> Result<()> {
         self.inner.finish()?;
         self.is_answered = true;
+        self.linger().await;
         Ok(())
     }
 

@@ -167,7 +167,6 @@ fn no_token_of_a_url_lies_on_a_disk_and_purges_still_reach_what_was_asked_for_wi
         let running = edge.clone().run();
         recovered(&running);
         running.get(target).expect_status(200);
-        written(&running, 1);
         stop(&running);
         expect_nowhere(&running, "SECRET");
         let running = edge.clone().run();

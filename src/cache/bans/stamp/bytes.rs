@@ -56,7 +56,7 @@ impl Stamp {
     pub fn to_bytes(&self, bans: &Bans) -> Vec<u8> {
         let whole = self.url.as_deref().unwrap_or_default();
         let clear = redact::clear_beginning(whole);
-        let url = clear[..clear.floor_char_boundary(URL_BYTES_MAX)].as_bytes();
+        let url = &clear.as_bytes()[..clear.floor_char_boundary(URL_BYTES_MAX)];
         let tags = &self.tags[..self.tags.len().min(TAGS_MAX)];
         let flag = |set: bool, flag: u8| if set { flag } else { 0 };
         let flags = flag(self.url.is_some(), HAS_URL)
