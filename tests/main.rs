@@ -17,6 +17,7 @@ mod conformance;
 mod disk;
 mod downgrade;
 mod durable;
+mod early;
 mod faults;
 mod fuzz;
 mod harness;

@@ -32,6 +32,7 @@ use std::time::SystemTime;
 use parking_lot::RwLock;
 use tokio::sync::Notify;
 
+use crate::http::redact;
 use crate::observe::Metrics;
 pub(super) use bytes::Reader;
 use identity::Identity;
@@ -60,7 +61,8 @@ pub enum Selector {
     All,
     /// All variants of a content key ([`crate::http::key::content_key`]).
     Key(String),
-    /// What was asked for under a URL that begins so; written as the content keys of the URLs before rewriting.
+    /// What was asked for under a URL that begins so, up to the beginning's first secret (`http::redact`); written as the content
+    /// keys of the URLs before rewriting.
     Prefixes(Vec<String>),
     Tag(String),
 }
@@ -223,7 +225,11 @@ impl Bans {
             Selector::Key(key) => vec![Reach::Key(key_hash(key))],
             Selector::Tag(tag) => vec![Reach::Tag(self.identity.tag_hash(tag.as_bytes()))],
             Selector::Prefixes(prefixes) => {
-                let beginning = |prefix: &String| prefix.as_bytes()[..prefix.len().min(PREFIX_BYTES_MAX)].into();
+                // No secret is written to the log either; without it the ban reaches more.
+                let beginning = |prefix: &String| {
+                    let clear = redact::clear_beginning(prefix).as_bytes();
+                    clear[..clear.len().min(PREFIX_BYTES_MAX)].into()
+                };
                 prefixes.iter().map(|prefix| Reach::Prefix(beginning(prefix))).collect()
             }
         };
@@ -273,7 +279,15 @@ impl Bans {
         if number >= self.latest.load(Ordering::Acquire) {
             return false;
         }
-        let of_key = Subject { key, url: &[], tags: &[], more_tags: false, hard_from: number, soft_from: number };
+        let of_key = Subject {
+            key,
+            url: &[],
+            url_is_cut: false,
+            tags: &[],
+            more_tags: false,
+            hard_from: number,
+            soft_from: number,
+        };
         self.state.read().table.verdict(&of_key) == Verdict::Gone
     }
 

@@ -35,6 +35,18 @@ pub fn redact_target(target: &str) -> Cow<'_, str> {
     redact_text(target, DEPTH_MAX)
 }
 
+/// What of a target may be kept where nobody reads it back as a target: its beginning, up to its first secret. All of it where
+/// there is none.
+pub fn clear_beginning(target: &str) -> &str {
+    match redact_target(target) {
+        Cow::Borrowed(_) => target,
+        Cow::Owned(redacted) => {
+            let common = redacted.bytes().zip(target.bytes()).take_while(|(a, b)| a == b).count();
+            &target[..target.floor_char_boundary(common)]
+        }
+    }
+}
+
 /// A header's value. `Authorization` and its kin keep a known scheme only; cookies and tokens keep nothing; every other value is
 /// treated as [`redact_target`] treats a target (`Referer`, `Location`, `Link`), CMCD headers lose `nor`.
 pub fn redact_header<'a>(name: &str, value: &'a str) -> Cow<'a, str> {

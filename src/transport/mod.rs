@@ -37,6 +37,7 @@ mod socket;
 #[cfg(test)]
 mod tests;
 mod tls;
+mod upload_session;
 mod uploads;
 mod workers;
 mod write_buffer;

@@ -2,7 +2,7 @@
 
 use super::world::{World, get, path};
 use super::{edge, kill, purge, recovered, stop, written};
-use crate::support::{Edge, Request};
+use crate::support::{Edge, Origin, Reply, Request};
 use serde_json::{Value, json};
 
 /// Fills, makes all of it untrue at once, ends the process, and looks.
@@ -139,4 +139,45 @@ fn purges_are_kept_while_the_disk_may_hold_what_they_reach() {
     recovered(&running);
     assert_eq!(get(&running, &purged).0, 2);
     get(&running, &kept).1.expect_hit();
+}
+
+/// No file of the edge's folder holds it.
+fn expect_nowhere(edge: &Edge, secret: &str) {
+    let folder = edge.folder().join("cache");
+    assert!(folder.join("bans.log").exists(), "{} is not the disk", folder.display());
+    let grep = std::process::Command::new("grep").args(["-r", "-l", "-a", "-F", secret]).arg(&folder).output();
+    let grep = grep.expect("grep runs");
+    assert_eq!(grep.status.code(), Some(1), "{}", String::from_utf8_lossy(&grep.stdout));
+}
+
+#[test]
+fn no_token_of_a_url_lies_on_a_disk_and_purges_still_reach_what_was_asked_for_with_it() {
+    let origin = Origin::start().handle("*", |_| Reply::cacheable("film").header("Cache-Tag", "film"));
+    let edge = Edge::of(&origin)
+        .set("cache.disk", json!({"path": "./cache", "size": "64MiB"}))
+        .set("log.access.enabled", false);
+    let target = "/film?api_key=SECRET&x=1";
+    let selectors = [
+        json!({"url": url(target)}),
+        json!({"prefix": url("/film?")}),
+        json!({"prefix": url("/film?api_key=SECRET&x")}),
+        json!({"tag": "film"}),
+    ];
+    for selector in selectors {
+        let running = edge.clone().run();
+        recovered(&running);
+        running.get(target).expect_status(200);
+        stop(&running);
+        expect_nowhere(&running, "SECRET");
+        let running = edge.clone().run();
+        recovered(&running);
+        running.get(target).expect_hit();
+        stop(&running);
+        let running = edge.clone().run();
+        recovered(&running);
+        purge(&running, &selector);
+        assert!(!running.get(target).expect_status(200).is_hit(), "{selector}");
+        stop(&running);
+        expect_nowhere(&running, "SECRET");
+    }
 }

@@ -36,6 +36,8 @@ pub struct Stamp {
     key: u128,
     /// None where nobody said: only bans of the key, of its tags and of everything reach it.
     url: Option<Arc<str>>,
+    /// It came from the disk, and more had followed on `url` there (`bytes`).
+    url_is_cut: bool,
     tags: Box<[u64]>,
     more_tags: bool,
     has_aliases: bool,
@@ -57,6 +59,7 @@ impl Stamp {
         Self {
             key: u128::from_be_bytes(key.primary_bin()),
             url: asked_for.map(|asked_for| Arc::clone(&asked_for.url)),
+            url_is_cut: false,
             tags: tags.list.iter().map(|tag| bans.identity.tag_hash(tag)).collect(),
             more_tags: !tags.complete,
             has_aliases: asked_for.is_some_and(|asked_for| asked_for.has_aliases),
@@ -70,7 +73,8 @@ impl Stamp {
     /// for a soft ban that came while the origin was asked, this head is too old again.
     pub(in crate::cache) fn revalidated(self, before: &Self) -> Self {
         let cleared_through = AtomicU64::new(before.cleared_through().min(self.soft_from));
-        Self { url: before.url.clone(), hard_from: before.hard_from, cleared_through, ..self }
+        let (url, url_is_cut) = (before.url.clone(), before.url_is_cut);
+        Self { url, url_is_cut, hard_from: before.hard_from, cleared_through, ..self }
     }
 
     /// Of an object that was marked stale for the soft bans up to `number`: they need not be kept for it.
@@ -118,6 +122,7 @@ impl Stamp {
         Subject {
             key: self.key,
             url: self.url.as_deref().unwrap_or_default().as_bytes(),
+            url_is_cut: self.url_is_cut,
             tags: &self.tags,
             more_tags: self.more_tags,
             hard_from: self.hard_from.max(cleared),
@@ -127,6 +132,6 @@ impl Stamp {
 
     /// Under another URL: what was cleared was not cleared for this one.
     pub(super) fn subject_of_alias<'a>(&'a self, url: &'a [u8]) -> Subject<'a> {
-        Subject { url, hard_from: self.hard_from, soft_from: self.soft_from, ..self.subject() }
+        Subject { url, url_is_cut: false, hard_from: self.hard_from, soft_from: self.soft_from, ..self.subject() }
     }
 }

@@ -43,6 +43,8 @@ pub(super) struct Record {
 pub(super) struct Subject<'a> {
     pub(super) key: u128,
     pub(super) url: &'a [u8],
+    /// More follows on `url`, nobody knows what: every prefix that begins with it reaches it.
+    pub(super) url_is_cut: bool,
     pub(super) tags: &'a [u64],
     /// It has tags that are not in `tags`: every tag's ban reaches it.
     pub(super) more_tags: bool,
@@ -202,6 +204,11 @@ impl Table {
     /// What bans of prefixes say.
     pub(super) fn verdict_on_url(&self, subject: &Subject<'_>) -> Verdict {
         let mut verdict = Verdict::Clear;
+        if subject.url_is_cut {
+            let from = self.prefixes.range::<[u8], _>((Bound::Included(subject.url), Bound::Unbounded));
+            let longer = from.take_while(|(prefix, _)| prefix.starts_with(subject.url));
+            verdict = longer.map(|(_, marks)| marks.verdict(subject)).max().unwrap_or(verdict);
+        }
         let mut within = subject.url;
         // The greatest key up to `within` is either its prefix, or shares its first `common` bytes with it; and then so does
         // every key in between, so that only prefixes of those bytes are left to find. `within` shrinks each time.
