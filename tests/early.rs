@@ -1,7 +1,7 @@
 //! Origins that answer before they have read the request's body: the client has the answer, and is told soon to stop sending (RFC
 //! 9113, section 8.1). Not by curl: 7.88 reads no more of an upload's stream once it has the whole answer. Over HTTP/3: `http3`.
 
-use crate::support::{Edge, Nginx, pattern};
+use crate::support::{Edge, Nginx, pattern, pause};
 use std::io::{Read, Write};
 use std::net::{Shutdown, TcpListener, TcpStream};
 use std::process::Command;
@@ -40,7 +40,7 @@ fn serve(mut stream: TcpStream, then: Then, answer: &str) -> Option<()> {
     }
     stream.write_all(answer.as_bytes()).ok()?;
     match then {
-        Then::Waits => std::thread::sleep(Duration::from_secs(120)),
+        Then::Waits => pause(Duration::from_secs(120)),
         Then::Closes => stream.shutdown(Shutdown::Both).ok()?,
         Then::ReadsOn => drop(std::io::copy(&mut stream, &mut std::io::sink())),
     }
