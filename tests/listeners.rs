@@ -209,23 +209,38 @@ fn a_rapid_reset_ends_the_connection_and_nothing_else() {
     assert_eq!(edge.get("/after").status, 200);
 }
 
-/// Pingora waits for bodies over HTTP/2 without a deadline.
+/// Pingora waits for bodies over HTTP/2 without a deadline, also once the answer is out.
 #[test]
 fn an_upload_over_http2_that_stops_is_given_up_and_its_connection_goes_on() {
-    let origin = origin();
+    let origin = origin().route("/", Reply::ok("x")).early("/");
     let edge = Edge::of(&origin).set("limits.stall_timeout", "1s").set("limits.idle_timeout", "60s").run();
-    // :scheme http, :path / (or /index.html) and :authority x, as HPACK's static table has them; POST is 0x83, GET 0x82.
-    let request = |stream: u8, method: u8, path: u8, flags: u8| {
-        [0, 0, 6, 1, flags, 0, 0, 0, stream, method, 0x86, path, 0x41, 0x01, b'x'].to_vec()
+    // :scheme http, :path / and :authority x, as HPACK's static table has them; POST is 0x83, GET 0x82.
+    let request = |stream: u8, method: u8, flags: u8| {
+        [0, 0, 6, 1, flags, 0, 0, 0, stream, method, 0x86, 0x84, 0x41, 0x01, b'x'].to_vec()
     };
     let mut connection = Connection::open(edge.http());
     connection.send(b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n").send([0, 0, 0, 4, 0, 0, 0, 0, 0]);
-    connection.send(request(1, 0x83, 0x84, 4)).send([0, 0, 3, 0, 0, 0, 0, 0, 1, b'a', b'b', b'c']);
+    connection.send(request(1, 0x83, 4)).send([0, 0, 3, 0, 0, 0, 0, 0, 1, b'a', b'b', b'c']);
     edge.expect_metric("reelgate_requests_in_flight", &[], 1.0);
     edge.expect_metric("reelgate_requests_in_flight", &[], 0.0);
     edge.expect_metric("reelgate_limits_reached_total", &[("limit", "stall_timeout")], 1.0);
-    connection.send(request(3, 0x82, 0x85, 5));
-    eventually("the next request of the connection is answered", || origin.count("/index.html") == 1);
+    connection.send(request(3, 0x82, 5));
+    eventually("the next request of the connection is answered", || origin.count("/") == 2);
+}
+
+#[test]
+fn an_upload_over_http2_that_stops_within_a_frame_ends_its_connection_and_is_never_completed() {
+    let origin = origin();
+    let edge = Edge::of(&origin).set("limits.stall_timeout", "1s").set("limits.idle_timeout", "60s").run();
+    let mut connection = Connection::open(edge.http());
+    connection.send(b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n").send([0, 0, 0, 4, 0, 0, 0, 0, 0]);
+    connection.send([0, 0, 6, 1, 4, 0, 0, 0, 1, 0x83, 0x86, 0x84, 0x41, 0x01, b'x']);
+    // The body's last frame, of 100 bytes: as many are missing as a RST_STREAM has.
+    connection.send([0, 0, 100, 0, 1, 0, 0, 0, 1]).send([b'a'; 87]);
+    edge.expect_metric("reelgate_requests_in_flight", &[], 1.0);
+    edge.expect_metric("reelgate_limits_reached_total", &[("limit", "stall_timeout")], 1.0);
+    edge.expect_metric("reelgate_requests_in_flight", &[], 0.0);
+    assert!(origin.received().iter().all(|request| request.body.len() < 100), "nothing was added to it");
 }
 
 #[test]

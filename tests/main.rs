@@ -17,7 +17,6 @@ mod conformance;
 mod disk;
 mod downgrade;
 mod durable;
-mod early;
 mod faults;
 mod fuzz;
 mod harness;

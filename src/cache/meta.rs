@@ -85,7 +85,7 @@ fn compact_header(header: &ResponseHeader) -> Option<ResponseHeader> {
         compact
     } else {
         let mut compact = ResponseHeader::build_no_case(header.status, Some(fields)).ok()?;
-        for (name, value) in header.headers.keys().zip(values) {
+        for (name, value) in header.headers.iter().map(|(name, _)| name).zip(values) {
             compact.append_header(name, value).ok()?;
         }
         compact

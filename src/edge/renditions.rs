@@ -204,7 +204,7 @@ impl Edge {
         if sidecar.build().await.is_none() {
             return ("away", None);
         }
-        let Ok(_paid) = sidecar.memory.for_list().await else { return ("busy", None) };
+        let Ok(_paid) = sidecar.memory.for_list_to_add_to().await else { return ("busy", None) };
         let Ok(media) = sources.fetch(&target, memory::PLAYLIST_BYTES_MAX).await else { return unfit };
         if media.header.status != StatusCode::OK {
             return unfit;

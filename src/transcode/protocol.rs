@@ -42,7 +42,7 @@ use std::path::PathBuf;
 mod build;
 mod status;
 
-pub use build::{moved, programs, sees_more, software};
+pub use build::{encodes, moved, programs, sees_more, software};
 pub use status::{EVENTS, EncoderStatus, JobStatus, PICTURE_EVENTS, Status};
 
 pub const HEALTH: &str = "/health";

@@ -1,7 +1,7 @@
 //! The HTTP application as one connection sees it: with the options of its listener and the limits in force when it was accepted.
 //! Everything else is delegated.
 
-use super::{connection, upload_session};
+use super::connection;
 use crate::config::Limits;
 use crate::observe::Lifecycle;
 use async_trait::async_trait;
@@ -91,7 +91,7 @@ impl<A: HttpServerApp + Send + Sync + 'static> HttpServerApp for ConnectionApp<A
         } else if self.requests_left.fetch_update(Ordering::AcqRel, Ordering::Acquire, |n| n.checked_sub(1)) == Ok(1) {
             self.leave.send_replace(true);
         }
-        self.app.process_new_http(upload_session::wrapped(session), shutdown).await
+        self.app.process_new_http(session, shutdown).await
     }
 
     fn h2_options(&self) -> Option<H2Options> {

@@ -215,7 +215,10 @@ impl<S: IO> Guarded<S> {
             }
             if upload_due.is_some_and(|due| due <= now) {
                 self.metrics.limits_reached.with_label_values(&["stall_timeout"]).inc();
-                let Some(stream) = self.control_frames.uploads.take_due(patience, now) else { return self.close(cx) };
+                // Within a frame these would be its bytes.
+                let between = self.control_frames.half_read_since().is_none();
+                let stream = between.then(|| self.control_frames.uploads.take_due(patience, now)).flatten();
+                let Some(stream) = stream else { return self.close(cx) };
                 self.replay.extend(uploads::reset(stream));
                 self.read_again(buf);
                 return Poll::Ready(Ok(()));

@@ -37,7 +37,6 @@ mod socket;
 #[cfg(test)]
 mod tests;
 mod tls;
-mod upload_session;
 mod uploads;
 mod workers;
 mod write_buffer;

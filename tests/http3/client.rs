@@ -196,11 +196,6 @@ impl Stream<'_> {
         self.0["ended"] == true
     }
 
-    /// The code with which we were told to send no more.
-    pub fn stopped(&self) -> Option<u64> {
-        self.0["stopped"].as_u64()
-    }
-
     pub fn reset(&self) -> Option<u64> {
         self.0["reset"].as_u64()
     }

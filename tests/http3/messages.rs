@@ -181,18 +181,6 @@ fn a_client_that_cancels_leaves_the_fill_running_and_the_connection_open() {
     assert_eq!(origin.count("/a"), 1);
 }
 
-/// RFC 9114, section 4.1. The client has not ended its request, and nothing else ends it here.
-#[test]
-fn an_early_answer_tells_an_upload_to_stop() {
-    let origin = Origin::start().route("*", Reply::ok("early")).early("/up");
-    let edge = Edge::of(&origin).tls().set("limits.stall_timeout", "60s").run();
-    let told = Talk::with(&edge).send("POST", "/up", &[], json!({"size": 1000, "end": false})).end().get("/next").run();
-    assert_eq!((told.stream(0).expect(200).body(), told.stream(0).stopped()), ("early", Some(0x100)), "{told:?}");
-    assert!(told.stream(0).ended(), "{told:?}");
-    told.stream(1).expect(200);
-    edge.expect_metric("reelgate_requests_in_flight", &[], 0.0);
-}
-
 #[test]
 fn an_upload_that_is_broken_off_is_no_whole_request_for_the_origin() {
     let origin = Origin::start().route("/a", Reply::ok("got it"));

@@ -21,8 +21,8 @@ pub struct RawTranscode {
     pub queue: u16,
     /// Memory for segments made before they are asked for; 0: none are.
     pub ahead: ByteSize,
-    /// Memory for the segments of HLS origins that added rungs are made of. One that is longer than a quarter of it is left alone; where
-    /// it is full for ten seconds, the answer is 503.
+    /// Memory for the segments of HLS origins that added rungs are made of. One that is longer than a quarter of it, or than 48 MiB, is
+    /// left alone; where it is full for ten seconds, the answer is 503. Playlists have 64 MiB beside it.
     pub source_memory: ByteSize,
     /// What popular titles lack in the cache, made while nobody waits for anything.
     pub background: RawBackground,

@@ -2,7 +2,7 @@
 //! what it did not need is given back when it is there.
 //!
 //! Invariants: who waits holds nothing of what is waited for, so that all who wait get their turn: a segment that goes with the one it
-//! follows is paid for from another part than that; a wait is bounded in time.
+//! follows is paid for from another part than that, and playlists wait for no segments; a wait is bounded in time.
 
 use crate::transcode::Error;
 use std::sync::Arc;
@@ -18,13 +18,18 @@ pub const HEAD_BYTES_MAX: usize = 1 << 20;
 const SEGMENT_BYTES_MAX: usize = 48 << 20;
 /// Of all, the part for segments before others; one segment has at most as much.
 const BEFORE_SHARE: usize = 4;
+/// Beside the rest: so many playlists at once.
+const LISTS_MAX: usize = 4;
 /// For memory.
 const WAIT_MAX: Duration = Duration::from_secs(10);
+/// Of a playlist that would only have more rungs: somebody is about to play.
+const WAIT_TO_ADD_MAX: Duration = Duration::from_millis(200);
 
 #[derive(Debug)]
 pub struct Memory {
     bytes: Arc<Semaphore>,
     before: Arc<Semaphore>,
+    lists: Arc<Semaphore>,
     pub segment_bytes_max: usize,
     wait_max: Duration,
 }
@@ -41,13 +46,19 @@ impl Memory {
         Self {
             bytes: Arc::new(Semaphore::new(all - before)),
             before: Arc::new(Semaphore::new(before)),
+            lists: Arc::new(Semaphore::new(LISTS_MAX * LIST_BYTES_MAX)),
             segment_bytes_max: SEGMENT_BYTES_MAX.min(before),
             wait_max: WAIT_MAX,
         }
     }
 
     pub async fn for_list(&self) -> Result<Paid, Error> {
-        self.take(&self.bytes, LIST_BYTES_MAX).await
+        self.take(&self.lists, LIST_BYTES_MAX).await
+    }
+
+    /// A playlist that is looked at before another one is given.
+    pub async fn for_list_to_add_to(&self) -> Result<Paid, Error> {
+        timeout(WAIT_TO_ADD_MAX, self.for_list()).await.unwrap_or(Err(Error::Busy))
     }
 
     /// A head and a segment.

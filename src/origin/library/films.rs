@@ -7,10 +7,11 @@ use super::catalog::Title;
 use super::facts::{Facts, Known};
 use super::findings::{Finding, Findings};
 use super::index::{FILM, PLAN, now_s};
+use crate::media::codec::Codec;
 use crate::media::quality::{POLICY, Plan};
 use crate::observe::Metrics;
 use crate::source::Stamp;
-use crate::transcode::protocol::{Film, Source, moved, sees_more};
+use crate::transcode::protocol::{Film, Source, encodes, moved, sees_more};
 use crate::transcode::{Client, Error};
 use parking_lot::Mutex;
 use std::collections::HashMap;
@@ -157,9 +158,10 @@ impl Films {
         let holds = |film: &Film| build.as_ref().is_none_or(|build| !sees_more(&film.build, build));
         let finding = match self.findings.find::<Film>(&title.id, FILM, &source.stamp).await {
             Some(finding) if finding.as_ref().map_or(true, |film| self.client.makes(film) && holds(film)) => {
-                let here =
-                    |film: &Film| build.as_ref().map_or_else(|| film.build.clone(), |now| moved(&film.build, now));
-                let finding = finding.map(|film| Film { build: here(&film), ..film });
+                let finding = match &build {
+                    Some(now) => finding.map(|film| here(film, now)),
+                    None => finding,
+                };
                 self.told(title, &finding).await;
                 finding
             }
@@ -255,4 +257,10 @@ impl Films {
         }
         result
     }
+}
+/// A film as the present build makes it: on its processor, and without the codecs that were worth it only with hardware which has gone. H.264
+/// software makes in its place, under the same URLs.
+fn here(mut film: Film, now: &str) -> Film {
+    film.encoders.retain(|codec, encoder| *codec == Codec::H264 || encodes(now, encoder));
+    Film { build: moved(&film.build, now), ..film }
 }

@@ -29,6 +29,11 @@ pub fn sees_more(known: &str, now: &str) -> bool {
     programs(known) != programs(now) || hardware(now).any(|name| hardware(known).all(|there| there != name))
 }
 
+/// Whether an encoder is there, by its name: software always is.
+pub fn encodes(build: &str, encoder: &str) -> bool {
+    encoder.starts_with("lib") || hardware(build).any(|name| name == encoder)
+}
+
 /// A build on the processor of another one: what is found on one is made on the other, with bytes of its own.
 pub fn moved(known: &str, now: &str) -> String {
     match (known.rsplit_once(" + "), processor(now)) {
@@ -57,6 +62,8 @@ mod tests {
             assert_eq!(sees_more(known, now), again, "{known}, {now}");
         }
         assert_eq!(moved("a + nvenc + cpu-1", "a + cpu-2"), "a + nvenc + cpu-2");
+        let there = ["libx265", "nvenc", "vaapi"].map(|encoder| encodes("a + nvenc + cpu-1", encoder));
+        assert_eq!(there, [true, true, false]);
         assert_eq!([moved("a", "a + cpu-2"), moved("a + cpu-1", "a")], ["a", "a + cpu-1"]);
         assert_eq!(
             [software("a + nvenc + cpu-1"), software("a + cpu-1"), software("a")],

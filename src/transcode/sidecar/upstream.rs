@@ -174,13 +174,16 @@ impl RenditionRuns {
             let killing = place.kill();
             // What it holds is paid for until it has ended, whoever waits.
             let work = tokio::task::spawn_blocking(move || {
-                let Given { bytes, room } = given;
+                let Given { bytes, mut room } = given;
                 let made = make(&*tools.now()?, &wanted, &bytes, &progress, &killing)?;
+                // Who takes it slowly holds only what is left to take.
+                drop(room.split(room.num_permits().saturating_sub(made.len())));
                 Ok(Bytes::from_owner(Kept { bytes: made, _room: room }))
             });
             let made = match timeout(TIME_MAX, work).await {
                 Ok(made) => made.unwrap_or_else(|_| Err(Failure::Machine("making it panicked".to_owned()))),
-                Err(_) => Err(Failure::Machine("it took too long".to_owned())),
+                // An origin's segment says nothing of who encodes it.
+                Err(_) => Err(Failure::Failed("it took too long".to_owned())),
             };
             place.end(made.as_ref().map(drop).map_err(Clone::clone));
             made

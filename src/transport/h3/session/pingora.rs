@@ -141,10 +141,8 @@ impl CustomSession for Session {
         self.sender.abort();
     }
 
-    /// Also once the answer has ended: an origin may answer before it has read the body, and the client is then told to stop
-    /// (RFC 9114, section 4.1).
     fn is_body_done(&mut self) -> bool {
-        self.sender.is_ended() || self.receiver.is_done()
+        self.receiver.is_done()
     }
 
     async fn finish(&mut self) -> Result<()> {
@@ -157,7 +155,7 @@ impl CustomSession for Session {
 
     async fn read_body_or_idle(&mut self, no_body_expected: bool) -> Result<Option<Bytes>> {
         if !no_body_expected && !self.receiver.is_done() {
-            return if self.sender.is_ended() { Ok(None) } else { self.read().await };
+            return self.read().await;
         }
         let sender = &self.sender;
         let stopped = self.stopped.get_or_insert_with(|| Box::pin(sender.stopped())).await;
