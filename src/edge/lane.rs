@@ -157,7 +157,10 @@ impl Lane {
 fn answer(request: &RequestHeader, hit: &QuickHit, ctx: &mut Context) -> Option<(ResponseHeader, Bytes)> {
     let meta = hit.meta();
     let mut response = meta.response_header_copy();
-    let mut body = hit.body(BODY_BYTES_MAX)?;
+    let Some(mut body) = hit.body(BODY_BYTES_MAX) else {
+        ctx.connection.iter().for_each(|connection| connection.leave_lane());
+        return None;
+    };
     let length = response.headers.get(CONTENT_LENGTH)?.to_str().ok()?.parse().ok();
     if response.status != StatusCode::OK || length != Some(body.len()) {
         return None;

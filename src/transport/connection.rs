@@ -10,7 +10,7 @@ use pingora_core::protocols::raw_connect::ProxyDigest;
 use pingora_http::ResponseHeader;
 use std::net::SocketAddr;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU8, AtomicU32, AtomicU64, Ordering};
 
 /// The HTTP version a connection speaks.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -41,9 +41,26 @@ pub struct Connection {
     pub(super) head: HeaderWatch,
     pub(super) unbuffered: AtomicBool,
     pub(super) answer_date: AnswerDate,
+    /// So many requests pass by the lane.
+    pub(super) beside_lane: AtomicU8,
 }
 
+/// Of a connection that asked for something large: it probably asks for more of the kind, and to look in vain costs.
+const BESIDE_LANE: u8 = 15;
+
 impl Connection {
+    /// Whether the lane looks at the next request.
+    pub(super) fn is_in_lane(&self) -> bool {
+        let beside = self.beside_lane.load(Ordering::Relaxed);
+        self.beside_lane.store(beside.saturating_sub(1), Ordering::Relaxed);
+        beside == 0
+    }
+
+    /// What was asked for is too large for the lane: it lets some requests pass.
+    pub fn leave_lane(&self) {
+        self.beside_lane.store(BESIDE_LANE, Ordering::Relaxed);
+    }
+
     /// The edge has the whole request head: the guard stops counting its time and bytes. To be called first thing in the first
     /// phase; on HTTP/2 it does nothing. The next head is watched again by itself.
     pub fn request_begun(&self) {

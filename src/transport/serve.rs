@@ -19,7 +19,7 @@ use pingora_core::protocols::{ALPN, IO};
 use prometheus::{IntCounter, IntGauge};
 use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU8, AtomicU64, Ordering};
 use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 
@@ -161,6 +161,7 @@ pub(super) async fn serve<A>(
         head: connection::HeaderWatch::default(),
         unbuffered: AtomicBool::new(false),
         answer_date: AnswerDate::default(),
+        beside_lane: AtomicU8::new(0),
     };
     let identified =
         tokio::time::timeout_at(deadline, identify(&context, Socket::new(raw), facts, &limits, &mut slots));

@@ -60,6 +60,9 @@ impl<S: IO> Guarded<S> {
         if connection.head.reuses_left() == 0 || !self.out.is_empty() || *quick.shutdown.borrow() {
             return false;
         }
+        if !connection.is_in_lane() {
+            return false;
+        }
         quick.answered = self.out.gather(|out, room| quick.lane.answer(connection, head, out, room));
         if quick.answered.is_none() {
             return false;

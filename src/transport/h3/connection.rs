@@ -18,7 +18,7 @@ use pingora_core::protocols::raw_connect::ProxyDigest;
 use quinn::VarInt;
 use std::net::SocketAddr;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU8, AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 use tokio::sync::{Semaphore, watch};
 use tokio::task::JoinSet;
@@ -113,6 +113,7 @@ where
         head: HeaderWatch::default(),
         unbuffered: AtomicBool::new(false),
         answer_date: AnswerDate::default(),
+        beside_lane: AtomicU8::new(0),
     });
     let (_never, shutdown) = watch::channel(false);
     let proxy_digest = digest_of(&facts);
