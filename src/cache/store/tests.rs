@@ -47,6 +47,14 @@ fn body(version: u64, bytes: usize) -> Vec<u8> {
     (0..bytes as u64).map(|at| (at.wrapping_mul(31) ^ (at >> 8) ^ version.wrapping_mul(101)) as u8).collect()
 }
 
+async fn eventually(what: &str, mut holds: impl AsyncFnMut() -> bool) {
+    let deadline = std::time::Instant::now() + Duration::from_secs(20);
+    while !holds().await {
+        assert!(std::time::Instant::now() < deadline, "never: {what}");
+        tokio::time::sleep(Duration::from_millis(5)).await;
+    }
+}
+
 async fn begin(
     store: &'static MemoryStore,
     key: &CacheKey,

@@ -34,13 +34,7 @@ async fn take_room(store: &'static MemoryStore, bytes: usize, held: &mut Vec<Hit
 
 async fn written(store: &MemoryStore, key: &CacheKey) {
     let disks = store.disks().expect("it has some");
-    for _ in 0..500 {
-        if disks.peek(u128::from_be_bytes(key.combined_bin())).is_some() {
-            return;
-        }
-        tokio::time::sleep(Duration::from_millis(10)).await;
-    }
-    panic!("it was not written");
+    eventually("it is written", async || disks.peek(u128::from_be_bytes(key.combined_bin())).is_some()).await;
 }
 
 /// Of an object that is on the disk and nowhere else.
@@ -77,12 +71,7 @@ async fn a_304_renews_the_head_of_what_ram_has_no_room_for() {
             let found = store.lookup(&key("below"), &span()).await.expect("no failure").expect("a hit");
             found.0.headers().contains_key("x-new")
         };
-        for _ in 0..500 {
-            if is_new().await {
-                break;
-            }
-            tokio::time::sleep(Duration::from_millis(10)).await;
-        }
+        eventually("the new head is found", is_new).await;
         let (now, mut hit) = store.lookup(&key("below"), &span()).await.expect("no failure").expect("a hit");
         assert!(now.headers().contains_key("x-new"), "crowded: {crowded}");
         assert_eq!(read_all(&mut hit).await.expect("whole"), body(version, 3_000));
@@ -125,12 +114,7 @@ async fn stall_and_press(store: &'static MemoryStore) -> HitHandler {
         let key = key(&format!("other {at}"));
         // What goes down takes its room until it is written.
         let filled = async || begin(store, &key, Some(10_000)).await.is_ok();
-        for _ in 0..500 {
-            if filled().await {
-                break;
-            }
-            tokio::time::sleep(Duration::from_millis(10)).await;
-        }
+        eventually("there is room for a fill", filled).await;
         put(store, &key, 10_000).await;
     }
     reader
@@ -315,12 +299,7 @@ async fn a_disk_that_comes_back_late_brings_nothing_that_has_changed_since() {
     let disks = store.disks().expect("it has some");
     assert!(disks.failures().next().is_none() && disks.logs().count() == 2);
     assert!(store.latest_version() > version, "versions go on above those of the disk");
-    for _ in 0..500 {
-        if !disks.recovering() {
-            break;
-        }
-        tokio::time::sleep(Duration::from_millis(10)).await;
-    }
+    eventually("it has recovered", async || !disks.recovering()).await;
     for mut miss in fills {
         let version = miss.entry_id().expect("identified").get();
         miss.write_body(Bytes::from(body(version, 7_000)), true).await.expect("written");

@@ -171,14 +171,6 @@ impl Client {
     }
 }
 
-async fn eventually(what: &str, mut holds: impl AsyncFnMut() -> bool) {
-    let deadline = std::time::Instant::now() + Duration::from_secs(20);
-    while !holds().await {
-        assert!(std::time::Instant::now() < deadline, "never: {what}");
-        tokio::time::sleep(Duration::from_millis(5)).await;
-    }
-}
-
 /// Several clients of a path whose fill stops at a quarter: the first, then two more once the fill runs.
 async fn three_clients(store: &'static MemoryStore, path: &str) -> (Origin, SocketAddr, Vec<Client>, Arc<AtomicUsize>) {
     let origin = origin().await;
